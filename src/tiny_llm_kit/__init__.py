@@ -1,0 +1,8 @@
+"""What the course gives: model files, fast products on any machine, workloads, the course runner. No exercises.
+
+Importing this package points MLX's CPU products at OpenBLAS where that helps (see `fast_blas`).
+"""
+
+from . import fast_blas
+
+fast_blas.enable()

@@ -1,0 +1,52 @@
+"""`pdm run test`: the tests of a day, or of a week, on the learner's package or another."""
+
+import contextlib
+import sys
+
+import click
+import pytest
+
+from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.course import LEARNER, Course, Day, find_root, load_course, solution_package
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--week", type=int, help="The week. Alone, it runs all days of the week that are ready.")
+@click.option("--day", type=int, help="The day of that week.")
+@click.option("--solution", default=LEARNER, show_default=True, help="The package to test; `ref` is the reference.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def main(week: int | None, day: int | None, solution: str, pytest_arguments: tuple[str, ...]) -> None:
+    """Runs the tests of one day: --week 2 --day 6.
+
+    What is not an option below goes to pytest: `-k task_3` runs the tests of task 3, `-x` stops at the first failure.
+    """
+    root = find_root()
+    try:
+        days = _chosen_days(load_course(root), week, day)
+        solution_package(solution)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    for chosen in days:
+        click.echo(f"{chosen}   (read {chosen.chapter})")
+    with contextlib.chdir(root):
+        tests = [chosen.tests for chosen in days if chosen.tests]
+        sys.exit(pytest.main([*tests, "--solution", solution, "--tb=short", *pytest_arguments]))
+
+
+def _chosen_days(course: Course, week: int | None, day: int | None) -> list[Day]:
+    if week is None:
+        raise ValueError(f"which day? Give --week and --day. The course has:\n\n{course.table()}")
+    if day is None:
+        ready = [found for found in course.ready_days if found.week == week]
+        if not ready:
+            raise ValueError(f"week {week} has no day that can be run. The course has:\n\n{course.table()}")
+        return ready
+    found = course.find_day(week, day)
+    if found.planned:
+        raise ValueError(f"{found} is planned: it has no tests yet. The course has:\n\n{course.table()}")
+    return [found]
+
+
+if __name__ == "__main__":
+    # `pdm run test --week 1 --day 1 -- -x` passes the `--` on, and pytest would take what follows for file names.
+    main([argument for argument in sys.argv[1:] if argument != "--"], prog_name="pdm run test")

@@ -1,0 +1,143 @@
+"""What shapes a model: the numbers of a Hugging Face `config.json` that the course's model code reads.
+
+It knows three architectures and no array. A setting that the course does not implement is refused here, by name, because
+a model that runs with a setting ignored answers nonsense without a word.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+SUPPORTED_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+
+# Settings of these architectures that the course leaves out, each with the only value it accepts.
+_ONLY_VALUE = {
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "mlp_bias": False,
+    "partial_rotary_factor": 1.0,
+    "rope_traditional": False,
+    "use_sliding_window": False,
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sizes of one model; raises ValueError for sizes that cannot work together.
+
+    `qkv_bias` is what Qwen2 adds to Llama and `qk_norm` what Qwen3 adds: neither is free to choose.
+    `head_dim` is its own number, since in Qwen3 it is not hidden_size / num_heads.
+    """
+
+    architecture: str
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    qkv_bias: bool
+    qk_norm: bool
+    tie_word_embeddings: bool
+
+    def __post_init__(self) -> None:
+        _check_architecture(self.architecture)
+        for name in (
+            "hidden_size",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "intermediate_size",
+            "vocab_size",
+            "rms_norm_eps",
+            "rope_theta",
+            "max_position_embeddings",
+        ):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads}): "
+                "every key-value head serves the same number of query heads"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even, got {self.head_dim}: rotary positions turn pairs of numbers")
+        for name, architecture in (("qkv_bias", "qwen2"), ("qk_norm", "qwen3")):
+            if getattr(self, name) != (self.architecture == architecture):
+                raise ValueError(f"{name}={getattr(self, name)} does not fit {self.architecture}: {architecture} has it")
+
+    @classmethod
+    def from_hugging_face(cls, config: Mapping[str, Any]) -> Self:
+        """Read a `config.json`. Raises ValueError that names the setting which is missing or not supported."""
+        architecture = _required(config, "model_type")
+        _check_architecture(architecture)
+        _check_settings(config)
+        num_heads = _required(config, "num_attention_heads")
+        hidden_size = _required(config, "hidden_size")
+        rope = config.get("rope_parameters") or {}  # transformers 5 keeps rope_theta in here
+        # Defaults are those of transformers, whose save_pretrained leaves some of them out.
+        return cls(
+            architecture=architecture,
+            hidden_size=hidden_size,
+            num_layers=_required(config, "num_hidden_layers"),
+            num_heads=num_heads,
+            num_kv_heads=config.get("num_key_value_heads") or num_heads,
+            head_dim=config.get("head_dim") or (128 if architecture == "qwen3" else hidden_size // num_heads),
+            intermediate_size=_required(config, "intermediate_size"),
+            vocab_size=_required(config, "vocab_size"),
+            rms_norm_eps=_required(config, "rms_norm_eps"),
+            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
+            max_position_embeddings=_required(config, "max_position_embeddings"),
+            qkv_bias=architecture == "qwen2",
+            qk_norm=architecture == "qwen3",
+            tie_word_embeddings=config.get("tie_word_embeddings", False),
+        )
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The same model as a `config.json`, so that other libraries (mlx-lm is our oracle) can build it."""
+        return {
+            "model_type": self.architecture,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_kv_heads,
+            "head_dim": self.head_dim,
+            "intermediate_size": self.intermediate_size,
+            "vocab_size": self.vocab_size,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_theta": self.rope_theta,
+            "max_position_embeddings": self.max_position_embeddings,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "hidden_act": "silu",
+        }
+
+
+def _required(config: Mapping[str, Any], key: str) -> Any:
+    if config.get(key) is None:
+        raise ValueError(f"the model's configuration has no {key!r}")
+    return config[key]
+
+
+def _check_architecture(architecture: str) -> None:
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        supported = ", ".join(SUPPORTED_ARCHITECTURES)
+        raise ValueError(f"architecture {architecture!r} is not supported: choose a model of type {supported}")
+
+
+def _check_settings(config: Mapping[str, Any]) -> None:
+    for key, only in _ONLY_VALUE.items():
+        if config.get(key, only) != only:
+            raise ValueError(f"{key}={config[key]!r} is not supported: the course implements {key}={only!r} only")
+    for key in ("rope_scaling", "rope_parameters"):
+        scaling = config.get(key) or {}
+        kind = scaling.get("rope_type") or scaling.get("type") or "default"
+        if kind != "default":
+            raise ValueError(f"{key} of type {kind!r} is not supported yet: the course implements plain RoPE only")
+    if sliding := set(config.get("layer_types") or ()) - {"full_attention"}:
+        raise ValueError(f"layer_types {sorted(sliding)} are not supported: the course implements full_attention only")

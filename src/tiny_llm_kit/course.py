@@ -1,0 +1,175 @@
+"""The map of the course: reads `course.toml`, the one place that says which weeks, days, tasks and tests there are.
+
+It knows the names of chapters and tests, not what is in them; `pdm run check` compares the two.
+"""
+
+import importlib.util
+import inspect
+import itertools
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer", bound=Callable[..., Any])
+
+LEARNER = "tiny_llm"
+REFERENCE = "tiny_llm_ref"
+
+
+def task(week: int, day: int, number: int) -> Callable[[Answer], Answer]:
+    """Marks a function or method as the answer to a task of `course.toml`: the skeleton is made without its body.
+
+    The function itself is returned, with `__task__ = (week, day, number)`.
+    """
+
+    def mark(answer: Answer) -> Answer:
+        if not inspect.isfunction(answer):
+            raise TypeError(f"@task marks a function or method, not {answer!r}: put it right above its def")
+        vars(answer)["__task__"] = (week, day, number)
+        return answer
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Task:
+    week: int
+    day: int
+    number: int
+    title: str
+
+    def __str__(self) -> str:
+        return f"Week {self.week} Day {self.day}, task {self.number}: {self.title}"
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package."""
+
+    week: int
+    number: int
+    title: str
+    chapter: str
+    tests: str | None
+    modules: tuple[str, ...]
+    tasks: tuple[Task, ...]
+
+    @property
+    def planned(self) -> bool:
+        """Whether the day is announced only: it has no tests yet."""
+        return self.tests is None
+
+    def __str__(self) -> str:
+        return f"Week {self.week} Day {self.number}: {self.title}"
+
+
+@dataclass(frozen=True)
+class Week:
+    number: int
+    title: str
+    days: tuple[Day, ...]
+
+
+@dataclass(frozen=True)
+class Course:
+    weeks: tuple[Week, ...]
+
+    @property
+    def days(self) -> list[Day]:
+        return [day for week in self.weeks for day in week.days]
+
+    @property
+    def ready_days(self) -> list[Day]:
+        return [day for day in self.days if not day.planned]
+
+    def find_day(self, week: int, day: int) -> Day:
+        """The day of that number; ValueError, with the table of what there is, when there is none."""
+        for candidate in self.days:
+            if (candidate.week, candidate.number) == (week, day):
+                return candidate
+        raise ValueError(f"there is no week {week} day {day}. The course has:\n\n{self.table()}")
+
+    def find_task(self, week: int, day: int, number: int) -> Task:
+        """The task of that number; ValueError when the day or the task does not exist."""
+        found = self.find_day(week, day)
+        for candidate in found.tasks:
+            if candidate.number == number:
+                return candidate
+        raise ValueError(f"{found} has no task {number}: course.toml names {len(found.tasks)}")
+
+    def table(self) -> str:
+        rows = [f"{day.week:>4} {day.number:>4}  {day.title}{'  (planned)' * day.planned}" for day in self.days]
+        return "\n".join(["week  day  title", *rows])
+
+
+def find_root(start: Path = Path(__file__)) -> Path:
+    """The project's root: the nearest folder above `start` that holds course.toml."""
+    for folder in start.resolve().parents:
+        if (folder / "course.toml").is_file():
+            return folder
+    raise FileNotFoundError(f"no course.toml in any folder above {start}: run this in a clone of tiny-llm")
+
+
+def solution_package(name: str) -> str:
+    """The answer package that `--solution NAME` means: `ref` for the reference, or a package that can be imported."""
+    package = REFERENCE if name == "ref" else name
+    if not package.isidentifier() or importlib.util.find_spec(package) is None:
+        raise ValueError(f"there is no package {package!r} to test: give ref, {LEARNER}, or a package in src")
+    return package
+
+
+def load_course(root: Path) -> Course:
+    """Reads and checks `root/course.toml`; ValueError says which entry is wrong and how."""
+    path = root / "course.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        _check_keys(table, "the file", {"week": list})
+        weeks = tuple(_week(entry) for entry in table["week"])
+        _check_ascending([week.number for week in weeks], "weeks")
+    except ValueError as error:  # tomllib's syntax errors are ValueErrors too
+        raise ValueError(f"{path}: {error}") from None
+    return Course(weeks)
+
+
+def _week(table: dict[str, Any]) -> Week:
+    _check_keys(table, f"week {table.get('number', '?')}", {"number": int, "title": str, "day": list})
+    number = table["number"]
+    days = tuple(_day(number, entry) for entry in table["day"])
+    _check_ascending([day.number for day in days], f"the days of week {number}")
+    return Week(number, table["title"], days)
+
+
+def _day(week: int, table: dict[str, Any]) -> Day:
+    where = f"week {week} day {table.get('number', '?')}"
+    always: dict[str, type] = {"number": int, "title": str}
+    when_ready: dict[str, type] = {"chapter": str, "modules": list, "tasks": list}
+    if "tests" in table:
+        _check_keys(table, where, {**always, **when_ready, "tests": str})
+    else:
+        _check_keys(table, where, always, when_ready)
+    modules, titles = table.get("modules", []), table.get("tasks", [])
+    if not all(isinstance(text, str) for text in [*modules, *titles]):
+        raise ValueError(f"{where}: `modules` and `tasks` are lists of strings")
+    if "tests" in table and not titles:
+        raise ValueError(f"{where} has tests but no tasks")
+    number = table["number"]
+    tasks = tuple(Task(week, number, i, title) for i, title in enumerate(titles, start=1))
+    return Day(week, number, table["title"], table.get("chapter", ""), table.get("tests"), tuple(modules), tasks)
+
+
+def _check_keys(table: dict[str, Any], where: str, required: dict[str, type], optional: dict[str, type] | None = None) -> None:
+    allowed = required | (optional or {})
+    if missing := required.keys() - table.keys():
+        raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
+    if unknown := table.keys() - allowed.keys():
+        raise ValueError(f"{where} has {', '.join(sorted(unknown))}, which means nothing here")
+    for key, value in table.items():
+        if type(value) is not allowed[key]:
+            raise ValueError(f"{where}: `{key}` is {value!r}, but should be of type {allowed[key].__name__}")
+
+
+def _check_ascending(numbers: list[int], what: str) -> None:
+    if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
+        raise ValueError(f"{what} are numbered {numbers}: each should be above the one before")

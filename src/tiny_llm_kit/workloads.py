@@ -1,0 +1,118 @@
+"""Lists of requests to measure an engine with: the same list for the same arguments, on every machine.
+
+Here is only what a server is asked for, and when. No model and no engine: token ids come from a vocabulary size, or,
+where the prompts are real text, from a tokenizer.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+FIRST_PLAIN_TOKEN = 32
+"""Vocabularies begin with special tokens; random prompts take ids from here on."""
+
+CHAT_PROMPTS = Path(__file__).parent / "data" / "chat_prompts.json"
+
+
+class ChatTokenizer(Protocol):
+    """What a workload asks of a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def apply_chat_template(self, messages: list[dict[str, str]]) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One request: its prompt as token ids, how many tokens it wants, and its arrival in seconds after the start.
+
+    `text` is what the user wrote, where the prompt is real text.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    arrival: float = 0.0
+    text: str | None = None
+
+
+def heavy_tail(vocab_size: int, seed: int = 292, count: int = 32) -> list[WorkItem]:
+    """Random prompts of 8 to 200 tokens, uniform; outputs of 8 to 256, log-normal with median 32 and sigma 0.8.
+
+    So are requests to chat servers: most answers are short, a few are long, and a batch that waits for its longest
+    member wastes most of its slots. (Orca, OSDI 2022, section 3, is about that waste.) The default list is one whose
+    tail is long: 3583 prompt tokens, 1202 output tokens, of which the longest request has 222.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}; a workload has at least 1 request")
+    random = _generator(seed)
+    prompt_lengths = random.integers(8, 200, size=count, endpoint=True)
+    output_lengths = np.clip(np.rint(random.lognormal(np.log(32), 0.8, size=count)), 8, 256).astype(int)
+    return _random_prompts(random, vocab_size, prompt_lengths.tolist(), output_lengths.tolist())
+
+
+def prefill_heavy(vocab_size: int, seed: int = 0) -> list[WorkItem]:
+    """8 random prompts of 512 tokens, each asking for 32: reading weighs more than writing, as in summarizing."""
+    return _random_prompts(_generator(seed), vocab_size, [512] * 8, [32] * 8)
+
+
+def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | None = None) -> list[WorkItem]:
+    """The first `count` (all, if None) of the real prompts, as a chat model reads them, each with its own max_tokens.
+
+    `max_tokens` lowers those that want more.
+    """
+    prompts = json.loads(CHAT_PROMPTS.read_text(encoding="utf-8"))
+    count = len(prompts) if count is None else count
+    if not 1 <= count <= len(prompts):
+        raise ValueError(f"count is {count}; there are {len(prompts)} chat prompts: ask for 1 to {len(prompts)}")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}; a request wants at least 1 token")
+    return [
+        WorkItem(
+            prompt=tuple(tokenizer.apply_chat_template([{"role": "user", "content": prompt["text"]}])),
+            max_tokens=prompt["max_tokens"] if max_tokens is None else min(prompt["max_tokens"], max_tokens),
+            text=prompt["text"],
+        )
+        for prompt in prompts[:count]
+    ]
+
+
+def poisson_arrivals(items: Sequence[WorkItem], requests_per_second: float, seed: int = 0) -> list[WorkItem]:
+    """The same requests, arriving independently of one another at a mean rate: the gaps are exponential."""
+    if not requests_per_second > 0:
+        raise ValueError(f"requests_per_second is {requests_per_second}; it must be more than 0")
+    gaps = _generator(seed).exponential(1 / requests_per_second, size=len(items))
+    return [replace(item, arrival=arrival) for item, arrival in zip(items, np.cumsum(gaps).tolist(), strict=True)]
+
+
+WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {
+    "heavy-tail": heavy_tail,
+    "prefill-heavy": prefill_heavy,
+    "chat": chat,
+}
+
+
+def workload(name: str, tokenizer: ChatTokenizer, **options: Any) -> list[WorkItem]:
+    """The workload called `name` in WORKLOADS, for the vocabulary of `tokenizer`; `options` are the function's own."""
+    if name not in WORKLOADS:
+        raise ValueError(f"no workload is called {name!r}; there are: {', '.join(WORKLOADS)}")
+    return WORKLOADS[name](tokenizer if name == "chat" else tokenizer.vocab_size, **options)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def _random_prompts(
+    random: np.random.Generator, vocab_size: int, prompt_lengths: list[int], output_lengths: list[int]
+) -> list[WorkItem]:
+    if vocab_size <= FIRST_PLAIN_TOKEN:
+        raise ValueError(f"vocab_size is {vocab_size}; random prompts need more than {FIRST_PLAIN_TOKEN} token ids")
+    return [
+        WorkItem(tuple(random.integers(FIRST_PLAIN_TOKEN, vocab_size, size=length).tolist()), max_tokens)
+        for length, max_tokens in zip(prompt_lengths, output_lengths, strict=True)
+    ]

@@ -1,0 +1,124 @@
+"""The KV cache of a batch: one slab a layer, a row a slot, written in place.
+
+It knows slots and lengths, not requests.
+"""
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+from .kv_cache import Fetched, KvCache, KvCacheBase, Mask
+
+
+class BatchingKvCache(KvCacheBase):
+    """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
+
+    The slab `(max_active_requests, KV, max_seq_len, D)` is allocated once, when the first request arrives and shapes are
+    known. A row's content beyond its length is left over from earlier owners: it is masked, never cleared.
+
+    Raises:
+        ValueError: if a size is less than 1.
+    """
+
+    def __init__(self, max_active_requests: int, max_seq_len: int) -> None:
+        if max_active_requests < 1 or max_seq_len < 1:
+            raise ValueError(f"a cache of {max_active_requests} rows of {max_seq_len} tokens: both must be at least 1")
+        self.max_active_requests = max_active_requests
+        self.max_seq_len = max_seq_len
+        self.lengths: dict[int, int] = {}
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+
+    @task(week=2, day=6, number=2)
+    def add_request(self, prefilled_cache: KvCache, slot_id: int) -> None:
+        """Copy a prefilled cache, `(1, KV, offset, D)`, into a free slot.
+
+        Raises:
+            ValueError: if the slot does not exist or is taken, or the sequence is empty or does not fit.
+        """
+        length = prefilled_cache.offset
+        if not 0 <= slot_id < self.max_active_requests:
+            raise ValueError(f"slot {slot_id} does not exist: the cache has slots 0 to {self.max_active_requests - 1}")
+        if slot_id in self.lengths:
+            raise ValueError(f"slot {slot_id} is taken: remove its request first")
+        if prefilled_cache.keys is None or prefilled_cache.values is None or length == 0:
+            raise ValueError("the prefilled cache is empty: prefill the prompt before its request joins the batch")
+        if length > self.max_seq_len:
+            raise ValueError(f"{length} tokens do not fit into a slot of {self.max_seq_len}: raise max_seq_len")
+        self._allocate(prefilled_cache.keys, prefilled_cache.values)
+        self._write_row(slot_id, prefilled_cache.keys[:, :, :length], prefilled_cache.values[:, :, :length])
+        self.lengths[slot_id] = length
+
+    @task(week=2, day=6, number=2)
+    def remove_request(self, slot_id: int) -> None:
+        """Free a slot. Nothing is cleared: the next owner overwrites what it needs.
+
+        Raises:
+            ValueError: if the slot is free.
+        """
+        if slot_id not in self.lengths:
+            raise ValueError(f"slot {slot_id} is free: there is no request to remove")
+        del self.lengths[slot_id]
+
+    @task(week=2, day=6, number=2)
+    def move_request(self, source: int, target: int) -> None:
+        """Move a request to a free slot, so that the taken slots can be kept together.
+
+        Raises:
+            ValueError: if `source` is free, or `target` is taken.
+        """
+        if source not in self.lengths or target in self.lengths:
+            raise ValueError(f"can't move slot {source} to {target}: taken slots are {sorted(self.lengths)}")
+        assert self.keys is not None and self.values is not None
+        length = self.lengths.pop(source)
+        row = mx.array([source])
+        # Taken by index, so that these are copies: a view of the slab would keep the next write from being in place.
+        self._write_row(target, self.keys[:, :, :length][row], self.values[:, :, :length][row])
+        self.lengths[target] = length
+
+    @task(week=2, day=6, number=2)
+    def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
+        """Append L tokens to every taken slot.
+
+        Args:
+            keys, values: `(B, KV, L, D)`; row i belongs to the i-th taken slot, in rising order of slots.
+            mask_length: number of queries a row; L when None.
+            mask: an additive array `(B, 1, L, S)` for these rows; otherwise it is made here, causal in each row.
+        Returns:
+            keys and values `(B, KV, S, D)` of these rows, S = the length of the longest, and the mask.
+        Raises:
+            ValueError: if B is not the number of taken slots, or a row is full.
+        """
+        slots = sorted(self.lengths)
+        length = keys.shape[2]
+        if keys.shape[0] != len(slots):
+            raise ValueError(f"got {keys.shape[0]} rows of keys for {len(slots)} taken slots {slots}")
+        total = max(self.lengths.values()) + length
+        if total > self.max_seq_len:
+            raise ValueError(f"a slot holds {total - length} tokens and has no room for {length} of {self.max_seq_len}")
+        assert self.keys is not None and self.values is not None
+
+        starts = mx.array([self.lengths[slot] for slot in slots])[:, None]
+        where = (mx.array(slots)[:, None], slice(None), starts + mx.arange(length))
+        self.keys[where] = keys.swapaxes(1, 2)
+        self.values[where] = values.swapaxes(1, 2)
+        for slot in slots:
+            self.lengths[slot] += length
+
+        # Without gaps the rows are a slice, which costs nothing; with gaps they must be gathered.
+        rows = slice(len(slots)) if slots[-1] == len(slots) - 1 else mx.array(slots)
+        if not isinstance(mask, mx.array):
+            queries = mask_length or length
+            last_visible = starts + length - queries + mx.arange(queries)
+            mask = mx.where(mx.arange(total) <= last_visible[:, None, :, None], 0.0, -mx.inf)
+        return self.keys[:, :, :total][rows], self.values[:, :, :total][rows], total, mask
+
+    def _allocate(self, keys: mx.array, values: mx.array) -> None:
+        if self.keys is None:
+            shape = (self.max_active_requests, keys.shape[1], self.max_seq_len)
+            self.keys = mx.zeros((*shape, keys.shape[3]), dtype=keys.dtype)
+            self.values = mx.zeros((*shape, values.shape[3]), dtype=values.dtype)
+
+    def _write_row(self, slot: int, keys: mx.array, values: mx.array) -> None:
+        self.keys = mx.slice_update(self.keys, keys, mx.array([slot]), axes=[0])
+        self.values = mx.slice_update(self.values, values, mx.array([slot]), axes=[0])

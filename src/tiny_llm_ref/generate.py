@@ -1,0 +1,106 @@
+"""From a model to text: predict a token, append it, repeat."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.tokenizer import StreamingDetokenizer
+
+from .kv_cache import KvCache
+from .model import Model
+from .stop_strings import StopStrings
+
+Choose = Callable[[mx.array], mx.array]
+
+
+def greedy(logits: mx.array) -> mx.array:
+    """The most likely token: logits `(..., V)` to ids `(...)`."""
+    return mx.argmax(logits, axis=-1)
+
+
+@task(week=1, day=6, number=1)
+def generate_tokens(
+    model: Model,
+    prompt: Sequence[int],
+    max_tokens: int,
+    eos_token_ids: Collection[int] = (),
+    sampler: Choose = greedy,
+) -> Iterator[int]:
+    """Continue `prompt`, with the whole sequence put through the model for every token.
+
+    Args:
+        prompt: token ids, at least one.
+        max_tokens: stop after this many.
+        eos_token_ids: tokens that end the text; the one that ends it is not yielded.
+        sampler: logits `(V,)` to a token id, a scalar array.
+    Yields:
+        Token ids, each as soon as it is known.
+    Raises:
+        ValueError: if the prompt is empty.
+    """
+    if not prompt:
+        raise ValueError("the prompt is empty: a model needs at least one token to continue")
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        logits = model(mx.array([tokens]), logits_to_keep=1)
+        token = int(sampler(logits[0, -1]).item())
+        if token in eos_token_ids:
+            return
+        tokens.append(token)
+        yield token
+
+
+@task(week=2, day=1, number=3)
+def generate_tokens_with_cache(
+    model: Model,
+    prompt: Sequence[int],
+    max_tokens: int,
+    eos_token_ids: Collection[int] = (),
+    sampler: Choose = greedy,
+    cache: Sequence[KvCache] | None = None,
+) -> Iterator[int]:
+    """The same tokens as `generate_tokens`, but each one goes through the model once.
+
+    Args:
+        cache: one a layer. It may hold the beginning of the conversation already: `prompt` continues it. None: a new one.
+    Raises:
+        ValueError: if the prompt is empty.
+    """
+    if not prompt:
+        raise ValueError("the prompt is empty: a model needs at least one token to continue")
+    cache = cache or [KvCache() for _ in range(model.config.num_layers)]
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        logits = model(mx.array([tokens]), cache[0].offset, cache, logits_to_keep=1)
+        token = int(sampler(logits[0, -1]).item())
+        if token in eos_token_ids:
+            return
+        tokens = [token]
+        yield token
+
+
+@task(week=1, day=6, number=3)
+def stream_text(tokens: Iterable[int], detokenizer: StreamingDetokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
+    """Turn tokens into pieces of text, each as soon as it is final; end at the first stop string.
+
+    A token may be a part of a letter, so the detokenizer decides when there is new text. No token is asked for after a stop
+    string is complete.
+
+    Args:
+        tokens: token ids, for example from `generate_tokens`.
+        detokenizer: a fresh one; `add_token(id)`, then `last_segment` is the new text; `finalize()` at the end.
+        stop: strings that end the text and are not part of it.
+    Yields:
+        Pieces that are not empty.
+    """
+    stops = StopStrings(stop)
+    for token in tokens:
+        detokenizer.add_token(token)
+        if text := stops.push(detokenizer.last_segment):
+            yield text
+        if stops.stopped:
+            return
+    detokenizer.finalize()
+    if text := stops.push(detokenizer.last_segment) + ("" if stops.stopped else stops.flush()):
+        yield text

@@ -1,0 +1,103 @@
+"""The device's side of the engine: runs what a plan says, and reads nothing back.
+
+It knows slots, caches and the model, but not who waits or why. All of it is lazy: a decode step is a graph whose input tokens
+are the last step's output, still on the device, so the next step can be launched before the last one's tokens are read.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+from .batching_kv_cache import BatchingKvCache
+from .kv_cache import KvCache
+from .masking import create_batch_mask
+from .model import Model
+from .prefill import prefill_chunk
+from .request import Request
+from .sampler import Sampler
+
+
+class ModelRunner:
+    """Prefills requests on their own and decodes all that have joined the batch in one call of the model.
+
+    Args:
+        model: see `Model`.
+        max_batch_size: slots.
+        max_seq_len: tokens a slot can hold.
+    """
+
+    def __init__(self, model: Model, max_batch_size: int, max_seq_len: int) -> None:
+        self.model = model
+        self.caches = [BatchingKvCache(max_batch_size, max_seq_len) for _ in range(model.config.num_layers)]
+        self.last_tokens = mx.zeros((max_batch_size,), dtype=mx.int32)
+
+    @task(week=2, day=6, number=4)
+    def prefill(self, request: Request, start: int, end: int) -> mx.array | None:
+        """Launch one chunk of a prompt into the request's own cache.
+
+        Returns:
+            The first token of the answer `(1,)`, int32, if `end` is the prompt's end, else None.
+        """
+        if request.kv_cache is None:
+            request.kv_cache = [KvCache() for _ in self.caches]
+        logits = prefill_chunk(self.model, request.prompt, start, end, request.kv_cache)
+        request.offset = end
+        return None if logits is None else sample(logits[None], [request.sampler])
+
+    @task(week=2, day=6, number=4)
+    def join(self, request: Request, slot: int, first_token: mx.array) -> None:
+        """Put a prefilled request, with its first token `(1,)`, into a slot; its own cache is given up."""
+        assert request.kv_cache is not None
+        for cache, prefilled in zip(self.caches, request.kv_cache, strict=True):
+            cache.add_request(prefilled, slot)
+        request.kv_cache = None
+        self.last_tokens[slot] = first_token[0]
+
+    @task(week=2, day=6, number=4)
+    def decode(self, requests: Sequence[Request]) -> mx.array:
+        """Launch one token for each request; they own the slots 0 … B − 1, in this order.
+
+        Returns:
+            The next tokens `(B,)`, int32.
+        """
+        rows = len(requests)
+        offsets = mx.array([request.offset for request in requests])
+        mask = create_batch_mask(requests, 1 + max(request.offset for request in requests))
+        logits = self.model(self.last_tokens[:rows, None], offsets, self.caches, mask, logits_to_keep=1)
+        tokens = sample(logits[:, -1], [request.sampler for request in requests])
+        self.last_tokens[:rows] = tokens
+        for request in requests:
+            request.offset += 1
+        return tokens
+
+    @task(week=2, day=6, number=4)
+    def leave(self, slot: int) -> None:
+        """Free a slot."""
+        for cache in self.caches:
+            cache.remove_request(slot)
+
+    @task(week=2, day=6, number=4)
+    def move(self, source: int, target: int) -> None:
+        """Move a request to a free slot."""
+        for cache in self.caches:
+            cache.move_request(source, target)
+        self.last_tokens[target] = self.last_tokens[source]
+
+
+@task(week=2, day=6, number=4)
+def sample(logits: mx.array, samplers: Sequence[Sampler]) -> mx.array:
+    """Draw a token a row: greedy rows share one argmax, the others use their own sampler.
+
+    Args:
+        logits: `(B, V)`.
+        samplers: B of them.
+    Returns:
+        `(B,)`, int32, on the device.
+    """
+    tokens = mx.argmax(logits, axis=-1).astype(mx.int32)
+    for row, sampler in enumerate(samplers):
+        if not sampler.params.greedy:
+            tokens[row] = sampler(logits[row])
+    return tokens

@@ -1,0 +1,202 @@
+"""A course of two days that tests can build in a folder of their own, with the real commands in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tiny_llm_kit.course import find_root
+
+COURSE = """\
+[[week]]
+number = 1
+title = "Numbers"
+
+  [[week.day]]
+  number = 1
+  title = "Doubling"
+  chapter = "book/src/doubling.md"
+  tests = "tests/week1/test_day1_doubling.py"
+  modules = ["numbers.py"]
+  tasks = ["double", "count down"]
+
+  [[week.day]]
+  number = 2
+  title = "Shapes"
+  chapter = "book/src/shapes.md"
+  tests = "tests/week1/day2_shapes"
+  modules = ["shapes.py"]
+  tasks = ["the \\"area\\""]
+
+[[week]]
+number = 2
+title = "Far away"
+
+  [[week.day]]
+  number = 6
+  title = "Batching"
+"""
+
+NUMBERS = '''\
+"""Numbers."""
+
+from collections.abc import Iterator
+
+from tiny_llm_kit.course import task
+
+
+@task(1, 1, 1)
+def double(x: int) -> int:
+    """Twice `x`."""
+    # the secret
+    return 2 * x
+
+
+@task(week=1, day=1, number=2)
+def count_down(start: int) -> Iterator[int]:
+    while start > 0:
+        yield start
+        start -= 1
+
+
+# Given: nobody has to write this.
+def half(x: int) -> int:
+    return x // 2
+'''
+
+SHAPES = '''\
+from dataclasses import dataclass
+
+from tiny_llm_kit.course import task
+
+from .numbers import double
+
+
+@dataclass
+class Square:
+    side: int
+
+    @property
+    @task(1, 2, 1)
+    def area(self) -> int:
+        """In square metres."""
+        return self.side * double(self.side) // 2
+'''
+
+TEST_NUMBERS = """\
+from answer import answer
+
+
+def test_task_1_doubles():
+    assert answer.double(4) == 8, "look at double"
+
+
+def test_task_2_counts():
+    assert list(answer.count_down(3)) == [3, 2, 1], "look at the order"
+"""
+
+TEST_SHAPES = """\
+from answer import answer
+
+
+def test_task_1_area():
+    assert answer.Square(3).area == 9
+"""
+
+MISTAKES = """\
+[[mistake]]
+name = "one too many"
+week = 1
+day = 1
+task = 1
+file = "numbers.py"
+find = "2 * x"
+replace = "2 * x + 1"
+
+[[mistake]]
+name = "never ends"
+week = 1
+day = 1
+task = 2
+hangs = true
+edits = [{ file = "numbers.py", find = "start -= 1", replace = "start += 0" }]
+"""
+
+PYPROJECT = """\
+[tool.pytest.ini_options]
+addopts = "--import-mode=importlib"
+pythonpath = ["src", "tests"]
+
+[tool.ruff]
+line-length = 120
+exclude = ["src/tiny_llm_kit", "tests/answer.py", "tests/conftest.py"]  # held to this project's own rules
+
+[tool.ruff.lint]
+select = ["E", "F"]
+per-file-ignores = { "src/tiny_llm/*" = ["F401"] }
+
+[tool.mypy]
+files = ["src/tiny_llm_ref"]
+mypy_path = "src"
+"""
+
+FILES = {
+    "course.toml": COURSE,
+    "pyproject.toml": PYPROJECT,
+    "book/src/doubling.md": "",
+    "book/src/shapes.md": "",
+    "src/tiny_llm_ref/__init__.py": "from .numbers import count_down as count_down\n"
+    "from .numbers import double as double\nfrom .shapes import Square as Square\n",
+    "src/tiny_llm_ref/numbers.py": NUMBERS,
+    "src/tiny_llm_ref/shapes.py": SHAPES,
+    "src/tiny_llm_ref/kernels/copy.metal": "copy;\n",
+    "src/tiny_llm_kit/__init__.py": "",
+    "tests/week1/test_day1_doubling.py": TEST_NUMBERS,
+    "tests/week1/day2_shapes/test_area.py": TEST_SHAPES,
+    "tests/mistakes/numbers.toml": MISTAKES,
+    "tests/kit/test_kit.py": "def test_kit():\n    assert 1 + 1 == 2\n",
+}
+MACHINERY = ("src/tiny_llm_kit/*.py", "src/tiny_llm_kit/cli/*.py", "tests/answer.py", "tests/conftest.py")
+COURSE_MODULES = {"course.py", "skeleton.py", "suite.py", "mistakes.py", "consistency.py"}
+
+
+def write_small_course(root: Path) -> Path:
+    """Writes the course, with this project's own runner and checks in it, to the empty folder `root`."""
+    for name, text in FILES.items():
+        write(root / name, text)
+    project = find_root()
+    for pattern in MACHINERY:
+        for path in project.glob(pattern):
+            if path.parent.name != "tiny_llm_kit" or path.name in COURSE_MODULES:
+                write(root / path.relative_to(project), path.read_text())
+    return root
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def edit(path: Path, find: str, replace: str) -> None:
+    assert find in path.read_text(), f"{path} does not hold {find!r}"
+    path.write_text(path.read_text().replace(find, replace))
+
+
+def run_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `pdm run command`, without pdm, in the course at `root`, in a terminal that is too narrow for comfort."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TINY_LLM_SOLUTION")}
+    environment |= {"PYTHONPATH": str(root / "src"), "COLUMNS": "60", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", f"tiny_llm_kit.cli.{command}", *arguments],
+        cwd=cwd or root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def run_git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run([str(shutil.which("git")), *identity, *arguments], cwd=root, check=True, capture_output=True)

@@ -1,0 +1,117 @@
+"""`pdm run check`: what it accepts, and that each thing it is there to find is found."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kit.small_course import edit, run_command, write, write_small_course
+from tiny_llm_kit.cli.check import main
+from tiny_llm_kit.consistency import find_contradictions, judge_stub
+from tiny_llm_kit.course import load_course
+from tiny_llm_kit.skeleton import generate
+from tiny_llm_kit.skeleton import write as write_skeleton
+from tiny_llm_kit.suite import Outcome, TestResult
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tiny_llm_kit.cli.check.find_root", lambda: tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    write_small_course(tmp_path)
+    write_skeleton(tmp_path, generate(tmp_path, load_course(tmp_path)))
+    return tmp_path
+
+
+def step_words(output: str) -> dict[str, str]:
+    return {name: word for word, name in re.findall(r"^(ok|failed) +(\w+) ", output, re.MULTILINE)}
+
+
+def test_a_course_that_holds_together_passes(small: Path) -> None:
+    edit(small / "tests/mistakes/numbers.toml", "hangs = true\n", "")
+    edit(small / "tests/mistakes/numbers.toml", 'replace = "start += 0"', 'replace = "start -= 2"')
+    done = run_command(small, "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(step_words(done.stdout).values()) == {"ok"}
+    assert "one too many (week 1 day 1, task 1): caught by test_task_1_doubles\n" in done.stdout
+    # five steps that count as one, 1 test of the kit, 3 of the days on the reference, 3 on the skeleton, 2 mistakes
+    assert done.stdout.splitlines()[-1] == "14 passed, 0 failed"
+
+
+def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path) -> None:
+    write(small / "tests/kit/test_kit.py", "import os\ndef test_kit():\n    assert 1 + 1 == 3\n")
+    write(small / "tests/mistakes/numbers.toml", "mistake = [{ name = 'a' }]")
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return 3 * str(x)")
+    edit(small / "src/tiny_llm/numbers.py", "x // 2", "x / 2")
+    (small / "book/src/shapes.md").unlink()
+    done = run_command(small, "check")
+    assert done.returncode == 1, done.stdout + done.stderr
+    words = step_words(done.stdout)
+    assert words.pop("stubs") == "ok"
+    assert len(words) == 8
+    assert set(words.values()) == {"failed"}
+    assert "F401" in done.stdout
+    assert "Incompatible return value type" in done.stdout
+    assert "differs: src/tiny_llm/numbers.py" in done.stdout
+    assert "there is no book/src/shapes.md" in done.stdout
+    assert "look at double" in done.stdout
+    assert "mistake 'a': lacks" in done.stdout
+    # failed: five steps that count as one, the test of the kit, double and the area that needs it, the list of mistakes
+    assert done.stdout.splitlines()[-1] == "4 passed, 9 failed"
+
+
+def test_only_runs_the_steps_it_is_given(small: Path) -> None:
+    done = CliRunner().invoke(main, ["--only", "map", "--only", "format"])
+    assert step_words(done.output) == {"format": "ok", "map": "ok"}
+    assert done.output.splitlines()[-1] == "2 passed, 0 failed"
+    assert CliRunner().invoke(main, ["--only", "nothing"]).exit_code == 2
+    assert "mistakes " in CliRunner().invoke(main, ["--list"]).output
+
+
+def test_a_test_that_passes_on_the_skeleton_is_found(small: Path) -> None:
+    edit(small / "tests/week1/test_day1_doubling.py", "answer.double(4) == 8", "1 == 1")
+    done = CliRunner().invoke(main, ["--only", "stubs"])
+    assert done.exit_code == 1
+    assert "test_task_1_doubles: passed, but it should fail as long as nothing is written" in done.output
+    assert done.output.splitlines()[-1] == "2 passed, 1 failed"
+
+
+DAY_2 = ("tests.week1.day2_shapes.test_area", "test_task_1_area")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "problem", "warning"),
+    [
+        ("failed", "NotImplementedError: Week 1 Day 2, task 1: area", "", ""),
+        ("failed", "NotImplementedError: Week 1 Day 1, task 1: double", "", "fails at Week 1 Day 1, task 1"),
+        ("failed", "NotImplementedError: Week 2 Day 6, task 1: batching", "which comes later than Week 1 Day 2", ""),
+        ("failed", "AttributeError: Square", "fails without naming a task.*AttributeError: Square", ""),
+        ("skipped", "no GPU", "skipped, but it should fail", ""),
+        ("error", "Week 1 Day 2, task 1", "error, but it should fail", ""),
+    ],
+)
+def test_a_test_on_the_skeleton_must_fail_and_name_a_task(
+    small: Path, outcome: Outcome, reason: str, problem: str, warning: str
+) -> None:
+    found = judge_stub(TestResult(*DAY_2, outcome, reason), load_course(small))
+    for text, expected in zip(found, (problem, warning), strict=True):
+        assert bool(text) == bool(expected)
+        assert re.search(expected, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "find", "replace", "message"),
+    [
+        ("course.toml", '"numbers.py"', '"number.py"', "Day 1: Doubling: there is no src/tiny_llm_ref/number.py"),
+        ("course.toml", "week1/day2_shapes", "week1/day3", "Day 2: Shapes: there is no tests/week1/day3"),
+        ("course.toml", '"count down"', '"count down", "up"', "task 3: up: no function of the reference is marked"),
+        ("tests/week1/day2_shapes/test_area.py", "test_task_1_area", "test_area", "has no test named test_task_1_"),
+        ("tests/week1/day2_shapes/test_area.py", "test_task_1_area", "test_task_4_x", "tests a task 4"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_found(small: Path, path: str, find: str, replace: str, message: str) -> None:
+    assert find_contradictions(small, load_course(small), generate(small, load_course(small))) == []
+    edit(small / path, find, replace)
+    course = load_course(small)
+    assert message in "\n".join(find_contradictions(small, course, generate(small, course)))

@@ -1,0 +1,183 @@
+"""The map of the course, the mark on its tasks, and the runner of a day's tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kit.small_course import COURSE, edit, run_command, write, write_small_course
+from tiny_llm_kit.cli.test import main
+from tiny_llm_kit.course import Course, find_root, load_course, solution_package, task
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A course in which the learner has written `double` and nothing else."""
+    root = write_small_course(tmp_path_factory.mktemp("course"))
+    assert run_command(root, "skeleton").returncode == 0
+    learner = root / "src/tiny_llm/numbers.py"
+    line = next(line for line in learner.read_text().splitlines() if "raise" in line)
+    edit(learner, line, "    return x + x")
+    return root
+
+
+def load(tmp_path: Path, text: str) -> Course:
+    write(tmp_path / "course.toml", text)
+    return load_course(tmp_path)
+
+
+def test_reads_weeks_days_and_tasks(tmp_path: Path) -> None:
+    course = load(tmp_path, COURSE)
+    day = course.find_day(1, 1)
+    assert str(day) == "Week 1 Day 1: Doubling"
+    assert (day.chapter, day.tests, day.modules) == (
+        "book/src/doubling.md",
+        "tests/week1/test_day1_doubling.py",
+        ("numbers.py",),
+    )
+    assert str(day.tasks[1]) == str(course.find_task(1, 1, 2)) == "Week 1 Day 1, task 2: count down"
+    assert [(found.week, found.number, found.planned) for found in course.days] == [
+        (1, 1, False),
+        (1, 2, False),
+        (2, 6, True),
+    ]
+
+
+def test_an_unknown_day_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no week 3 day 1") as caught:
+        load(tmp_path, COURSE).find_day(3, 1)
+    assert "   1    2  Shapes\n   2    6  Batching  (planned)" in str(caught.value)
+    with pytest.raises(ValueError, match=r"Week 1 Day 2: Shapes has no task 2"):
+        load(tmp_path, COURSE).find_task(1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("find", "replace", "message"),
+    [
+        ('title = "Doubling"\n', "", "week 1 day 1 lacks title"),
+        ("tests =", "test =", "week 1 day 1 has test,"),
+        ('chapter = "book/src/doubling.md"\n', "", "week 1 day 1 lacks chapter"),
+        ("number = 2\n  title", "number = 1\n  title", r"the days of week 1 are numbered \[1, 1\]"),
+        ("number = 6", 'number = "6"', "week 2 day 6: `number` is '6', but should be of type int"),
+        ('tasks = ["double", "count down"]', "tasks = []", "week 1 day 1 has tests but no tasks"),
+        ('tasks = ["double", "count down"]', "tasks = [1]", "lists of strings"),
+        ("[[week]]", "[[week]", "course.toml: "),
+    ],
+)
+def test_a_wrong_map_is_refused_with_the_place(tmp_path: Path, find: str, replace: str, message: str) -> None:
+    assert find in COURSE
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, COURSE.replace(find, replace))
+
+
+def test_the_map_of_this_project_can_be_read() -> None:
+    assert load_course(find_root()).find_day(2, 6).title == "Continuous batching"
+
+
+def test_task_marks_a_function_and_leaves_it_as_it_is() -> None:
+    def answer(x: int) -> int:
+        return x
+
+    assert task(1, 2, 3)(answer) is answer
+    assert vars(answer)["__task__"] == (1, 2, 3)
+
+
+@pytest.mark.parametrize("thing", [int, property(lambda self: 1), staticmethod(len)])
+def test_task_refuses_what_is_no_function(thing: object) -> None:
+    with pytest.raises(TypeError, match="right above its def"):
+        task(1, 1, 1)(thing)  # type: ignore[type-var]
+
+
+def test_a_solution_is_ref_or_a_package_that_exists() -> None:
+    assert solution_package("ref") == "tiny_llm_ref"
+    assert solution_package("json") == "json"
+    for name in ("no_such_package", "no-such", "", "json.decoder"):
+        with pytest.raises(ValueError, match="there is no package"):
+            solution_package(name)
+
+
+def test_the_runner_passes_pytests_arguments_on_and_its_exit_code_back(small: Path) -> None:
+    done = run_command(small, "test", "--week", "1", "--day", "1", "--", "-k", "task_1", cwd=small.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 deselected" in done.stdout
+    assert "solution: tiny_llm\n" in done.stdout
+    assert "book/src/doubling.md" in done.stdout
+
+
+def test_a_failing_run_names_the_task_in_full_for_each_test(small: Path) -> None:
+    done = run_command(small, "test", "--week", "1")
+    assert done.returncode == 1
+    assert (
+        "FAILED tests/week1/test_day1_doubling.py::test_task_2_counts - "
+        "NotImplementedError: Week 1 Day 1, task 2: count down. Read book/src/doubling.md\n"
+    ) in done.stdout
+    assert 'NotImplementedError: Week 1 Day 2, task 1: the "area". Read book/src/shapes.md\n' in done.stdout
+    assert "2 failed, 1 passed" in done.stdout
+
+
+def test_the_runner_tests_the_reference(small: Path) -> None:
+    done = run_command(small, "test", "--week=1", "--solution", "ref", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which day?"),
+        (["--day", "1"], "which day?"),
+        (["--week", "9", "--day", "1"], "there is no week 9 day 1"),
+        (["--week", "2", "--day", "6"], "Week 2 Day 6: Batching is planned"),
+        (["--week", "2"], "week 2 has no day that can be run"),
+        (["--week", "1", "--day", "1", "--solution", "nobody"], "there is no package 'nobody'"),
+    ],
+)
+def test_the_runner_refuses_what_it_cannot_run(
+    small: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("tiny_llm_kit.cli.test.find_root", lambda: small)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "nobody" in message or "   1    1  Doubling" in done.output
+
+
+def test_a_package_that_cannot_be_imported_is_reported_plainly(small: Path) -> None:
+    write(small / "src/broken/__init__.py", "from . import inner\n")
+    write(small / "src/broken/inner.py", "\nx = 1 / 0\n")
+    done = run_command(small, "test", "--week", "1", "--day", "1", "--solution", "broken")
+    assert done.returncode == 2
+    assert done.stdout.count("ZeroDivisionError: division by zero") == 1
+    assert 'broken/inner.py", line 2' in done.stdout
+    assert "importlib" not in done.stdout
+
+
+def test_pytest_alone_takes_a_solution_too(small: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "tests/week1", "--solution", "ref"]
+    done = subprocess.run(command, cwd=small, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "solution: tiny_llm_ref" in done.stdout
+
+
+def run_without_packages(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with this project's code and without anything that is installed."""
+    paths = {"PYTHONPATH": str(find_root() / "src")}
+    return subprocess.run([sys.executable, "-S", *arguments], env=paths | environment, capture_output=True, text=True)
+
+
+def test_missing_packages_are_one_line_with_the_remedy() -> None:
+    done = run_without_packages("-m", "tiny_llm_kit.cli.test", "--week", "1")
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "pdm run setup" in done.stderr
+
+
+def test_an_active_environment_that_pdm_took_is_named() -> None:
+    prefix = run_without_packages("-c", "import sys; print(sys.prefix)").stdout.strip()
+    done = run_without_packages("-m", "tiny_llm_kit.cli.test", "--week", "1", VIRTUAL_ENV=prefix)
+    assert done.returncode == 2, done.stderr
+    assert prefix in done.stderr
+    assert "deactivate" in done.stderr
+    assert "PDM_IGNORE_ACTIVE_VENV=1" in done.stderr

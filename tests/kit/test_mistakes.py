@@ -1,0 +1,96 @@
+"""Known wrong answers: which count as caught, and that one which has gone stale is noticed."""
+
+from pathlib import Path
+
+import pytest
+
+from kit.small_course import edit, write, write_small_course
+from tiny_llm_kit.course import load_course
+from tiny_llm_kit.mistakes import Mistake, Verdict, load_mistakes, run_mistakes
+
+HEAD = '[[mistake]]\nname = "a"\nweek = 1\nday = 1\ntask = 1\n'
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return write_small_course(tmp_path)
+
+
+def mistakes_in(root: Path, text: str) -> list[Mistake]:
+    write(root / "tests/mistakes/numbers.toml", text)
+    return load_mistakes(root, load_course(root))
+
+
+def run(root: Path, text: str, seconds: float = 60) -> list[Verdict]:
+    return list(run_mistakes(root, load_course(root), mistakes_in(root, text), seconds))
+
+
+def entry(find: str, replace: str, more: str = "") -> str:
+    return f"{HEAD}file = 'numbers.py'\nfind = '{find}'\nreplace = '{replace}'\n{more}\n"
+
+
+def test_a_failing_test_catches_and_nothing_else_does(small: Path) -> None:
+    caught, missed, broken = run(
+        small,
+        entry("2 * x", "3 * x")
+        + entry("return 2 * x", "return x * 2")
+        + entry("def double(x: int) -> int:", "def double(x: int -> int:"),
+    )
+    assert (caught.caught, caught.detail) == (True, "caught by test_task_1_doubles")
+    assert (missed.caught, missed.detail) == (False, "not caught: every test passed")
+    assert not broken.caught
+    assert broken.detail.startswith("the suite could not run (exit code 2)")
+    assert "SyntaxError" in broken.detail
+    assert "2 * x" in (small / "src/tiny_llm_ref/numbers.py").read_text()
+
+
+def test_a_hang_is_caught_only_where_it_is_expected(small: Path) -> None:
+    endless = "start += 0"
+    unexpected, expected = run(small, entry("start -= 1", endless) + entry("start -= 1", endless, "hangs = true"), seconds=4)
+    assert "hang" in unexpected.detail
+    assert not unexpected.caught
+    assert expected.caught
+
+
+def test_a_mistake_that_no_longer_applies_is_stale(small: Path) -> None:
+    absent, twice, no_file = run(
+        small,
+        entry("7 * x", "8 * x") + entry("start", "begin") + entry("a", "b").replace("numbers.py", "gone.py"),
+    )
+    assert absent.detail == "stale: numbers.py holds '7 * x' 0 times, not 1"
+    assert twice.detail == "stale: numbers.py holds 'start' 4 times, not 1"
+    assert no_file.detail == "stale: the reference has no gone.py"
+    assert not any(verdict.caught for verdict in (absent, twice, no_file))
+
+
+def test_several_edits_make_one_mistake(small: Path) -> None:
+    edits = """edits = [
+        { file = "numbers.py", find = "start", replace = "begin", count = 4 },
+        { file = "numbers.py", find = "yield begin", replace = "yield 2 * begin" },
+    ]
+    """
+    (verdict,) = run(small, HEAD + edits)
+    assert verdict.detail == "caught by test_task_2_counts"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD, "numbers.toml: mistake 'a': .*missing"),
+        (entry("x", "y").replace("task = 1\n", ""), "mistake 'a': lacks 'task'"),
+        (entry("x", "y").replace("task = 1", "task = 9"), "mistake 'a': .* has no task 9"),
+        (entry("x", "y", "hang = true"), "mistake 'a': .*unexpected keyword argument 'hang'"),
+        (entry("x", "y", "edits = []"), "mistake 'a' has both `edits` and file, find, replace"),
+        ("[[mistake]", "numbers.toml: "),
+    ],
+)
+def test_a_wrong_entry_is_refused_with_the_place(small: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mistakes_in(small, text)
+
+
+def test_a_mistake_on_a_planned_day_is_refused(small: Path) -> None:
+    edit(small / "course.toml", 'title = "Batching"', 'title = "Batching"\n  tasks = ["request"]')
+    with pytest.raises(ValueError, match="its day has no tests yet"):
+        mistakes_in(small, entry("x", "y").replace("week = 1\nday = 1", "week = 2\nday = 6"))
