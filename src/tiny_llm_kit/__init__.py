@@ -3,6 +3,9 @@
 Importing this package points MLX's CPU products at OpenBLAS where that helps (see `fast_blas`).
 """
 
-from . import fast_blas
+import contextlib
 
-fast_blas.enable()
+with contextlib.suppress(ImportError):  # without MLX there is nothing to speed up; `cli.preflight` says what to install
+    from . import fast_blas
+
+    fast_blas.enable()

@@ -91,7 +91,8 @@ def _pack(config: ModelConfig, tensors: Mapping[str, mx.array]) -> Weights:
         for part in (name, f"{module}.biases"):
             if part not in tensors:
                 raise ValueError(f"missing tensor {part}, which belongs to {module}.scales")
-        packed, scales, biases = tensors[name], weights.pop(f"{module}.scales"), weights.pop(f"{module}.biases")
+        packed, scales, biases = tensors[name], tensors[f"{module}.scales"], tensors[f"{module}.biases"]
+        del weights[f"{module}.scales"], weights[f"{module}.biases"]
         if name not in expected:
             continue  # check_weights names it
         K = expected[name][-1]

@@ -7,7 +7,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -36,10 +36,10 @@ _NAMES = {
 def read_gguf(file: Path) -> tuple[ModelConfig, Weights, dict[str, Any]]:
     """Configuration, weights (lazy arrays) and metadata of a GGUF file. Raises ValueError that names what is wrong."""
     try:
-        tensors, arrays = mx.load(str(file), return_metadata=True)  # type: ignore[misc]
+        contents = cast(tuple[dict[str, mx.array], dict[str, Any]], mx.load(str(file), return_metadata=True))
     except RuntimeError as error:
         raise ValueError(f"{file} cannot be read as GGUF: {error}") from error
-    metadata = {key: _plain(value) for key, value in arrays.items()}  # type: ignore[union-attr]
+    tensors, metadata = contents[0], {key: _plain(value) for key, value in contents[1].items()}
     config = _config(metadata, tied="output.weight" not in tensors)
     weights: Weights = {}
     for name in (name for name in tensors if name.endswith((".weight", ".bias"))):
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
     """Metadata as Python values; a float32 as the decimal that it stands for (1e-05, not 9.99999974e-06)."""
     if not isinstance(value, mx.array):
         return value
-    return float(str(np.float32(value.item()))) if value.dtype == mx.float32 and value.ndim == 0 else value.tolist()
+    return float(str(np.array(value))) if value.dtype == mx.float32 and value.ndim == 0 else value.tolist()
 
 
 def _config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
@@ -115,8 +115,8 @@ def _assemble(name: str, tensors: Mapping[str, mx.array]) -> mx.array | Quantize
 def _map_rows(weight: mx.array | QuantizedWeight, num_heads: int) -> mx.array | QuantizedWeight:
     """Undo the reordering of q and k rows, also of packed ones: a group never crosses a row."""
     if isinstance(weight, QuantizedWeight):
-        parts = [_split_halves(part, num_heads) for part in (weight.weight, weight.scales, weight.biases)]
-        return QuantizedWeight(*parts, weight.group_size, weight.bits)
+        packed, scales, biases = (_split_halves(part, num_heads) for part in (weight.weight, weight.scales, weight.biases))
+        return QuantizedWeight(packed, scales, biases, weight.group_size, weight.bits)
     return _split_halves(weight, num_heads)
 
 

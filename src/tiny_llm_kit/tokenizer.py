@@ -163,5 +163,5 @@ def _pre_tokenizer(name: str | None) -> Any:
 
 
 def _eos_token_ids(metadata: Mapping[str, Any], vocab: Mapping[str, int], control: Iterable[str]) -> set[int]:
-    named = {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")} - {None}
+    named = {metadata[key] for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id") if key in metadata}
     return named | {vocab[token] for token in _END_OF_TURN if token in control}

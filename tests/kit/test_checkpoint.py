@@ -164,7 +164,7 @@ def test_check_weights_names_tensor_expected_and_got() -> None:
         check_weights(config, {**weights, name: mx.zeros(64)})
     with pytest.raises(ValueError, match=f"missing tensor {name}"):
         check_weights(config, {key: weight for key, weight in weights.items() if key != name})
-    with pytest.raises(ValueError, match="unexpected tensor model.layers.1.self_attn.o_proj.bias"):
+    with pytest.raises(ValueError, match=r"unexpected tensor model.layers.1.self_attn.o_proj.bias"):
         check_weights(config, {**weights, "model.layers.1.self_attn.o_proj.bias": mx.zeros(64)})
 
 

@@ -1,0 +1,29 @@
+"""Programs that run on an answer package: importing it, and ending politely at a task that is still to be done."""
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
+import click
+
+from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.course import solution_package
+
+
+def import_answer(solution: str) -> ModuleType:
+    """The package that `--solution` names; ValueError if there is none."""
+    return importlib.import_module(solution_package(solution))
+
+
+@contextlib.contextmanager
+def unfinished_tasks_end_the_program() -> Iterator[None]:
+    """A stub that is still a stub, or bad input, ends the program with exit code 2 and one clear message."""
+    try:
+        yield
+    except NotImplementedError as stub:
+        raise BadInput(f"{stub}\nThis program needs that task. To watch the reference instead: --solution ref") from None
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.Abort from None

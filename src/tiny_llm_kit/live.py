@@ -1,0 +1,141 @@
+"""What a person sees while a batch runs: a live picture in a terminal, plain lines elsewhere.
+
+A view only looks: it is shown the requests and the scheduler after each step, and keeps what it needs to tell news.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+
+class ShownRequest(Protocol):
+    """The part of a request that is shown."""
+
+    prompt: Sequence[int]
+    max_tokens: int
+    offset: int
+    generated_tokens: list[int]
+    text: str
+    finish_reason: str | None
+    request_id: int
+
+    @property
+    def state(self) -> str: ...
+
+
+class View(Protocol):
+    """Shows the state after a step, and stays tidy however the block ends."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
+        """`running` are the admitted requests, `slot_of` gives the slot of those that have one."""
+
+
+def make_view(console: Console, requests: Sequence[ShownRequest], titles: Sequence[str], max_slots: int) -> View:
+    """The view that suits the console."""
+    names = {request.request_id: title for request, title in zip(requests, titles, strict=True)}
+    kind = LiveView if console.is_terminal else PlainView
+    return kind(console, requests, names, max_slots)
+
+
+class PlainView:
+    """A line when a request is admitted and a line when it ends."""
+
+    def __init__(
+        self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int
+    ) -> None:
+        self.console = console
+        self.requests = requests
+        self.names = names
+        self.announced: dict[int, str] = {}
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
+        for request in self.requests:
+            news = "waiting" if request.state == "waiting" else "finished" if request.finish_reason else "running"
+            if news == self.announced.get(request.request_id, "waiting"):
+                continue
+            self.announced[request.request_id] = news
+            name = self.names[request.request_id]
+            if news == "running":
+                self._line(f"+ {name}: {len(request.prompt)} prompt tokens; {len(running)} running, {waiting} waiting")
+            else:
+                self._line(f"- {name}: {len(request.generated_tokens)} tokens, {request.finish_reason}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"[{time.perf_counter() - self.started:6.1f} s] {text}", markup=False, highlight=False)
+
+
+class LiveView:
+    """A row a slot: who sits in it, how far the prompt is read, and the last words of the answer."""
+
+    def __init__(
+        self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int
+    ) -> None:
+        self.requests = requests
+        self.names = names
+        self.max_slots = max_slots
+        self.started = time.perf_counter()
+        self.live = Live(console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.live.stop()
+
+    def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
+        self.live.update(Group(self._header(waiting), self._slots(running, slot_of), self._footer()))
+
+    def _header(self, waiting: int) -> Text:
+        tokens = sum(len(request.generated_tokens) for request in self.requests)
+        seconds = time.perf_counter() - self.started
+        return Text.assemble(
+            ("continuous batching  ", "bold"),
+            f"{seconds:5.1f} s   {tokens} tokens   {tokens / max(seconds, 1e-9):5.1f} tokens/s   {waiting} waiting",
+        )
+
+    def _slots(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int]) -> Table:
+        table = Table(expand=True, pad_edge=False)
+        table.add_column("slot", justify="right", width=4)
+        table.add_column("request", width=24, no_wrap=True)
+        table.add_column("prompt", width=12)
+        table.add_column("answer", width=10, justify="right")
+        table.add_column("text", ratio=1, no_wrap=True)
+        rows: list[tuple[int, list[Any]]] = []
+        for request in running:
+            slot = slot_of.get(request.request_id)
+            row = [
+                "…" if slot is None else str(slot),
+                self.names[request.request_id],
+                ProgressBar(total=len(request.prompt), completed=min(request.offset, len(request.prompt)), width=12),
+                f"{len(request.generated_tokens)}/{request.max_tokens}",
+                Text(request.text[-200:].replace("\n", " ")[-self._text_width() :]),
+            ]
+            rows.append((self.max_slots if slot is None else slot, row))
+        for _, row in sorted(rows, key=lambda item: item[0]):
+            table.add_row(*row)
+        for _ in range(self.max_slots - len(rows)):
+            table.add_row("", Text("free", style="dim"), "", "", "")
+        return table
+
+    def _text_width(self) -> int:
+        return max(10, self.live.console.width - 64)
+
+    def _footer(self) -> Text:
+        done = sum(request.finish_reason is not None for request in self.requests)
+        return Text(f"{done} of {len(self.requests)} requests answered", style="dim")

@@ -1,0 +1,56 @@
+"""Figures of a run as tables for people. Knows numbers and names, not engines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from rich.table import Table
+
+LATENCIES = {
+    "queue_time": "queue time",
+    "ttft": "time to first token (TTFT)",
+    "tpot": "time per output token (TPOT)",
+    "latency": "latency",
+}
+
+
+class Percentiles(Protocol):
+    """The part of an engine's metrics that is shown."""
+
+    def percentiles(self, name: str) -> dict[str, float]: ...
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or milliseconds when there is less than one."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def latency_table(metrics: Percentiles) -> Table:
+    """p50, p95 and p99 of every latency."""
+    table = Table(title="latencies", title_justify="left")
+    table.add_column("")
+    for percentile in ("p50", "p95", "p99"):
+        table.add_column(percentile, justify="right")
+    for name, title in LATENCIES.items():
+        table.add_row(title, *(duration(value) for value in metrics.percentiles(name).values()))
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as Markdown, to paste into a README."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def as_figures(metrics: Percentiles) -> Mapping[str, dict[str, float]]:
+    """All percentiles, in seconds, for a JSON file."""
+    return {name: metrics.percentiles(name) for name in LATENCIES}
