@@ -3,6 +3,8 @@
 It knows slots and lengths, not requests.
 """
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
@@ -13,8 +15,8 @@ from .kv_cache import Fetched, KvCache, KvCacheBase, Mask
 class BatchingKvCache(KvCacheBase):
     """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
 
-    The slab `(max_active_requests, KV, max_seq_len, D)` is allocated once, when the first request arrives and shapes are
-    known. A row's content beyond its length is left over from earlier owners: it is masked, never cleared.
+    The slabs `(max_active_requests, KV, max_seq_len, D)` are allocated once, when the first request arrives and shapes are
+    known, and written in place. A row's content beyond its length is left over from earlier owners: it is masked, not cleared.
 
     Raises:
         ValueError: if a size is less than 1.
@@ -45,9 +47,8 @@ class BatchingKvCache(KvCacheBase):
             raise ValueError("the prefilled cache is empty: prefill the prompt before its request joins the batch")
         if length > self.max_seq_len:
             raise ValueError(f"{length} tokens do not fit into a slot of {self.max_seq_len}: raise max_seq_len")
-        self._allocate(prefilled_cache.keys, prefilled_cache.values)
-        self._write_row(slot_id, prefilled_cache.keys[:, :, :length], prefilled_cache.values[:, :, :length])
-        self.lengths[slot_id] = length
+        self.lengths[slot_id] = 0
+        self._append([slot_id], prefilled_cache.keys[:, :, :length], prefilled_cache.values[:, :, :length])
 
     @task(week=2, day=6, number=2)
     def remove_request(self, slot_id: int) -> None:
@@ -69,15 +70,16 @@ class BatchingKvCache(KvCacheBase):
         """
         if source not in self.lengths or target in self.lengths:
             raise ValueError(f"can't move slot {source} to {target}: taken slots are {sorted(self.lengths)}")
-        assert self.keys is not None and self.values is not None
         length = self.lengths.pop(source)
-        row = mx.array([source])
+        self.lengths[target] = 0
         # Taken by index, so that these are copies: a view of the slab would keep the next write from being in place.
-        self._write_row(target, self.keys[:, :, :length][row], self.values[:, :, :length][row])
-        self.lengths[target] = length
+        keys, values = (slab[mx.array([source]), :, :length] for slab in self._slabs())
+        self._append([target], keys, values)
 
     @task(week=2, day=6, number=2)
-    def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
+    def update_and_fetch(
+        self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None
+    ) -> Fetched:
         """Append L tokens to every taken slot.
 
         Args:
@@ -96,29 +98,39 @@ class BatchingKvCache(KvCacheBase):
         total = max(self.lengths.values()) + length
         if total > self.max_seq_len:
             raise ValueError(f"a slot holds {total - length} tokens and has no room for {length} of {self.max_seq_len}")
-        assert self.keys is not None and self.values is not None
+        self._append(slots, keys, values)
+        if not isinstance(mask, mx.array):
+            mask = self._causal_mask(slots, mask_length or length, total)
+        # Without gaps the rows are a slice, which costs nothing; with gaps they must be gathered.
+        rows = slice(len(slots)) if slots[-1] == len(slots) - 1 else mx.array(slots)
+        all_keys, all_values = (slab[rows, :, :total] for slab in self._slabs())
+        return all_keys, all_values, total, mask
 
-        starts = mx.array([self.lengths[slot] for slot in slots])[:, None]
-        where = (mx.array(slots)[:, None], slice(None), starts + mx.arange(length))
-        self.keys[where] = keys.swapaxes(1, 2)
-        self.values[where] = values.swapaxes(1, 2)
+    @task(week=2, day=6, number=2)
+    def _append(self, slots: Sequence[int], keys: mx.array, values: mx.array) -> None:
+        """Write `(len(slots), KV, L, D)` behind what the slots hold.
+
+        The slabs are kept flat, `(max_active_requests · KV · max_seq_len, D)`, so that a write is a list of row numbers.
+        """
+        _, heads, length, dim = keys.shape
+        if self.keys is None:
+            rows = self.max_active_requests * heads * self.max_seq_len
+            self.keys = mx.zeros((rows, dim), dtype=keys.dtype)
+            self.values = mx.zeros((rows, dim), dtype=values.dtype)
+        starts = [(slot * heads + head) * self.max_seq_len + self.lengths[slot] for slot in slots for head in range(heads)]
+        where = (mx.array(starts)[:, None] + mx.arange(length)).reshape(-1)
+        self.keys[where] = keys.reshape(-1, dim)
+        self.values[where] = values.reshape(-1, dim)
         for slot in slots:
             self.lengths[slot] += length
 
-        # Without gaps the rows are a slice, which costs nothing; with gaps they must be gathered.
-        rows = slice(len(slots)) if slots[-1] == len(slots) - 1 else mx.array(slots)
-        if not isinstance(mask, mx.array):
-            queries = mask_length or length
-            last_visible = starts + length - queries + mx.arange(queries)
-            mask = mx.where(mx.arange(total) <= last_visible[:, None, :, None], 0.0, -mx.inf)
-        return self.keys[:, :, :total][rows], self.values[:, :, :total][rows], total, mask
+    def _slabs(self) -> list[mx.array]:
+        """The slabs as `(max_active_requests, KV, max_seq_len, D)`."""
+        shape = (self.max_active_requests, -1, self.max_seq_len)
+        return [slab.reshape(*shape, slab.shape[-1]) for slab in (self.keys, self.values) if slab is not None]
 
-    def _allocate(self, keys: mx.array, values: mx.array) -> None:
-        if self.keys is None:
-            shape = (self.max_active_requests, keys.shape[1], self.max_seq_len)
-            self.keys = mx.zeros((*shape, keys.shape[3]), dtype=keys.dtype)
-            self.values = mx.zeros((*shape, values.shape[3]), dtype=values.dtype)
-
-    def _write_row(self, slot: int, keys: mx.array, values: mx.array) -> None:
-        self.keys = mx.slice_update(self.keys, keys, mx.array([slot]), axes=[0])
-        self.values = mx.slice_update(self.values, values, mx.array([slot]), axes=[0])
+    @task(week=2, day=6, number=2)
+    def _causal_mask(self, slots: Sequence[int], queries: int, total: int) -> mx.array:
+        """`(B, 1, queries, total)`: the last `queries` tokens of each slot may see what stands before them and themselves."""
+        firsts = mx.array([self.lengths[slot] - queries for slot in slots])[:, None, None, None]
+        return mx.where(mx.arange(total) <= firsts + mx.arange(queries)[:, None], 0.0, -mx.inf)

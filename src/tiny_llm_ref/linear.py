@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
+from tiny_llm_kit.fast_math import matmul_transposed
 from tiny_llm_kit.quantized import QuantizedWeight
 
 
@@ -22,7 +23,7 @@ def linear(x: mx.array, weight: mx.array | QuantizedWeight, bias: mx.array | Non
     if isinstance(weight, QuantizedWeight):
         y = mx.quantized_matmul(x, weight.weight, weight.scales, weight.biases, group_size=weight.group_size, bits=weight.bits)
     else:
-        y = x @ weight.T
+        y = matmul_transposed(x, weight)
     return y if bias is None else y + bias
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from kit.tiny_models import mlx_lm_model, save_folder
+from kit.tiny_models import mlx_lm_model, save_folder, save_quantized
 from tiny_llm_kit.config import ModelConfig
 from tiny_llm_kit.load import LoadedModel, QuantizedWeight, load
 from tiny_llm_kit.quantized import place
@@ -92,6 +92,14 @@ def test_weights_keep_the_type_that_the_gpu_computes_in() -> None:
     placed = place({"matrix": matrix, "norm": mx.ones(64, mx.float32)}, keep_quantized=True)
     assert placed["norm"].dtype == mx.float16, "what is not packed should take the type of the scales"
     assert placed["matrix"] is matrix
+
+
+@pytest.mark.parametrize(("machine", "packed"), [("cpu", False), ("metal", True), ("cuda", True)])
+def test_the_machine_decides_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, packed: bool) -> None:
+    folder = save_quantized(tmp_path, tiny_config())
+    monkeypatch.setattr("tiny_llm_kit.load.backend", lambda: machine)
+    weight = load(folder).weights["model.layers.0.mlp.up_proj.weight"]
+    assert isinstance(weight, QuantizedWeight) == packed, f"packed products are {'' if packed else 'not '}fast on {machine}"
 
 
 @pytest.mark.parametrize("name", ["someone/model-that-nobody-has", "./no/such/folder", "missing.gguf"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tiny_llm_kit.load import load
 from tiny_llm_kit.tiny_random import ByteTokenizer
-from tiny_llm_kit.tokenizer import Tokenizer
+from tiny_llm_kit.tokenizer import StreamingDetokenizer, Tokenizer
 
 TEXTS = [
     "",
@@ -93,6 +93,16 @@ def test_a_text_that_ends_within_a_character_ends_with_its_mark(tokenizer: Token
     assert segments[-1].endswith("\ufffd"), "finalize() should let go of what was held back"
 
 
+def test_a_piece_may_depend_on_the_one_before() -> None:
+    words = ["one", "two", "three"]
+    detokenizer = StreamingDetokenizer(lambda tokens: " ".join(words[token] for token in tokens))
+    segments = []
+    for token in (0, 1, 2):
+        detokenizer.add_token(token)
+        segments.append(detokenizer.last_segment)
+    assert segments == ["one", " two", " three"], "as in SentencePiece, where a text's first word has no space before it"
+
+
 def test_every_detokenizer_is_fresh(tokenizer: Tokenizer) -> None:
     first, second = tokenizer.detokenizer(), tokenizer.detokenizer()
     first.add_token(tokenizer.encode("x")[0])
@@ -100,7 +110,9 @@ def test_every_detokenizer_is_fresh(tokenizer: Tokenizer) -> None:
 
 
 def test_smollm2_splits_digits_and_knows_its_control_tokens(smollm2: Tokenizer) -> None:
-    assert len(smollm2.encode("2024")) == 4, "SmolLM2 reads digit by digit"
+    assert smollm2.encode("a  12") == [token for part in ("a", "  ", "1", "2") for token in smollm2.encode(part)], (
+        "SmolLM2 reads digit by digit, and a digit takes no space along"
+    )
     assert smollm2.encode("Hello world") == [19556, 905], "these are the ids of SmolLM2's published tokenizer"
     assert smollm2.encode("<|im_start|>user<|im_end|>") == [1, 4093, 2]
     assert smollm2.eos_token_ids == {0, 2}, "<|endoftext|> and <|im_end|> end an answer"

@@ -1,0 +1,232 @@
+"""What the batching tests stand on: a small transformer of our own, what it says alone, and models that watch or break.
+
+Nothing here comes from the package under test: a mistake there cannot hide in the expected tokens as well.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from tiny_llm_kit.config import ModelConfig
+from tiny_llm_kit.load import load
+from tiny_llm_kit.tiny_random import ByteTokenizer, tiny_config
+
+NEAR_TIE = 1e-3
+"""Rows of a batch are summed in another order than a row alone, which moves the toy's logits by about 1e-5. Expected tokens
+come only from logits whose best two are a hundred times further apart, so that no test hangs on rounding."""
+
+POISON = ByteTokenizer.vocab_size - 1
+"""A token that the toy model never generates: it marks prompts on which a `FragileModel` should fail."""
+
+_HEADS, _KV_HEADS, _HEAD_DIM, _WIDTH, _LONGEST = 4, 2, 8, 32, 512
+
+
+class ToyModel:
+    """Two random layers with grouped-query attention and learned positions; it writes printable ASCII and never an EOS.
+
+    Projections amplify, so that every earlier token and every position shows in the logits: a token that is missing,
+    misplaced, or somebody else's changes the text within a few tokens.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+
+        def matrix(rows: int, columns: int, gain: float) -> mx.array:
+            return mx.array((gain / np.sqrt(columns) * random.standard_normal((rows, columns))).astype(np.float32))
+
+        self.config: ModelConfig = tiny_config(
+            num_layers=2,
+            hidden_size=_WIDTH,
+            num_heads=_HEADS,
+            num_kv_heads=_KV_HEADS,
+            head_dim=_HEAD_DIM,
+            intermediate_size=2 * _WIDTH,
+            max_position_embeddings=_LONGEST,
+        )
+        self.token_embedding = matrix(self.config.vocab_size, _WIDTH, np.sqrt(_WIDTH))
+        self.position_embedding = matrix(_LONGEST, _WIDTH, np.sqrt(_WIDTH))
+        shapes = {
+            "q": (_HEADS * _HEAD_DIM, _WIDTH),
+            "k": (_KV_HEADS * _HEAD_DIM, _WIDTH),
+            "v": (_KV_HEADS * _HEAD_DIM, _WIDTH),
+            "o": (_WIDTH, _HEADS * _HEAD_DIM),
+            "up": (2 * _WIDTH, _WIDTH),
+            "down": (_WIDTH, 2 * _WIDTH),
+        }
+        self.layers = [{name: matrix(*shape, gain=2) for name, shape in shapes.items()} for _ in range(2)]
+        self.head = matrix(self.config.vocab_size, _WIDTH, gain=8)
+        ids = np.arange(self.config.vocab_size)
+        self.only_printable = mx.array(np.where((ids >= 32) & (ids < 127), 0, -1e9).astype(np.float32))
+        self.answers: dict[tuple[tuple[int, ...], float], list[int]] = {}
+
+    def __call__(
+        self,
+        tokens: mx.array,
+        offset: int | mx.array = 0,
+        cache: Sequence[Any] | None = None,
+        mask: mx.array | str | None = "causal",
+        logits_to_keep: int | None = None,
+    ) -> mx.array:
+        """The calling convention of the course's `Model`."""
+        length = tokens.shape[1]
+        x = self.token_embedding[tokens] + self.position_embedding[mx.array(offset).reshape(-1, 1) + mx.arange(length)]
+        for weights, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            x = x + self._attention(weights, _norm(x), layer_cache, mask)
+            x = x + mx.maximum(_norm(x) @ weights["up"].T, 0) @ weights["down"].T
+        if logits_to_keep is not None:
+            x = x[:, length - logits_to_keep :]
+        return _norm(x) @ self.head.T + self.only_printable
+
+    def _attention(self, weights: dict[str, mx.array], x: mx.array, cache: Any, mask: mx.array | str | None) -> mx.array:
+        batch, length, _ = x.shape
+        q, k, v = ((x @ weights[name].T).reshape(batch, length, -1, _HEAD_DIM).swapaxes(1, 2) for name in "qkv")
+        if cache is not None:
+            k, v, _, mask = cache.update_and_fetch(k, v, mask_length=length, mask=mask)
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=_HEAD_DIM**-0.5, mask=mask)
+        return out.swapaxes(1, 2).reshape(batch, length, -1) @ weights["o"].T
+
+
+def _norm(x: mx.array) -> mx.array:
+    return mx.fast.rms_norm(x, None, 1e-5)
+
+
+class NearTie(AssertionError):
+    """The two best tokens are too close to say which one is right."""
+
+
+def alone(
+    model: ToyModel, prompt: Sequence[int], max_tokens: int, eos: Collection[int] = (), penalty: float = 1.0
+) -> list[int]:
+    """The greedy answer to `prompt` when nobody else is there: no cache, no batch, the whole sequence for every token.
+
+    Raises:
+        NearTie: see `NEAR_TIE`; take another prompt.
+    """
+    answer = model.answers.setdefault((tuple(prompt), penalty), [])
+    while len(answer) < max_tokens:
+        scores = np.array(model(mx.array([[*prompt, *answer]]), logits_to_keep=1)[0, -1])
+        seen = list({*prompt, *answer})
+        scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+        second, first = np.sort(scores)[-2:]
+        if first - second < NEAR_TIE:
+            raise NearTie(f"the answer to {prompt} is not clear at token {len(answer)}: take another prompt")
+        answer.append(int(scores.argmax()))
+    return until_eos(answer[:max_tokens], eos)
+
+
+def until_eos(tokens: Sequence[int], eos: Collection[int]) -> list[int]:
+    """The tokens before the first end token."""
+    end = next((i for i, token in enumerate(tokens) if token in eos), len(tokens))
+    return list(tokens[:end])
+
+
+def make_prompt(length: int, seed: int = 0) -> list[int]:
+    """Random bytes as token ids."""
+    return np.random.default_rng([seed, length]).integers(0, 256, length).tolist()
+
+
+class CountingModel:
+    """Passes calls on, and notes the shape `(rows, length)` of the tokens of each. Calls of length 1 are decode steps."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.config = model.config
+        self.calls: list[tuple[int, int]] = []
+
+    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        self.calls.append((tokens.shape[0], tokens.shape[1]))
+        return self.model(tokens, *args, **kwargs)
+
+    @property
+    def decode_rows(self) -> list[int]:
+        """The number of rows of each decode step."""
+        return [rows for rows, length in self.calls if length == 1]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens in all other calls."""
+        return sum(rows * length for rows, length in self.calls if length > 1)
+
+
+class BrokenModelError(Exception):
+    """What a `FragileModel` raises."""
+
+
+class FragileModel:
+    """Fails on calls for which `fails(tokens)` is true, before anything is computed or when all layers are done."""
+
+    def __init__(self, model: Any, fails: Callable[[mx.array], bool], late: bool = False) -> None:
+        self.model = model
+        self.config = model.config
+        self.fails = fails
+        self.late = late
+
+    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        fails = self.fails(tokens)
+        if fails and not self.late:
+            raise BrokenModelError("the model failed at its start")
+        logits = self.model(tokens, *args, **kwargs)
+        if fails:
+            raise BrokenModelError("the model failed at its end")
+        return logits
+
+
+def is_poisoned(tokens: mx.array) -> bool:
+    """Whether a `POISON` token is among those of a call."""
+    return bool((tokens == POISON).any().item())
+
+
+def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None] = lambda: None) -> list[Any]:
+    """Step until there is no more work; the requests in the order in which `step` returned them.
+
+    Raises:
+        AssertionError: if there is still work after so many steps, so that no test runs for ever.
+    """
+    ended = []
+    for _ in range(steps):
+        if not scheduler.has_work:
+            return ended
+        ended += scheduler.step()
+        after_step()
+    raise AssertionError(f"has_work is still true after {steps} steps: some request neither advances nor ends")
+
+
+def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200) -> None:
+    """Step until `done()`; AssertionError if it does not come true."""
+    for _ in range(steps):
+        if done():
+            return
+        scheduler.step()
+    raise AssertionError(f"the engine did not get there in {steps} steps: does every step advance every running request?")
+
+
+class RealModel:
+    """The embedded model in float32, and mlx-lm's own Llama with the same weights, which says what is right."""
+
+    def __init__(self) -> None:
+        from mlx_lm.models import llama  # takes seconds to import, so only for those who need it
+
+        self.loaded = load(keep_quantized=False)
+        self.tokenizer = self.loaded.tokenizer
+        self.peer = llama.Model(llama.ModelArgs.from_dict(self.loaded.config.to_hugging_face()))
+        self.peer.load_weights(list(self.loaded.weights.items()))
+
+    def chat(self, text: str) -> list[int]:
+        """The prompt that asks `text`."""
+        return self.tokenizer.apply_chat_template([{"role": "user", "content": text}])
+
+    def alone(self, prompt: Sequence[int], max_tokens: int) -> list[int]:
+        """What mlx-lm generates greedily, up to an EOS."""
+        from mlx_lm.generate import generate_step
+
+        answer: list[int] = []
+        for token, scores in generate_step(mx.array(prompt), self.peer, max_tokens=max_tokens):
+            second, first = np.sort(np.array(scores))[-2:]
+            if first - second < 10 * NEAR_TIE:  # 30 layers round more often than 2
+                raise NearTie(f"the answer is not clear at token {len(answer)}: take another prompt")
+            answer.append(int(token))
+            if token in self.tokenizer.eos_token_ids:
+                break
+        return until_eos(answer, self.tokenizer.eos_token_ids)

@@ -1,0 +1,158 @@
+"""Task 8: scheduling strategies. Most need no model: a strategy looks at counters only."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from answer import answer
+from support import ToyModel, alone, finish_all, make_prompt
+
+
+def stub(prompt: int, max_tokens: int = 8, offset: int = 0, generated: int = 0, overtaken: int = 0) -> Any:
+    """What a strategy may know of a request. `prompt` and `generated` are numbers of tokens."""
+    return SimpleNamespace(
+        prompt=[0] * prompt, max_tokens=max_tokens, offset=offset, generated_tokens=[0] * generated, overtaken=overtaken
+    )
+
+
+def order(strategy: Any, waiting: list[Any], running: list[Any]) -> list[int]:
+    """In which order the waiting are chosen when nobody else comes; by their places in the queue."""
+    left, chosen = list(waiting), []
+    while left:
+        request = strategy.choose(left, running)
+        chosen.append(waiting.index(request))
+        left.remove(request)
+    return chosen
+
+
+def test_task_8_fifo() -> None:
+    waiting = [stub(30), stub(2), stub(9, max_tokens=1)]
+    assert order(answer.Fifo(), waiting, []) == [0, 1, 2], "first come, first served, whatever their sizes"
+
+
+def test_task_8_shortest_remaining() -> None:
+    waiting = [stub(10, 20), stub(2, 3), stub(2, 40), stub(15, 1)]
+    assert order(answer.ShortestRemaining(), waiting, []) == [1, 3, 0, 2], (
+        "work is prompt tokens to compute and tokens to generate together: 30, 5, 42 and 16"
+    )
+
+
+def test_task_8_shortest_remaining_counts_what_is_left() -> None:
+    strategy = answer.ShortestRemaining()
+    done, fresh = stub(50, 30, offset=60, generated=11), stub(10, 12)
+    assert strategy.rank(done, []) < strategy.rank(fresh, []), "tokens that were computed or generated are no work any more"
+    half, fresh = stub(50, 5, offset=40), stub(10, 6)
+    assert strategy.rank(half, []) < strategy.rank(fresh, []), "40 of the 50 prompt tokens are computed: 15 left, against 16"
+
+
+def test_task_8_length_balance() -> None:
+    running = [stub(10, offset=12), stub(20, offset=28)]
+    waiting = [stub(3), stub(40), stub(19), stub(25)]
+    assert order(answer.LengthBalance(), waiting, running) == [2, 3, 0, 1], (
+        "the running sequences hold 20 tokens on average: nearest to it are 19, 25, 3, 40"
+    )
+
+
+def test_task_8_length_balance_with_nobody_to_match() -> None:
+    assert order(answer.LengthBalance(), [stub(30), stub(2), stub(9)], []) == [0, 1, 2], "then arrival decides"
+
+
+@pytest.mark.parametrize("strategy", [answer.Fifo, answer.ShortestRemaining, answer.LengthBalance])
+def test_task_8_among_equals_who_came_first(strategy: Any) -> None:
+    assert order(strategy(), [stub(7), stub(7), stub(7)], [stub(5, offset=9)]) == [0, 1, 2]
+
+
+def test_task_8_choosing_leaves_the_queue_alone() -> None:
+    waiting = [stub(9), stub(2), stub(5)]
+    before = list(waiting)
+    answer.ShortestRemaining().choose(waiting, [])
+    assert waiting == before, "choose only says who is next: whoever runs the queue takes it out"
+
+
+def test_task_8_a_rank_of_ones_own() -> None:
+    class LongestPrompt(answer.Strategy):
+        def rank(self, request: Any, running: Any) -> float:
+            return -len(request.prompt)
+
+    assert order(LongestPrompt(), [stub(4), stub(9), stub(6)], []) == [1, 2, 0], "the lowest rank goes first"
+
+
+def test_task_8_only_those_who_came_earlier_are_overtaken() -> None:
+    waiting = [stub(9), stub(8), stub(2), stub(5)]
+    answer.ShortestRemaining().choose(waiting, [])
+    assert [request.overtaken for request in waiting] == [1, 1, 0, 0], "the third was chosen: it overtakes the first two"
+
+
+def test_task_8_nobody_is_overtaken_for_ever() -> None:
+    strategy = answer.ShortestRemaining()
+    strategy.max_overtakes = 5
+    victim = stub(100, 100)
+    waiting = [victim]
+    for turn in range(50):
+        waiting += [stub(1, 1), stub(1, 1)]
+        chosen = strategy.choose(waiting, [])
+        waiting.remove(chosen)
+        if chosen is victim:
+            assert turn == 5, f"chosen after {turn} others: it may be overtaken max_overtakes = 5 times, no less and no more"
+            return
+    pytest.fail("50 newcomers went first and the long request starves: look at the guard in choose")
+
+
+def test_task_8_of_several_starving_the_first() -> None:
+    strategy = answer.ShortestRemaining()
+    strategy.max_overtakes = 3
+    waiting = [stub(50), stub(40, overtaken=3), stub(30, overtaken=4), stub(1)]
+    assert strategy.choose(waiting, []) is waiting[1], "both have waited too long: who came first goes first"
+
+
+def test_task_8_there_is_a_guard_by_default() -> None:
+    strategy = answer.ShortestRemaining()
+    assert strategy.choose([stub(50, overtaken=strategy.max_overtakes), stub(1)], []).prompt == [0] * 50
+
+
+def serve(toy: ToyModel, strategy: Any, requests: list[Any]) -> list[int]:
+    """One slot: the order in which the engine serves them, as places in `requests`."""
+    scheduler = answer.ContinuousBatchScheduler(toy, 1, max_seq_len=64, strategy=strategy)
+    for request in requests:
+        scheduler.submit(request)
+    return [requests.index(request) for request in finish_all(scheduler)]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Fifo", [0, 1, 2, 3]), ("ShortestRemaining", [2, 0, 3, 1])])
+def test_task_8_the_engine_asks_its_strategy(toy: ToyModel, name: str, expected: list[int]) -> None:
+    strategy = getattr(answer, name)()
+    assert strategy.choose([stub(1)], []).overtaken == 0
+    requests = [answer.Request(make_prompt(5), max_tokens) for max_tokens in (4, 9, 2, 6)]
+    assert serve(toy, strategy, requests) == expected, "with one slot, requests end in the order in which they were admitted"
+    for request in requests:
+        assert request.generated_tokens == alone(toy, request.prompt, request.max_tokens), "the order changes no answer"
+
+
+def test_task_8_fifo_is_the_default(toy: ToyModel) -> None:
+    assert answer.Fifo().choose([stub(1)], []).overtaken == 0
+    requests = [answer.Request(make_prompt(length), 3) for length in (9, 3, 6)]
+    assert serve(toy, None, requests) == [0, 1, 2]
+
+
+def test_task_8_a_stream_of_short_requests_cannot_starve_a_long_one(toy: ToyModel) -> None:
+    strategy = answer.ShortestRemaining()
+    strategy.max_overtakes = 4
+    victim = answer.Request(make_prompt(20), 20)
+    assert strategy.choose([victim], []) is victim
+    scheduler = answer.ContinuousBatchScheduler(toy, 1, max_seq_len=64, strategy=strategy)
+    scheduler.submit(victim)
+    served_before = 0
+    for turn in range(20):
+        short = answer.Request(make_prompt(3, seed=turn), 2)
+        scheduler.submit(short)
+        for _ in range(100):
+            if short.state == "finished" or victim.state == "finished":
+                break
+            scheduler.step()
+            if turn == 0 and len(victim.generated_tokens) == 0:
+                scheduler.submit(answer.Request(make_prompt(3), 2))  # there is always somebody shorter in the queue
+        if victim.generated_tokens:
+            break
+        served_before += 1
+    assert victim.generated_tokens, f"{served_before} short requests were served while the long one waited: it starves"
