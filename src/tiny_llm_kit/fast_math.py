@@ -10,6 +10,7 @@ import mlx.core as mx
 LOG2_E = math.log2(math.e)
 ON_CPU = not (mx.metal.is_available() or mx.cuda.is_available())
 ROWS = 8
+MANY_ROWS = 64
 
 
 def exp(x: mx.array) -> mx.array:
@@ -26,11 +27,11 @@ def matmul_transposed(x: mx.array, weight: mx.array) -> mx.array:
     """x Wᵀ: `(..., K)` by `(N, K)` gives `(..., N)`.
 
     OpenBLAS's kernels take 8 rows at a time, and what is left over goes through slower ones: 5 rows take longer than 8. So a
-    few rows are filled up to a multiple of 8 with zeros. A row's result then does not depend on how many there are, either.
+    few rows are filled up to a multiple of 8 with zeros.
     """
     rows = x.size // x.shape[-1]
     missing = -rows % ROWS
-    if not ON_CPU or not missing or rows > 64:
+    if not ON_CPU or not missing or not 1 < rows < MANY_ROWS:
         return x @ weight.T
     flat = mx.pad(x.reshape(rows, -1), [(0, missing), (0, 0)])
     return (flat @ weight.T)[:rows].reshape(*x.shape[:-1], -1)

@@ -118,7 +118,7 @@ class BatchingKvCache(KvCacheBase):
             self.keys = mx.zeros((rows, dim), dtype=keys.dtype)
             self.values = mx.zeros((rows, dim), dtype=values.dtype)
         starts = [(slot * heads + head) * self.max_seq_len + self.lengths[slot] for slot in slots for head in range(heads)]
-        where = (mx.array(starts)[:, None] + mx.arange(length)).reshape(-1)
+        where = mx.array([row for start in starts for row in range(start, start + length)])
         self.keys[where] = keys.reshape(-1, dim)
         self.values[where] = values.reshape(-1, dim)
         for slot in slots:

@@ -60,11 +60,10 @@ class SelfAttention:
             mask: as in `grouped_query_attention`.
         """
         batch, length, _ = x.shape
-        heads = [part.reshape(batch, length, -1, self.config.head_dim) for part in self.qkv(x)]
-        q, k, v = heads
+        q, k, v = (part.reshape(batch, length, -1, self.config.head_dim) for part in self.qkv(x))
         if self.q_norm and self.k_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = self.rope.rotate(q, rotation), self.rope.rotate(k, rotation)
+        q, k = mx.split(self.rope.rotate(mx.concatenate([q, k], axis=2), rotation), [q.shape[2]], axis=2)
         q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))
         attend = grouped_query_attention if cache is None else cache.attend
         out = attend(q, k, v, scale=self.config.head_dim**-0.5, mask=mask)

@@ -63,13 +63,11 @@ class RoPE:
         Returns:
             Same shape and dtype.
         """
-        axis = -1 if self.traditional else -2
-        pairs = x.reshape(*x.shape[:-1], -1, 2) if self.traditional else x.reshape(*x.shape[:-1], 2, -1)
-        cos, sin = (mx.expand_dims(part, axis) for part in rotation)
-        # (a, b)·cos + (b, a)·(−sin, sin): the swapped pairs are a view with a negative stride, not a copy.
-        swapped = pairs[..., ::-1] if self.traditional else pairs[..., ::-1, :]
-        turned = pairs * cos + swapped * mx.concatenate([-sin, sin], axis=axis)
-        return turned.reshape(x.shape).astype(x.dtype)
+        cos, sin = rotation
+        a, b = (x[..., ::2], x[..., 1::2]) if self.traditional else mx.split(x, 2, axis=-1)
+        turned = [a * cos - b * sin, b * cos + a * sin]
+        joined = mx.stack(turned, axis=-1).reshape(x.shape) if self.traditional else mx.concatenate(turned, axis=-1)
+        return joined.astype(x.dtype)
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
         """Rotate `x` `(B, L, H, D)`, whose rows start at `offset`."""

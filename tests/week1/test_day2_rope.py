@@ -127,7 +127,9 @@ def test_task_3_only_the_difference_of_positions_counts(traditional: bool) -> No
 def test_task_3_a_rotation_keeps_the_length(traditional: bool) -> None:
     x = normal(2, 4, 2, 16, seed=6)
     got = answer.RoPE(16, traditional=traditional).rotate(x, rotation(16, 10000.0, [100, 3], 4))
-    assert_close(mx.linalg.norm(got, axis=-1), np.linalg.norm(to_numpy(x), axis=-1), "turning must not stretch: check the signs")
+    assert_close(
+        mx.linalg.norm(got, axis=-1), np.linalg.norm(to_numpy(x), axis=-1), "turning must not stretch: check the signs"
+    )
 
 
 @LAYOUTS

@@ -57,7 +57,7 @@ def test_task_2_it_is_what_mlx_computes(kv_heads: int) -> None:
     q, k, v = heads(2, 4, kv_heads, 4, 6)
     want = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask="causal")
     got = answer.grouped_query_attention(q, k, v, scale=0.2, mask="causal")
-    assert_close(got, want, "`scale` multiplies the scores; \"causal\" lets the last L positions look back only")
+    assert_close(got, want, '`scale` multiplies the scores; "causal" lets the last L positions look back only')
 
 
 def test_task_2_the_default_scale_is_one_over_the_root_of_the_head_dimension() -> None:

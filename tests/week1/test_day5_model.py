@@ -161,7 +161,9 @@ def test_task_3_attention_uses_the_mask_it_is_given(architecture: str) -> None:
     config, weights, x, turn, oracle = layer_case(architecture)
     mask = normal(6, 6, seed=3, size=2.0)
     attention = attention_layer(config, weights)
-    assert_close(attention(x, turn, mask=mask), oracle.self_attn(x, mask=mask), "an array mask takes the place of causal", LOGITS)
+    assert_close(
+        attention(x, turn, mask=mask), oracle.self_attn(x, mask=mask), "an array mask takes the place of causal", LOGITS
+    )
     assert_close(attention(x, turn, mask=None), oracle.self_attn(x, mask=None), "no mask: everybody sees everybody", LOGITS)
 
 

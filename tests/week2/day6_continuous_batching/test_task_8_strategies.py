@@ -1,5 +1,6 @@
 """Task 8: scheduling strategies. Most need no model: a strategy looks at counters only."""
 
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +9,18 @@ import pytest
 from answer import answer
 from support import ToyModel, alone, finish_all, make_prompt
 
+IDS = count()
+
 
 def stub(prompt: int, max_tokens: int = 8, offset: int = 0, generated: int = 0, overtaken: int = 0) -> Any:
     """What a strategy may know of a request. `prompt` and `generated` are numbers of tokens."""
     return SimpleNamespace(
-        prompt=[0] * prompt, max_tokens=max_tokens, offset=offset, generated_tokens=[0] * generated, overtaken=overtaken
+        request_id=next(IDS),
+        prompt=[0] * prompt,
+        max_tokens=max_tokens,
+        offset=offset,
+        generated_tokens=[0] * generated,
+        overtaken=overtaken,
     )
 
 
@@ -141,18 +149,17 @@ def test_task_8_a_stream_of_short_requests_cannot_starve_a_long_one(toy: ToyMode
     victim = answer.Request(make_prompt(20), 20)
     assert strategy.choose([victim], []) is victim
     scheduler = answer.ContinuousBatchScheduler(toy, 1, max_seq_len=64, strategy=strategy)
+    submitted = 0
+
+    def submit_another(request: Any = None, new_text: str = "") -> None:
+        nonlocal submitted
+        if submitted < 40 and (request is None or request.state == "finished"):
+            submitted += 1
+            scheduler.submit(answer.Request(make_prompt(3, seed=submitted), 2, on_update=submit_another))
+
     scheduler.submit(victim)
-    served_before = 0
-    for turn in range(20):
-        short = answer.Request(make_prompt(3, seed=turn), 2)
-        scheduler.submit(short)
-        for _ in range(100):
-            if short.state == "finished" or victim.state == "finished":
-                break
-            scheduler.step()
-            if turn == 0 and len(victim.generated_tokens) == 0:
-                scheduler.submit(answer.Request(make_prompt(3), 2))  # there is always somebody shorter in the queue
-        if victim.generated_tokens:
-            break
-        served_before += 1
-    assert victim.generated_tokens, f"{served_before} short requests were served while the long one waited: it starves"
+    for _ in range(3):  # so that there is always somebody shorter in the queue
+        submit_another()
+    place = finish_all(scheduler).index(victim)
+    assert place > 0, "shorter requests were there from the start: at first they go first"
+    assert place <= 4, f"{place} short requests were served while the long one waited; max_overtakes is 4: it starves"
