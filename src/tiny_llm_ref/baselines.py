@@ -60,9 +60,8 @@ def run_static(
         events += [Event(clock(), EventKind.ADMITTED, request.request_id) for request in group]
         while any(request.state != "finished" for request in group):
             active = [request for request in group if request.state != "finished"]
-            tokens_left = any(request.tokens_to_launch > 0 for request in active)
             following = Launch()
-            if tokens_left:
+            if not all(request.all_launched for request in active):
                 following.add(group, runner.decode(group))
                 following.start()
             new_tokens = _hand_out(launch, events, clock)
@@ -90,9 +89,7 @@ def _hand_out(launch: Launch, events: list[Event], clock: Callable[[], float]) -
             continue
         if not request.generated_tokens:
             events.append(Event(clock(), EventKind.FIRST_TOKEN, request.request_id))
-        before = len(request.generated_tokens)
-        request.accept(token)
-        taken += len(request.generated_tokens) - before
+        taken += request.accept(token)
         if request.state == "finished":
             events.append(Event(clock(), EventKind.FINISHED, request.request_id, len(request.generated_tokens)))
     return taken

@@ -37,7 +37,7 @@ class Launch:
     def start(self) -> None:
         """Set the device to work, without waiting; all tokens come back in one array."""
         if self.tokens:
-            self.tokens = [mx.concatenate(self.tokens)]
+            self.tokens = [mx.concatenate(self.tokens) if len(self.tokens) > 1 else self.tokens[0]]
             mx.async_eval(self.tokens)
 
     def read(self) -> list[tuple[Request, int]]:
@@ -164,7 +164,7 @@ class ContinuousBatchScheduler:
     def _make_room(self) -> None:
         """Free the slots of requests whose last token is on its way already, and close the gaps."""
         for request in list(self.running.values()):
-            if request.tokens_to_launch == 0:
+            if request.all_launched:
                 self._release(request)
         for source, target in self.slots.condense():
             self.runner.move(source, target)
@@ -200,7 +200,7 @@ class ContinuousBatchScheduler:
 
     @task(week=2, day=6, number=4)
     def _join(self, request: Request, first_token: mx.array) -> None:
-        if request.tokens_to_launch == 0:
+        if request.all_launched:
             self._release(request)
             return
         slot = self.slots.allocate_slot(request.request_id)
@@ -216,12 +216,10 @@ class ContinuousBatchScheduler:
                 continue
             if not request.generated_tokens:
                 self._log(EventKind.FIRST_TOKEN, request)
-            before = len(request.generated_tokens)
             try:
-                request.accept(token)
+                taken += request.accept(token)
             except Exception as error:
                 request.finish("error", error=error)
-            taken += len(request.generated_tokens) - before
             if request.finish_reason is not None:
                 self._retire(request)
         return taken

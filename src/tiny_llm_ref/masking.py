@@ -24,11 +24,8 @@ def create_batch_mask(requests: Sequence[Request], max_seq_len: int) -> mx.array
     Raises:
         ValueError: if a request's token stands outside the S columns.
     """
-    for request in requests:
-        if request.offset >= max_seq_len:
-            raise ValueError(
-                f"request {request.request_id} is at position {request.offset}, outside a mask of {max_seq_len} columns"
-            )
-    offsets = mx.array([request.offset for request in requests])
-    allowed = mx.arange(max_seq_len) <= offsets[:, None]
-    return mx.where(allowed, 0.0, -mx.inf)[:, None, None, :]
+    offsets = [request.offset for request in requests]
+    if max(offsets, default=-1) >= max_seq_len:
+        raise ValueError(f"a request is at position {max(offsets)}, outside a mask of {max_seq_len} columns")
+    allowed = mx.arange(max_seq_len) <= mx.array(offsets).reshape(-1, 1, 1, 1)
+    return mx.where(allowed, 0.0, -mx.inf)

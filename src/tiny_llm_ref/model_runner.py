@@ -63,9 +63,9 @@ class ModelRunner:
             The next tokens `(B,)`, int32.
         """
         rows = len(requests)
-        offsets = mx.array([request.offset for request in requests])
-        mask = create_batch_mask(requests, 1 + max(request.offset for request in requests))
-        logits = self.model(self.last_tokens[:rows, None], offsets, self.caches, mask, logits_to_keep=1)
+        offsets = [request.offset for request in requests]
+        mask = create_batch_mask(requests, max(offsets) + 1)
+        logits = self.model(self.last_tokens[:rows, None], mx.array(offsets), self.caches, mask, logits_to_keep=1)
         tokens = sample(logits[:, -1], [request.sampler for request in requests])
         self.last_tokens[:rows] = tokens
         for request in requests:

@@ -84,18 +84,20 @@ class Request:
 
     @property
     @task(week=2, day=6, number=1)
-    def tokens_to_launch(self) -> int:
-        """How many more of its tokens must be asked of the device if nothing ends it before `max_tokens`.
+    def all_launched(self) -> bool:
+        """Whether all its tokens, up to `max_tokens`, have been asked of the device, though not all may have come back.
 
         The end of the prompt asks for the first token, and every position after it for one more.
         """
-        return self.max_tokens - max(0, self.offset - len(self.prompt) + 1)
+        return self.offset >= len(self.prompt) + self.max_tokens - 1
 
     @task(week=2, day=6, number=1)
-    def accept(self, token: int) -> None:
+    def accept(self, token: int) -> bool:
         """Take the next generated token, and finish if it is the last: EOS ("stop", and the token is not kept), a stop
         string ("stop"), or the `max_tokens`-th token ("length").
 
+        Returns:
+            Whether the token was kept.
         Raises:
             RuntimeError: if the request has finished already.
         """
@@ -103,19 +105,21 @@ class Request:
             raise RuntimeError(f"request {self.request_id} has finished ({self.finish_reason}) and takes no more tokens")
         if token in self.eos_token_ids:
             self.finish("stop")
-            return
+            return False
         self.generated_tokens.append(token)
         new_text = ""
         if self.detokenizer is not None:
             self.detokenizer.add_token(token)
             new_text = self.stop_strings.push(self.detokenizer.last_segment)
             self.text += new_text
-        if self.stop_strings.stopped:
-            self.finish("stop", new_text)
-        elif len(self.generated_tokens) == self.max_tokens:
+            if self.stop_strings.stopped:
+                self.finish("stop", new_text)
+                return True
+        if len(self.generated_tokens) == self.max_tokens:
             self.finish("length", new_text)
         elif self.on_update is not None:
             self.on_update(self, new_text)
+        return True
 
     @task(week=2, day=6, number=1)
     def finish(self, reason: str, new_text: str = "", error: Exception | None = None) -> None:

@@ -5,6 +5,7 @@ Every step takes logits `(V,)` and returns logits `(V,)`, with −inf for what i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import mlx.core as mx
 
@@ -46,7 +47,7 @@ class SamplingParams:
             if not valid:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {remedy}")
 
-    @property
+    @cached_property
     def greedy(self) -> bool:
         """Whether the most likely token is taken as the model scores it, so that no sampler is needed."""
         return self.temperature == 0 and self.repetition_penalty == 1

@@ -109,8 +109,9 @@ def plan_step(
         strategy: chooses among the waiting.
     """
     queue = list(waiting)
-    prefilling = [request for request in running if request.state == "prefilling"]
-    decode = [request for request in running if request.state == "decoding"]
+    decode, prefilling = [], []
+    for request in running:
+        (decode if request.state == "decoding" else prefilling).append(request)
     admitted = list(running)
     chunks: list[PrefillChunk] = []
     budget = prefill_step

@@ -58,10 +58,9 @@ class SlotManager:
             The moves (from, to), in order; the caller moves what is stored in the slots.
         """
         moves = []
-        owners = sorted(self.slot_of.items(), key=lambda item: item[1])
-        while owners and self.free and owners[-1][1] > self.free[0]:
-            request_id, source = owners.pop()
-            target = heapq.heappushpop(self.free, source)
+        while self.free and self.free[0] < len(self.slot_of):
+            request_id, source = max(self.slot_of.items(), key=lambda owner: owner[1])
+            target = heapq.heapreplace(self.free, source)
             self.slot_of[request_id] = target
             moves.append((source, target))
         return moves

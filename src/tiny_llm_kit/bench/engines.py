@@ -1,0 +1,116 @@
+"""The engines that are compared: an answer package's three schedules, and mlx-lm's BatchGenerator.
+
+All get the same weights, dtype, BLAS and token ids, decode greedily, and never stop before a request's `max_tokens`.
+"""
+
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+
+from tiny_llm_kit.bench.run import Served
+from tiny_llm_kit.config import ModelConfig
+from tiny_llm_kit.quantized import QuantizedWeight, Weights
+from tiny_llm_kit.workloads import WorkItem
+
+
+def max_seq_len(items: Sequence[WorkItem]) -> int:
+    """The tokens that a slot must hold."""
+    return max(len(item.prompt) + item.max_tokens for item in items)
+
+
+class AnswerEngines:
+    """The schedules of an answer package, over one model."""
+
+    def __init__(self, answer: ModuleType, model: Any, items: Sequence[WorkItem], prefill_step: int) -> None:
+        self.answer = answer
+        self.model = model
+        self.items = items
+        self.prefill_step = prefill_step
+
+    def sequential(self, batch_size: int = 1) -> Served:
+        """One request after another."""
+        requests = self._requests()
+        return _served(requests, self.answer.run_sequential(self.model, requests, *self._limits()))
+
+    def static(self, batch_size: int) -> Served:
+        """Fixed groups."""
+        requests = self._requests()
+        return _served(requests, self.answer.run_static(self.model, requests, batch_size, self.prefill_step))
+
+    def continuous(self, batch_size: int) -> Served:
+        """Requests join and leave."""
+        requests = self._requests()
+        return _served(requests, self.answer.run_continuous(self.model, requests, batch_size, *self._limits()))
+
+    def _requests(self) -> list[Any]:
+        return [self.answer.Request(list(item.prompt), item.max_tokens) for item in self.items]
+
+    def _limits(self) -> tuple[int, int]:
+        return max_seq_len(self.items), self.prefill_step
+
+
+def _served(requests: Sequence[Any], metrics: Any) -> Served:
+    return Served(
+        tokens=[request.generated_tokens for request in requests],
+        ttft=metrics.values("ttft"),
+        tpot=metrics.values("tpot"),
+        steps=metrics.steps,
+        utilization=metrics.slot_utilization,
+        crowded=metrics.slot_utilization_while_waiting,
+    )
+
+
+class MlxLmEngine:
+    """mlx-lm's own continuous batching, with our weights in its model."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, items: Sequence[WorkItem]) -> None:
+        self.model = mlx_lm_model(config, weights)
+        self.items = items
+
+    def serve(self, batch_size: int) -> Served:
+        """Serve the workload with `batch_size` rows in prefill and in decode; other settings are mlx-lm's defaults."""
+        from mlx_lm.generate import BatchGenerator
+
+        started = time.perf_counter()
+        generator = BatchGenerator(self.model, completion_batch_size=batch_size, prefill_batch_size=batch_size)
+        ids = generator.insert([list(item.prompt) for item in self.items], [item.max_tokens for item in self.items])
+        tokens: dict[int, list[int]] = {i: [] for i in ids}
+        first, last, rows = {}, {}, []
+        while len(last) < len(ids):
+            responses = generator.next_generated()
+            now = time.perf_counter()
+            rows.append(len(responses))
+            for response in responses:
+                tokens[response.uid].append(response.token)
+                first.setdefault(response.uid, now)
+                if response.finish_reason is not None:
+                    last[response.uid] = now
+        generator.close()
+        return Served(
+            tokens=[tokens[i] for i in ids],
+            ttft=[first[i] - started for i in ids],
+            tpot=[(last[i] - first[i]) / (len(tokens[i]) - 1) for i in ids if len(tokens[i]) > 1],
+            steps=len(rows),
+            utilization=sum(rows) / len(rows) / batch_size,
+        )
+
+
+def mlx_lm_model(config: ModelConfig, weights: Weights) -> Any:
+    """mlx-lm's model of this architecture, holding these weights (shared, not copied).
+
+    Raises:
+        ValueError: if a weight is quantized: the two engines would not multiply alike.
+    """
+    import importlib
+
+    quantized = [name for name, weight in weights.items() if isinstance(weight, QuantizedWeight)]
+    if quantized:
+        raise ValueError(f"{quantized[0]} is quantized: mlx-lm is compared on plain weights, load with keep_quantized=False")
+    module = importlib.import_module(f"mlx_lm.models.{config.architecture}")
+    model = module.Model(module.ModelArgs.from_dict(config.to_hugging_face()))
+    model.load_weights(list(weights.items()))
+    mx.eval(model.parameters())
+    return model.eval()

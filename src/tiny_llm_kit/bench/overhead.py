@@ -1,0 +1,73 @@
+"""What an iteration costs beside the model: scheduling, bookkeeping, masks, sampling, joins and moves.
+
+Two measurements. With a model that costs nothing, the whole step is overhead. With the real model, every call is fenced:
+what was launched before it is finished first, and the call is finished before the clock goes on.
+"""
+
+import time
+from collections.abc import Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+
+from tiny_llm_kit.bench.engines import max_seq_len
+from tiny_llm_kit.workloads import WorkItem
+
+FAKE_VOCABULARY = 16
+
+
+class FakeModel:
+    """No layers, and the same logits for everyone."""
+
+    config = SimpleNamespace(num_layers=0)
+
+    def __init__(self) -> None:
+        self.logits = {rows: mx.zeros((rows, 1, FAKE_VOCABULARY)) for rows in range(1, 65)}
+        mx.eval(list(self.logits.values()))
+
+    def __call__(self, tokens: mx.array, *_: Any, **__: Any) -> mx.array:
+        return self.logits[tokens.shape[0]]
+
+
+def host_microseconds(answer: ModuleType, slots: int = 64, steps: int = 400) -> float:
+    """Median time of a full decode step at `slots` rows with the fake model, in microseconds."""
+    scheduler = answer.ContinuousBatchScheduler(FakeModel(), slots, max_seq_len=steps + 8, prefill_step=4 * slots)
+    for _ in range(slots):
+        scheduler.submit(answer.Request([1, 2, 3, 4], steps))
+    scheduler.step()
+    times = []
+    for _ in range(steps - 2):
+        started = time.perf_counter()
+        scheduler.step()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2] * 1e6
+
+
+class FencedModel:
+    """Runs the model to its end in every call, and counts the time spent in it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.config = model.config
+        self.seconds = 0.0
+
+    def __call__(self, tokens: mx.array, offset: Any = 0, cache: Any = None, mask: Any = "causal", **options: Any) -> mx.array:
+        stored = [[layer.keys, layer.values] for layer in cache if layer.keys is not None]
+        mx.eval(tokens, offset, mask, stored)
+        started = time.perf_counter()
+        logits = self.model(tokens, offset, cache, mask, **options)
+        mx.eval(logits, [[layer.keys, layer.values] for layer in cache])
+        self.seconds += time.perf_counter() - started
+        return logits
+
+
+def share_beside_model(
+    answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int
+) -> float:
+    """Share of a run's time, 0 … 1, that is not spent in the model's calls."""
+    fenced = FencedModel(model)
+    requests = [answer.Request(list(item.prompt), item.max_tokens) for item in items]
+    started = time.perf_counter()
+    answer.run_continuous(fenced, requests, batch_size, max_seq_len(items), prefill_step)
+    return 1 - fenced.seconds / (time.perf_counter() - started)
