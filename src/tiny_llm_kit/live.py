@@ -5,9 +5,9 @@ A view only looks: it is shown the requests and the scheduler after each step, a
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -48,9 +48,7 @@ def make_view(console: Console, requests: Sequence[ShownRequest], titles: Sequen
 class PlainView:
     """A line when a request is admitted and a line when it ends."""
 
-    def __init__(
-        self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int
-    ) -> None:
+    def __init__(self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int) -> None:
         self.console = console
         self.requests = requests
         self.names = names
@@ -82,9 +80,7 @@ class PlainView:
 class LiveView:
     """A row a slot: who sits in it, how far the prompt is read, and the last words of the answer."""
 
-    def __init__(
-        self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int
-    ) -> None:
+    def __init__(self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int) -> None:
         self.requests = requests
         self.names = names
         self.max_slots = max_slots
@@ -116,10 +112,10 @@ class LiveView:
         table.add_column("prompt", width=12)
         table.add_column("answer", width=10, justify="right")
         table.add_column("text", ratio=1, no_wrap=True)
-        rows: list[tuple[int, list[Any]]] = []
+        rows: list[tuple[int, list[RenderableType]]] = []
         for request in running:
             slot = slot_of.get(request.request_id)
-            row = [
+            row: list[RenderableType] = [
                 "…" if slot is None else str(slot),
                 self.names[request.request_id],
                 ProgressBar(total=len(request.prompt), completed=min(request.offset, len(request.prompt)), width=12),

@@ -7,6 +7,7 @@ One iteration is: plan → launch → read what the iteration before computed �
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import mlx.core as mx
 
@@ -42,7 +43,8 @@ class Launch:
 
     def read(self) -> list[tuple[Request, int]]:
         """Wait for the tokens: the one synchronisation of an iteration."""
-        return list(zip(self.requests, self.tokens[0].tolist(), strict=True)) if self.tokens else []
+        tokens = cast(list[int], self.tokens[0].tolist()) if self.tokens else []
+        return list(zip(self.requests, tokens, strict=True))
 
 
 class ContinuousBatchScheduler:
@@ -123,7 +125,8 @@ class ContinuousBatchScheduler:
     def step(self) -> list[Request]:
         """Run one iteration and return the requests that have ended since the last one."""
         self._make_room()
-        plan = plan_step(self.waiting, list(self.running.values()), self.slots.max_slots, self.prefill_step, self.strategy)
+        running = list(self.running.values())
+        plan = plan_step(self.waiting, running, self.slots.max_slots, self.prefill_step, self.strategy)
         launch = self._launch(plan)
         busy, queued = len(self.running), len(self.waiting)
         landed, self._in_flight = self._in_flight, launch
@@ -163,9 +166,8 @@ class ContinuousBatchScheduler:
     @task(week=2, day=6, number=4)
     def _make_room(self) -> None:
         """Free the slots of requests whose last token is on its way already, and close the gaps."""
-        for request in list(self.running.values()):
-            if request.all_launched:
-                self._release(request)
+        for request in [request for request in self.running.values() if request.all_launched]:
+            self._release(request)
         for source, target in self.slots.condense():
             self.runner.move(source, target)
 

@@ -77,9 +77,7 @@ class BatchingKvCache(KvCacheBase):
         self._append([target], keys, values)
 
     @task(week=2, day=6, number=2)
-    def update_and_fetch(
-        self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None
-    ) -> Fetched:
+    def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
         """Append L tokens to every taken slot.
 
         Args:
@@ -113,7 +111,7 @@ class BatchingKvCache(KvCacheBase):
         The slabs are kept flat, `(max_active_requests · KV · max_seq_len, D)`, so that a write is a list of row numbers.
         """
         _, heads, length, dim = keys.shape
-        if self.keys is None:
+        if self.keys is None or self.values is None:
             rows = self.max_active_requests * heads * self.max_seq_len
             self.keys = mx.zeros((rows, dim), dtype=keys.dtype)
             self.values = mx.zeros((rows, dim), dtype=values.dtype)

@@ -44,7 +44,7 @@ def generate_tokens(
     tokens = list(prompt)
     for _ in range(max_tokens):
         logits = model(mx.array([tokens]), logits_to_keep=1)
-        token = int(sampler(logits[0, -1]).item())
+        token = int(sampler(logits[0, -1]))
         if token in eos_token_ids:
             return
         tokens.append(token)
@@ -73,7 +73,7 @@ def generate_tokens_with_cache(
     tokens = list(prompt)
     for _ in range(max_tokens):
         logits = model(mx.array([tokens]), cache[0].offset, cache, logits_to_keep=1)
-        token = int(sampler(logits[0, -1]).item())
+        token = int(sampler(logits[0, -1]))
         if token in eos_token_ids:
             return
         tokens = [token]

@@ -125,7 +125,8 @@ class Model:
         """
         x = self.embedding(tokens)
         rotation = self.rope.rotation(offset, tokens.shape[1])
-        for block, layer_cache in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
+        caches: Sequence[KvCacheBase | None] = cache or [None] * len(self.blocks)
+        for block, layer_cache in zip(self.blocks, caches, strict=True):
             x = block(x, rotation, layer_cache, mask)
         if logits_to_keep is not None:
             x = x[:, x.shape[1] - logits_to_keep :]

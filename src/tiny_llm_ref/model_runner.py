@@ -31,14 +31,14 @@ class ModelRunner:
     def __init__(self, model: Model, max_batch_size: int, max_seq_len: int) -> None:
         self.model = model
         self.caches = [BatchingKvCache(max_batch_size, max_seq_len) for _ in range(model.config.num_layers)]
-        self.last_tokens = mx.zeros((max_batch_size,), dtype=mx.int32)
+        self.last_tokens = mx.zeros((max_batch_size,), dtype=mx.uint32)
 
     @task(week=2, day=6, number=4)
     def prefill(self, request: Request, start: int, end: int) -> mx.array | None:
         """Launch one chunk of a prompt into the request's own cache.
 
         Returns:
-            The first token of the answer `(1,)`, int32, if `end` is the prompt's end, else None.
+            The first token of the answer `(1,)`, uint32, if `end` is the prompt's end, else None.
         """
         if request.kv_cache is None:
             request.kv_cache = [KvCache() for _ in self.caches]
@@ -60,7 +60,7 @@ class ModelRunner:
         """Launch one token for each request; they own the slots 0 … B − 1, in this order.
 
         Returns:
-            The next tokens `(B,)`, int32.
+            The next tokens `(B,)`, uint32.
         """
         rows = len(requests)
         offsets = [request.offset for request in requests]
@@ -94,9 +94,9 @@ def sample(logits: mx.array, samplers: Sequence[Sampler]) -> mx.array:
         logits: `(B, V)`.
         samplers: B of them.
     Returns:
-        `(B,)`, int32, on the device.
+        `(B,)`, uint32, on the device.
     """
-    tokens = mx.argmax(logits, axis=-1).astype(mx.int32)
+    tokens = mx.argmax(logits, axis=-1)
     for row, sampler in enumerate(samplers):
         if not sampler.params.greedy:
             tokens[row] = sampler(logits[row])

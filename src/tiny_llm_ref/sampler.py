@@ -134,5 +134,5 @@ class Sampler:
         if self.seen is None:
             self.seen = mx.zeros((vocab_size,), dtype=mx.bool_)
             if self.prompt:
-                self.seen[mx.array(self.prompt)] = True
+                self.seen[mx.array(list(self.prompt))] = True
         return self.seen

@@ -109,9 +109,8 @@ def plan_step(
         strategy: chooses among the waiting.
     """
     queue = list(waiting)
-    decode, prefilling = [], []
-    for request in running:
-        (decode if request.state == "decoding" else prefilling).append(request)
+    decode = [request for request in running if request.offset >= len(request.prompt)]
+    prefilling = [request for request in running if request.offset < len(request.prompt)]
     admitted = list(running)
     chunks: list[PrefillChunk] = []
     budget = prefill_step

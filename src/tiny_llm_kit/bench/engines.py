@@ -78,7 +78,9 @@ class MlxLmEngine:
         generator = BatchGenerator(self.model, completion_batch_size=batch_size, prefill_batch_size=batch_size)
         ids = generator.insert([list(item.prompt) for item in self.items], [item.max_tokens for item in self.items])
         tokens: dict[int, list[int]] = {i: [] for i in ids}
-        first, last, rows = {}, {}, []
+        first: dict[int, float] = {}
+        last: dict[int, float] = {}
+        rows = []
         while len(last) < len(ids):
             responses = generator.next_generated()
             now = time.perf_counter()

@@ -62,9 +62,7 @@ class FencedModel:
         return logits
 
 
-def share_beside_model(
-    answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int
-) -> float:
+def share_beside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int) -> float:
     """Share of a run's time, 0 … 1, that is not spent in the model's calls."""
     fenced = FencedModel(model)
     requests = [answer.Request(list(item.prompt), item.max_tokens) for item in items]

@@ -91,9 +91,7 @@ def run_case(case: Case, noise_limit: float) -> Run:
     return Run(served, meter.wall, mx.get_peak_memory(), meter.other_cpu + meter.steal, meter.noisy(noise_limit))
 
 
-def run_in_turn(
-    cases: Sequence[Case], repeats: int, noise_limit: float, on_run: Callable[[Case, Run], None]
-) -> list[Result]:
+def run_in_turn(cases: Sequence[Case], repeats: int, noise_limit: float, on_run: Callable[[Case, Run], None]) -> list[Result]:
     """Run every case `repeats` times: all cases once, then all again, so that a slow minute hits them alike.
 
     A noisy run is kept but not counted; it is tried again, up to MAX_TRIES times.
