@@ -1,6 +1,9 @@
 """The models that the tests of this day share."""
 
 import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 
@@ -9,6 +12,23 @@ from support import RealModel, ToyModel
 # On CUDA, MLX rounds the factors of float32 products to 10 bits unless told otherwise, and how it does depends on the number
 # of rows: a row's tokens would depend on its company for a reason that is not the engine's. MLX looks at its first product.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
+
+COMPUTING_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def no_endless_loop() -> Iterator[None]:
+    """An engine that never ends fails its test. What is counted is computing, not waiting: a busy machine fails nobody."""
+
+    def stop(signal_number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"after {COMPUTING_SECONDS} s of computing there is still no end: which request never finishes?")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, COMPUTING_SECONDS)
+    yield
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
 
 
 @pytest.fixture(scope="session")

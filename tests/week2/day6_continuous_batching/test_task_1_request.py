@@ -47,16 +47,21 @@ def test_task_1_finished_whatever_the_offset(offset: int) -> None:
     assert (request.state, request.finish_reason) == ("finished", "cancelled")
 
 
-def test_task_1_tokens_to_launch_counts_down_to_zero() -> None:
+def test_task_1_all_launched_when_the_last_token_has_been_asked_for() -> None:
     request = answer.Request([5, 6, 7], 3)
-    left = []
+    launched = []
     for offset in range(6):
         request.offset = offset
-        left.append(request.tokens_to_launch)
-    assert left == [3, 3, 3, 2, 1, 0], (
+        launched.append(request.all_launched)
+    assert launched == [False] * 5 + [True], (
         "3 tokens are wanted: computing the last token of the prompt (offset 3) asks for the first of them, and each position"
         " after it for one more"
     )
+
+
+def test_task_1_accept_says_whether_the_token_was_kept() -> None:
+    request = answer.Request([5], 10, eos_token_ids=[9])
+    assert [request.accept(token) for token in (40, 41, 9)] == [True, True, False], "only the EOS is not kept"
 
 
 def test_task_1_tokens_are_the_prompt_and_the_answer_in_order() -> None:

@@ -163,14 +163,16 @@ def test_task_4_who_comes_while_others_run_joins_them(toy: ToyModel) -> None:
 def test_task_4_only_rows_that_somebody_needs_are_computed(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=4)
-    requests = [scheduler.submit(ask(5, max_tokens, seed)) for seed, max_tokens in enumerate((30, 2, 9, 4, 17, 3, 2, 11))]
+    requests = []
+    for seed, (max_tokens, eos_at) in enumerate([(30, 29), (2, 1), (50, 8), (4, 3), (17, 16), (40, 2), (50, 1), (11, 10)]):
+        eos = alone(toy, make_prompt(5, seed), eos_at + 1)[eos_at]
+        requests.append(scheduler.submit(ask(5, max_tokens, seed, eos_token_ids=[eos])))
     finish_all(scheduler)
     tokens = sum(len(request.generated_tokens) for request in requests)
     # An engine that launches ahead computes one row too many for a request that ends by an EOS: one is allowed for each.
     assert sum(model.decode_rows) <= tokens + len(requests), (
         f"{sum(model.decode_rows)} rows were computed for {tokens} tokens: rows of requests that have ended, or of empty slots"
     )
-    assert len(model.decode_rows) < tokens / 2, f"{len(model.decode_rows)} decode calls for {tokens} tokens: share them"
 
 
 def test_task_4_idle_slots_are_not_computed_in_a_large_batch(toy: ToyModel) -> None:

@@ -316,15 +316,16 @@ def test_task_9_static_knows_the_end_of_an_answer(toy: ToyModel, position: int) 
 def test_task_9_what_it_is_good_for(toy: ToyModel) -> None:
     """Most answers are short and a few are long: a static batch waits for its longest, a continuous one does not."""
     answer.run_static(toy, [], 1)
-    items = heavy_tail(vocab_size=256, count=24)
+    items = heavy_tail(vocab_size=256)
     models = {name: CountingModel(toy) for name in ("static", "continuous")}
     waves = {name: [answer.Request(item.prompt, item.max_tokens) for item in items] for name in models}
-    static = answer.run_static(models["static"], waves["static"], 8, 256)
-    continuous = answer.run_continuous(models["continuous"], waves["continuous"], 8, 512, 256)
+    static = answer.run_static(models["static"], waves["static"], 4, 256)
+    continuous = answer.run_continuous(models["continuous"], waves["continuous"], 4, 512, 256)
 
     assert [r.generated_tokens for r in waves["static"]] == [r.generated_tokens for r in waves["continuous"]]
     assert [len(r.generated_tokens) for r in waves["continuous"]] == [item.max_tokens for item in items]
     steps = {name: len(model.decode_rows) for name, model in models.items()}
+    print(steps,static.slot_utilization_while_waiting,continuous.slot_utilization_while_waiting)
     assert steps["continuous"] < 0.8 * steps["static"], f"decode steps: {steps}. Is a free slot given to the next at once?"
     assert sum(models["continuous"].decode_rows) <= sum(item.max_tokens for item in items) + len(items)
     assert continuous.slot_utilization_while_waiting >= 0.95, (
