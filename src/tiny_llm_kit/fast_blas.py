@@ -143,7 +143,7 @@ def _load_openblas() -> ctypes.CDLL:
     import scipy_openblas32  # only Linux has it
 
     # By default a thread with nothing to do spins for 2^26 cycles. On a machine with more busy programs than cores that keeps
-    # the thread with the work from running, and a product takes a thousand times as long. Asleep after 2^4, nobody waits.
+    # the thread with the work from running, and a product takes a hundred times as long. Asleep after 2^4, nobody waits.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     return ctypes.CDLL(f"{scipy_openblas32.get_lib_dir()}/{scipy_openblas32.get_library(fullname=True)}")
 

@@ -100,8 +100,11 @@ class ContinuousBatchScheduler:
         """Queue a new request; it is limited to what `max_seq_len` leaves for its answer.
 
         Raises:
-            ValueError: if the prompt leaves no room for an answer, or the request is not new. Nothing else is touched.
+            ValueError: if the prompt is empty or leaves no room for an answer, or the request is not new. Nothing else is
+                touched.
         """
+        if not request.prompt:
+            raise ValueError("the prompt is empty: a model needs at least one token to continue")
         if request.state != "waiting" or request in self.waiting:
             raise ValueError(f"request {request.request_id} is {request.state} already: submit a new Request")
         room = self.max_seq_len - len(request.prompt)
@@ -117,9 +120,16 @@ class ContinuousBatchScheduler:
 
     @task(week=2, day=6, number=4)
     def cancel(self, request: Request) -> None:
-        """End a request in whatever state it is; its slot and memory are free at once. One that finished stays as it is."""
-        if request.state != "finished":
+        """End a request in whatever state it is; its slot and memory are free at once.
+
+        One that has finished stays as it is, and one that was refused just ends: a client that hangs up need not know.
+        """
+        if request.state == "finished":
+            return
+        if request in self.waiting or request.request_id in self.running or request in self._in_flight.requests:
             self._end(request, "cancelled")
+        else:
+            request.finish("cancelled")
 
     @task(week=2, day=6, number=4)
     def step(self) -> list[Request]:
@@ -236,6 +246,8 @@ class ContinuousBatchScheduler:
 
     @task(week=2, day=6, number=4)
     def _retire(self, request: Request) -> None:
+        if request in self._ended:  # its own `on_update` has cancelled it
+            return
         if request in self.waiting:
             self.waiting.remove(request)
         self._release(request)

@@ -25,7 +25,7 @@ class Request:
     `len(generated_tokens)`, the tokens that came back.
 
     Args:
-        prompt: token ids, at least one.
+        prompt: token ids.
         max_tokens: stop after this many generated tokens.
         sampling: how its tokens are drawn.
         eos_token_ids: tokens that end the answer and are not part of it.
@@ -34,7 +34,7 @@ class Request:
         on_update: called as `on_update(request, new_text)` after every token and at the end. If it raises, this request
             ends with that error.
     Raises:
-        ValueError: for an empty prompt, `max_tokens` below 1, or stop strings without a detokenizer.
+        ValueError: for `max_tokens` below 1, or stop strings without a detokenizer.
     """
 
     prompt: Sequence[int]
@@ -55,8 +55,6 @@ class Request:
     overtaken: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if not self.prompt:
-            raise ValueError("the prompt is empty: a model needs at least one token to continue")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}: it must be at least 1")
         if self.stop and self.detokenizer is None:
@@ -78,9 +76,9 @@ class Request:
         """
         if self.finish_reason is not None:
             return "finished"
-        if self.offset >= len(self.prompt):
-            return "decoding"
-        return "waiting" if self.kv_cache is None and self.offset == 0 else "prefilling"
+        if self.kv_cache is None and self.offset == 0:
+            return "waiting"
+        return "prefilling" if self.offset < len(self.prompt) else "decoding"
 
     @property
     @task(week=2, day=6, number=1)

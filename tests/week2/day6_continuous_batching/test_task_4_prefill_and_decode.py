@@ -459,6 +459,28 @@ def test_task_4_a_request_may_cancel_another(toy: ToyModel, killer: int) -> None
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
 
+@pytest.mark.parametrize("max_tokens", [1, 2, 3, 4, 5])
+def test_task_4_cancelling_another_whose_last_token_is_there(toy: ToyModel, max_tokens: int) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+    requests: list[Any] = []
+
+    def kill(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == 3:
+            scheduler.cancel(requests[1])
+
+    requests.append(scheduler.submit(ask(4, 6, on_update=kill)))
+    requests.append(scheduler.submit(ask(4, max_tokens, seed=1)))
+    ended = finish_all(scheduler)
+    assert sorted(found.request_id for found in ended) == [request.request_id for request in requests], (
+        "everyone is returned, and once: also who is cancelled between its last step and its last token"
+    )
+    assert requests[1].generated_tokens == alone(toy, requests[1].prompt, 5)[: len(requests[1].generated_tokens)]
+    assert len(scheduler.metrics.values("latency")) == 2, "the metrics hear of every end"
+    assert_alone(toy, requests[0])
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
 def test_task_4_an_answer_may_lead_to_the_next_question(toy: ToyModel) -> None:
     scheduler = engine(toy)
     chain: list[Any] = []

@@ -325,8 +325,7 @@ def test_task_9_what_it_is_good_for(toy: ToyModel) -> None:
     assert [r.generated_tokens for r in waves["static"]] == [r.generated_tokens for r in waves["continuous"]]
     assert [len(r.generated_tokens) for r in waves["continuous"]] == [item.max_tokens for item in items]
     steps = {name: len(model.decode_rows) for name, model in models.items()}
-    print(steps,static.slot_utilization_while_waiting,continuous.slot_utilization_while_waiting)
-    assert steps["continuous"] < 0.8 * steps["static"], f"decode steps: {steps}. Is a free slot given to the next at once?"
+    assert steps["continuous"] < 0.7 * steps["static"], f"decode steps: {steps}. Is a free slot given to the next at once?"
     assert sum(models["continuous"].decode_rows) <= sum(item.max_tokens for item in items) + len(items)
     assert continuous.slot_utilization_while_waiting >= 0.95, (
         f"while somebody waits, {continuous.slot_utilization_while_waiting:.0%} of the slots are in use: fill them at once"

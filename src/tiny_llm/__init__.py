@@ -1,0 +1,99 @@
+"""The reference: one good answer to every task of the course. Public names are imported from here."""
+
+from .attention import (
+    causal_mask,
+    grouped_query_attention,
+    multi_head_attention,
+    scaled_dot_product_attention,
+    softmax,
+)
+from .baselines import run_continuous, run_sequential, run_static
+from .batch import ContinuousBatchScheduler, batch_generate
+from .batching_kv_cache import BatchingKvCache
+from .embedding import Embedding
+from .generate import generate_tokens, generate_tokens_with_cache, greedy, stream_text
+from .kv_cache import KvCache, KvCacheBase
+from .linear import FusedLinear, Linear, linear
+from .masking import create_batch_mask
+from .metrics import BatchingMetrics, BatchState, Event, EventKind, Timeline
+from .mlp import MLP, silu
+from .model import Model, SelfAttention, TransformerBlock, build_block
+from .model_runner import ModelRunner, sample
+from .prefill import chunk_bounds, prefill, prefill_chunk
+from .request import Request
+from .rms_norm import RMSNorm
+from .rope import RoPE, rope_frequencies
+from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, top_k, top_p
+from .scheduling import (
+    STRATEGIES,
+    Fifo,
+    LengthBalance,
+    PrefillChunk,
+    ShortestRemaining,
+    StepPlan,
+    Strategy,
+    plan_step,
+)
+from .slots import SlotManager
+from .stop_strings import StopStrings
+
+__all__ = [
+    "MLP",
+    "STRATEGIES",
+    "BatchState",
+    "BatchingKvCache",
+    "BatchingMetrics",
+    "ContinuousBatchScheduler",
+    "Embedding",
+    "Event",
+    "EventKind",
+    "Fifo",
+    "FusedLinear",
+    "KvCache",
+    "KvCacheBase",
+    "LengthBalance",
+    "Linear",
+    "Model",
+    "ModelRunner",
+    "PrefillChunk",
+    "RMSNorm",
+    "Request",
+    "RoPE",
+    "Sampler",
+    "SamplingParams",
+    "SelfAttention",
+    "ShortestRemaining",
+    "SlotManager",
+    "StepPlan",
+    "StopStrings",
+    "Strategy",
+    "Timeline",
+    "TransformerBlock",
+    "batch_generate",
+    "build_block",
+    "causal_mask",
+    "chunk_bounds",
+    "create_batch_mask",
+    "generate_tokens",
+    "generate_tokens_with_cache",
+    "greedy",
+    "grouped_query_attention",
+    "linear",
+    "min_p",
+    "multi_head_attention",
+    "plan_step",
+    "prefill",
+    "prefill_chunk",
+    "repetition_penalty",
+    "rope_frequencies",
+    "run_continuous",
+    "run_sequential",
+    "run_static",
+    "sample",
+    "scaled_dot_product_attention",
+    "silu",
+    "softmax",
+    "stream_text",
+    "top_k",
+    "top_p",
+]

@@ -1,0 +1,29 @@
+"""The embedding: a table with a row a token, read at the model's entrance and often multiplied by at its exit."""
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.quantized import QuantizedWeight
+
+from .linear import linear
+
+
+class Embedding:
+    """Token vectors.
+
+    Args:
+        weight: `(V, E)`, V tokens.
+    """
+
+    def __init__(self, weight: mx.array | QuantizedWeight) -> None:
+        self.weight = weight
+
+    @task(week=1, day=5, number=2)
+    def __call__(self, tokens: mx.array) -> mx.array:
+        """Token ids `(B, L)` to vectors `(B, L, E)`. Of a quantized table only the rows in use are unpacked."""
+        raise NotImplementedError("Week 1 Day 5, task 2: the embedding. Read book/src/week1-05-model.md")
+
+    @task(week=1, day=5, number=2)
+    def as_linear(self, x: mx.array) -> mx.array:
+        """Vectors `(..., E)` to logits `(..., V)` with the same table ("tied" embeddings, arXiv 1608.05859)."""
+        raise NotImplementedError("Week 1 Day 5, task 2: the embedding. Read book/src/week1-05-model.md")

@@ -1,0 +1,76 @@
+"""Linear layers: y = x Wᵀ + b, for weights in full precision or in quantized groups."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.fast_math import matmul_transposed
+from tiny_llm_kit.quantized import QuantizedWeight
+
+
+@task(week=1, day=5, number=1)
+def linear(x: mx.array, weight: mx.array | QuantizedWeight, bias: mx.array | None = None) -> mx.array:
+    """x Wᵀ + b.
+
+    Args:
+        x: `(..., K)`.
+        weight: `(N, K)`; a `QuantizedWeight` is multiplied by `mx.quantized_matmul` without unpacking it.
+        bias: `(N,)`.
+    Returns:
+        `(..., N)`.
+    """
+    raise NotImplementedError("Week 1 Day 5, task 1: linear layers, alone and fused. Read book/src/week1-05-model.md")
+
+
+class Linear:
+    """A linear layer that holds its weight `(N, K)` and bias `(N,)`."""
+
+    def __init__(self, weight: mx.array | QuantizedWeight, bias: mx.array | None = None) -> None:
+        self.weight = weight
+        self.bias = bias
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """`(..., K)` to `(..., N)`."""
+        return linear(x, self.weight, self.bias)
+
+
+class FusedLinear:
+    """Several linear layers with the same input as one product: their weights are stacked along N.
+
+    At small batch a product costs what it costs to read its weight, plus a start-up; fusing saves the start-ups.
+
+    Raises:
+        ValueError: if some of the layers have a bias, or are quantized, and others are not.
+    """
+
+    def __init__(self, layers: Sequence[Linear]) -> None:
+        sizes = [layer.weight.shape[0] for layer in layers]
+        self.bounds = [sum(sizes[:i]) for i in range(1, len(sizes))]
+        self.weight = _stack_weights([layer.weight for layer in layers])
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        if len(biases) not in (0, len(layers)):
+            raise ValueError(f"{len(biases)} of {len(layers)} layers have a bias: fuse layers that all have one, or none")
+        self.bias = mx.concatenate(biases) if biases else None
+
+    @task(week=1, day=5, number=1)
+    def __call__(self, x: mx.array) -> list[mx.array]:
+        """`(..., K)` to one `(..., Nᵢ)` a layer."""
+        raise NotImplementedError("Week 1 Day 5, task 1: linear layers, alone and fused. Read book/src/week1-05-model.md")
+
+
+def _stack_weights(weights: Sequence[mx.array | QuantizedWeight]) -> mx.array | QuantizedWeight:
+    quantized = [w for w in weights if isinstance(w, QuantizedWeight)]
+    if not quantized:
+        return mx.concatenate([w for w in weights if isinstance(w, mx.array)])
+    first = quantized[0]
+    formats = {(w.group_size, w.bits) for w in quantized}
+    if len(quantized) != len(weights) or len(formats) > 1:
+        raise ValueError(f"only weights of one format can be fused, got {len(quantized)} quantized of {len(weights)}")
+    return QuantizedWeight(
+        mx.concatenate([w.weight for w in quantized]),
+        mx.concatenate([w.scales for w in quantized]),
+        mx.concatenate([w.biases for w in quantized]),
+        first.group_size,
+        first.bits,
+    )

@@ -1,0 +1,29 @@
+"""Masks for a batch whose rows have different lengths."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+from .request import Request
+
+
+@task(week=2, day=6, number=6)
+def create_batch_mask(requests: Sequence[Request], max_seq_len: int) -> mx.array:
+    """Who may see what in one decode step: row i may see its own positions 0 … offset, and nothing beyond.
+
+    The token that is being decoded stands at position `offset`, so `offset + 1` columns are allowed; the columns behind them
+    belong to longer neighbours, or are left over from an earlier owner of the slot.
+
+    Args:
+        requests: one a row, B of them.
+        max_seq_len: S, the columns of the mask.
+    Returns:
+        Float32 `(B, 1, 1, S)`: 0 where attention is allowed, −inf elsewhere. The axes are batch, head, query, key.
+    Raises:
+        ValueError: if a request's token stands outside the S columns.
+    """
+    raise NotImplementedError(
+        "Week 2 Day 6, task 6: masks for rows of different lengths. Read book/src/week2-06-continuous-batching.md"
+    )

@@ -1,0 +1,131 @@
+"""Metrics: every figure is computed from one log of events.
+
+It knows no request object and no array: an event is a time, a kind and an id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from tiny_llm_kit.course import task
+
+
+class EventKind(Enum):
+    """What can happen to a request, in the order in which it happens."""
+
+    ARRIVED = "arrived"
+    ADMITTED = "admitted"
+    FIRST_TOKEN = "first_token"
+    FINISHED = "finished"
+
+
+class Event(NamedTuple):
+    """`tokens` counts the generated tokens when the kind is FINISHED."""
+
+    time: float
+    kind: EventKind
+    request_id: int
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """What one iteration looked like from outside.
+
+    Args:
+        time: seconds on the scheduler's clock, at the iteration's end.
+        active_requests: requests that held a slot, or a claim on one, in this iteration.
+        max_slots: how many could have.
+        queue_size: requests still waiting.
+        new_tokens: tokens that came back in this iteration.
+        events: what happened since the last state.
+    """
+
+    time: float
+    active_requests: int
+    max_slots: int
+    queue_size: int
+    new_tokens: int
+    events: Sequence[Event] = ()
+
+
+@dataclass
+class Timeline:
+    """When a request reached each stage, in seconds on the scheduler's clock; None while it has not."""
+
+    arrived: float
+    admitted: float | None = None
+    first_token: float | None = None
+    finished: float | None = None
+    tokens: int = 0
+
+
+@dataclass
+class BatchingMetrics:
+    """Figures of a run, kept up to date by `update`."""
+
+    total_requests: int = 0
+    active_requests: int = 0
+    queue_size: int = 0
+    total_tokens: int = 0
+    steps: int = 0
+    timelines: dict[int, Timeline] = field(default_factory=dict)
+    started: float | None = None
+    ended: float = 0.0
+    _utilization: float = 0.0
+    _crowded_steps: int = 0
+    _crowded_utilization: float = 0.0
+
+    @task(week=2, day=6, number=7)
+    def update(self, batch_state: BatchState) -> None:
+        """Take in one iteration."""
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=7)
+    def _record(self, event: Event) -> None:
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @property
+    @task(week=2, day=6, number=7)
+    def throughput_tokens_per_sec(self) -> float:
+        """Generated tokens per second from the first arrival to the last iteration; 0 before there is any time."""
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @property
+    @task(week=2, day=6, number=7)
+    def slot_utilization(self) -> float:
+        """Mean share of slots in use over all iterations, 0 … 1."""
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @property
+    @task(week=2, day=6, number=7)
+    def slot_utilization_while_waiting(self) -> float:
+        """The same over iterations that left somebody waiting: below 1, a slot was free that somebody wanted."""
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @property
+    @task(week=2, day=6, number=7)
+    def average_latency(self) -> float:
+        """Mean seconds from arrival to finish over the finished requests; 0 if there are none."""
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=7)
+    def values(self, name: str) -> list[float]:
+        """One figure of every request that has it, in seconds.
+
+        Args:
+            name: "queue_time" (arrived to admitted), "ttft" (arrived to first token), "tpot" (time per output token after
+                the first, for requests of two tokens or more), or "latency" (arrived to finished).
+        Raises:
+            ValueError: for another name.
+        """
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=7)
+    def percentiles(self, name: str) -> dict[str, float]:
+        """p50, p95 and p99 of a figure (linear interpolation), in seconds; all 0 if no request has it."""
+        raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")

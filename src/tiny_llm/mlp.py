@@ -1,0 +1,33 @@
+"""The feed-forward half of a transformer block: SwiGLU (arXiv 2002.05202)."""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.fast_math import exp
+
+
+@task(week=1, day=4, number=2)
+def silu(x: mx.array) -> mx.array:
+    """x · sigmoid(x), elementwise, in the dtype of `x`; finite for every finite `x`."""
+    raise NotImplementedError("Week 1 Day 4, task 2: SiLU. Read book/src/week1-04-rmsnorm-swiglu.md")
+
+
+class MLP:
+    """down(silu(gate(x)) · up(x)).
+
+    Args:
+        gate_up: maps `(..., E)` to the pair (gate, up), each `(..., I)`. The two come from one call because one wide
+            product reads `x` once and is faster than two narrow ones.
+        down: maps `(..., I)` to `(..., E)`.
+    """
+
+    def __init__(self, gate_up: Callable[[mx.array], Sequence[mx.array]], down: Callable[[mx.array], mx.array]) -> None:
+        self.gate_up = gate_up
+        self.down = down
+
+    @task(week=1, day=4, number=3)
+    def __call__(self, x: mx.array) -> mx.array:
+        """`(..., E)` to `(..., E)`."""
+        raise NotImplementedError("Week 1 Day 4, task 3: the SwiGLU MLP. Read book/src/week1-04-rmsnorm-swiglu.md")

@@ -1,0 +1,146 @@
+"""The transformer: Llama, Qwen2 and Qwen3 from one file, told apart by their configuration.
+
+The model knows no batch of requests. It is given tokens, an offset a row and a cache a layer; how keys and values are
+stored, padded or paged is the cache's business.
+"""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.config import ModelConfig
+from tiny_llm_kit.course import task
+from tiny_llm_kit.load import Weights
+from tiny_llm_kit.quantized import QuantizedWeight
+
+from .attention import grouped_query_attention
+from .embedding import Embedding
+from .kv_cache import KvCacheBase
+from .linear import FusedLinear, Linear
+from .mlp import MLP
+from .rms_norm import RMSNorm
+from .rope import RoPE, Rotation
+
+Mask = mx.array | str | None
+
+
+class SelfAttention:
+    """Projections, rotary positions, grouped-query attention, output projection.
+
+    Args:
+        config: gives the heads H, the key/value heads KV and the head dimension D.
+        qkv: maps `(B, L, E)` to queries `(B, L, H·D)`, keys and values `(B, L, KV·D)`.
+        out: maps `(B, L, H·D)` to `(B, L, E)`.
+        q_norm, k_norm: over D, before the rotation (Qwen3); None where the architecture has none.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        qkv: Callable[[mx.array], Sequence[mx.array]],
+        out: Callable[[mx.array], mx.array],
+        rope: RoPE,
+        q_norm: RMSNorm | None = None,
+        k_norm: RMSNorm | None = None,
+    ) -> None:
+        self.config = config
+        self.qkv = qkv
+        self.out = out
+        self.rope = rope
+        self.q_norm = q_norm
+        self.k_norm = k_norm
+
+    @task(week=1, day=5, number=3)
+    def __call__(self, x: mx.array, rotation: Rotation, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
+        """`(B, L, E)` to `(B, L, E)`.
+
+        Args:
+            rotation: from `rope.rotation(offset, L)`.
+            cache: this layer's, which stores the new keys and values and attends over all of them; None: over `x` alone.
+            mask: as in `grouped_query_attention`.
+        """
+        raise NotImplementedError("Week 1 Day 5, task 3: self-attention. Read book/src/week1-05-model.md")
+
+
+class TransformerBlock:
+    """x + attention(norm(x)), then x + mlp(norm(x)): the pre-norm residual block."""
+
+    def __init__(self, input_norm: RMSNorm, attention: SelfAttention, post_attention_norm: RMSNorm, mlp: MLP) -> None:
+        self.input_norm = input_norm
+        self.attention = attention
+        self.post_attention_norm = post_attention_norm
+        self.mlp = mlp
+
+    @task(week=1, day=5, number=4)
+    def __call__(self, x: mx.array, rotation: Rotation, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
+        """`(B, L, E)` to `(B, L, E)`; arguments as in `SelfAttention`."""
+        raise NotImplementedError("Week 1 Day 5, task 4: the transformer block. Read book/src/week1-05-model.md")
+
+
+class Model:
+    """A decoder-only language model.
+
+    Args:
+        config: shapes and switches.
+        weights: by Hugging Face parameter name, as `tiny_llm_kit.load.load` gives them.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        self.config = config
+        self.rope = RoPE(config.head_dim, config.rope_theta)
+        self.embedding = Embedding(weights["model.embed_tokens.weight"])
+        self.blocks = [build_block(config, weights, f"model.layers.{i}", self.rope) for i in range(config.num_layers)]
+        self.norm = RMSNorm(_array(weights, "model.norm.weight"), config.rms_norm_eps)
+        self.head = self.embedding.as_linear if config.tie_word_embeddings else Linear(weights["lm_head.weight"])
+
+    @task(week=1, day=5, number=5)
+    def __call__(
+        self,
+        tokens: mx.array,
+        offset: int | mx.array = 0,
+        cache: Sequence[KvCacheBase] | None = None,
+        mask: Mask = "causal",
+        logits_to_keep: int | None = None,
+    ) -> mx.array:
+        """Score every possible next token.
+
+        Args:
+            tokens: ids `(B, L)`.
+            offset: position of each row's first token, an int or integers `(B,)`.
+            cache: one a layer, or None to attend over `tokens` alone.
+            mask: as in `grouped_query_attention`.
+            logits_to_keep: compute logits for this many last positions only: 1 in prefill, 0 if only the cache is
+                wanted; None for all. The vocabulary product is the widest of the model, so what is not needed is skipped.
+        Returns:
+            Logits `(B, logits_to_keep or L, V)`.
+        """
+        raise NotImplementedError("Week 1 Day 5, task 5: the model. Read book/src/week1-05-model.md")
+
+
+def build_block(config: ModelConfig, weights: Weights, prefix: str, rope: RoPE) -> TransformerBlock:
+    """Assemble the layer whose parameters are named `prefix`…, with q/k/v and gate/up as one product each."""
+
+    def projection(name: str) -> Linear:
+        bias = weights.get(f"{prefix}.{name}.bias")
+        return Linear(weights[f"{prefix}.{name}.weight"], bias if isinstance(bias, mx.array) else None)
+
+    def norm(name: str) -> RMSNorm:
+        return RMSNorm(_array(weights, f"{prefix}.{name}.weight"), config.rms_norm_eps)
+
+    attention = SelfAttention(
+        config,
+        FusedLinear([projection(f"self_attn.{name}_proj") for name in "qkv"]),
+        projection("self_attn.o_proj"),
+        rope,
+        norm("self_attn.q_norm") if config.qk_norm else None,
+        norm("self_attn.k_norm") if config.qk_norm else None,
+    )
+    mlp = MLP(FusedLinear([projection("mlp.gate_proj"), projection("mlp.up_proj")]), projection("mlp.down_proj"))
+    return TransformerBlock(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)
+
+
+def _array(weights: Weights, name: str) -> mx.array:
+    weight = weights[name]
+    if isinstance(weight, QuantizedWeight):
+        raise ValueError(f"{name} is quantized: a norm's weight must be a plain array")
+    return weight

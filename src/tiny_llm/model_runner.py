@@ -1,0 +1,90 @@
+"""The device's side of the engine: runs what a plan says, and reads nothing back.
+
+It knows slots, caches and the model, but not who waits or why. All of it is lazy: a decode step is a graph whose input tokens
+are the last step's output, still on the device, so the next step can be launched before the last one's tokens are read.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+from .batching_kv_cache import BatchingKvCache
+from .kv_cache import KvCache
+from .masking import create_batch_mask
+from .model import Model
+from .prefill import prefill_chunk
+from .request import Request
+from .sampler import Sampler
+
+
+class ModelRunner:
+    """Prefills requests on their own and decodes all that have joined the batch in one call of the model.
+
+    Args:
+        model: see `Model`.
+        max_batch_size: slots.
+        max_seq_len: tokens a slot can hold.
+    """
+
+    def __init__(self, model: Model, max_batch_size: int, max_seq_len: int) -> None:
+        self.model = model
+        self.caches = [BatchingKvCache(max_batch_size, max_seq_len) for _ in range(model.config.num_layers)]
+        self.last_tokens = mx.zeros((max_batch_size,), dtype=mx.uint32)
+
+    @task(week=2, day=6, number=4)
+    def prefill(self, request: Request, start: int, end: int) -> mx.array | None:
+        """Launch one chunk of a prompt into the request's own cache.
+
+        Returns:
+            The first token of the answer `(1,)`, uint32, if `end` is the prompt's end, else None.
+        """
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
+    @task(week=2, day=6, number=4)
+    def join(self, request: Request, slot: int, first_token: mx.array) -> None:
+        """Put a prefilled request, with its first token `(1,)`, into a slot; its own cache is given up."""
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
+    @task(week=2, day=6, number=4)
+    def decode(self, requests: Sequence[Request]) -> mx.array:
+        """Launch one token for each request; they own the slots 0 … B − 1, in this order.
+
+        Returns:
+            The next tokens `(B,)`, uint32.
+        """
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
+    @task(week=2, day=6, number=4)
+    def leave(self, slot: int) -> None:
+        """Free a slot."""
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
+    @task(week=2, day=6, number=4)
+    def move(self, source: int, target: int) -> None:
+        """Move a request to a free slot."""
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
+
+@task(week=2, day=6, number=4)
+def sample(logits: mx.array, samplers: Sequence[Sampler]) -> mx.array:
+    """Draw a token a row: greedy rows share one argmax, the others use their own sampler.
+
+    Args:
+        logits: `(B, V)`.
+        samplers: B of them.
+    Returns:
+        `(B,)`, uint32, on the device.
+    """
+    raise NotImplementedError("Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md")

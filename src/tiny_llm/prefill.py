@@ -1,0 +1,48 @@
+"""Chunked prefill: the prompt goes through the model in pieces of bounded size.
+
+A chunk bounds both the memory of a step (activations and attention scores grow with its length) and the time for which it
+keeps the machine from anybody else (Sarathi-Serve, arXiv 2403.02310).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+from .kv_cache import KvCache
+from .model import Model
+
+
+@task(week=2, day=5, number=1)
+def chunk_bounds(length: int, step: int) -> Iterator[tuple[int, int]]:
+    """Cut 0 … length into pieces (start, end) of `step`; the last may be shorter, none is empty.
+
+    Raises:
+        ValueError: if `step` is less than 1.
+    """
+    raise NotImplementedError("Week 2 Day 5, task 1: cut the prompt into chunks. Read book/src/week2-05-chunked-prefill.md")
+
+
+@task(week=2, day=5, number=2)
+def prefill_chunk(model: Model, prompt: Sequence[int], start: int, end: int, cache: Sequence[KvCache]) -> mx.array | None:
+    """Launch the computation of the keys and values of `prompt[start:end]`, the tokens before which are in `cache`.
+
+    Launched, not awaited: the chunk's keys and values are all that is asked of the device, unless this is the prompt's end.
+
+    Returns:
+        Logits `(V,)` for the token after the prompt if `end` is the prompt's end, else None.
+    """
+    raise NotImplementedError("Week 2 Day 5, task 2: prefill one chunk. Read book/src/week2-05-chunked-prefill.md")
+
+
+@task(week=2, day=5, number=3)
+def prefill(model: Model, prompt: Sequence[int], cache: Sequence[KvCache], step: int = 128) -> mx.array:
+    """Put a whole prompt into an empty `cache`, `step` tokens at a time.
+
+    Returns:
+        Logits `(V,)` for the first token of the answer: the same as from one pass over the whole prompt.
+    Raises:
+        ValueError: if the prompt is empty or `step` is less than 1.
+    """
+    raise NotImplementedError("Week 2 Day 5, task 3: prefill a prompt. Read book/src/week2-05-chunked-prefill.md")

@@ -1,0 +1,23 @@
+"""RMSNorm: scale a vector to length √D, then stretch each number by a learned weight."""
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+
+class RMSNorm:
+    """x / √(mean(x²) + eps) · weight, over the last axis (arXiv 1910.07467).
+
+    Args:
+        weight: `(D,)`.
+        eps: keeps the division finite for a vector of zeros.
+    """
+
+    def __init__(self, weight: mx.array, eps: float = 1e-5) -> None:
+        self.weight = weight
+        self.eps = eps
+
+    @task(week=1, day=4, number=1)
+    def __call__(self, x: mx.array) -> mx.array:
+        """Normalize `x` `(..., D)`; the mean is taken in float32, the result has the dtype of `x`."""
+        raise NotImplementedError("Week 1 Day 4, task 1: RMSNorm. Read book/src/week1-04-rmsnorm-swiglu.md")

@@ -1,0 +1,65 @@
+"""Rotary positions: a query or key at position p is turned by angles proportional to p.
+
+Only the difference of two positions survives in their dot product (RoFormer, arXiv 2104.09864, section 3.2), so a key
+is rotated once, when it is made, and never touched again: that is what makes a KV cache possible.
+"""
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+Rotation = tuple[mx.array, mx.array]
+
+
+@task(week=1, day=2, number=1)
+def rope_frequencies(head_dim: int, base: float) -> mx.array:
+    """How far each pair of numbers turns per position: base^(−2i / head_dim) for i = 0 … head_dim/2 − 1, in radians.
+
+    Returns:
+        `(head_dim / 2,)`, float32.
+    Raises:
+        ValueError: if `head_dim` is odd.
+    """
+    raise NotImplementedError("Week 1 Day 2, task 1: the frequencies. Read book/src/week1-02-rope.md")
+
+
+class RoPE:
+    """Rotary position embedding for heads of `head_dim` numbers.
+
+    Two layouts are in use for the pair that is turned together: the numbers i and i + D/2 (`traditional=False`: Llama and
+    Qwen files in Hugging Face format) or the neighbours 2i and 2i + 1 (`traditional=True`: the RoFormer paper).
+
+    The angles do not depend on the layer: a model asks for `rotation` once a step and every layer applies it.
+    """
+
+    def __init__(self, head_dim: int, base: float = 10000.0, traditional: bool = False) -> None:
+        self.head_dim = head_dim
+        self.base = base
+        self.traditional = traditional
+
+    @task(week=1, day=2, number=2)
+    def rotation(self, offset: int | mx.array, length: int) -> Rotation:
+        """Cosines and sines for `length` positions in a row, starting at `offset`.
+
+        Args:
+            offset: the first position; an int for all rows alike, or integers `(B,)`, one a row.
+        Returns:
+            (cos, sin), each float32 `(1 or B, length, 1, head_dim / 2)`.
+        """
+        raise NotImplementedError("Week 1 Day 2, task 2: cosines and sines, one offset per row. Read book/src/week1-02-rope.md")
+
+    @task(week=1, day=2, number=3)
+    def rotate(self, x: mx.array, rotation: Rotation) -> mx.array:
+        """Turn every pair (a, b) of the last axis into (a·cos − b·sin, b·cos + a·sin).
+
+        Args:
+            x: `(B, L, H, D)`.
+            rotation: from `rotation(offset, L)`.
+        Returns:
+            Same shape and dtype.
+        """
+        raise NotImplementedError("Week 1 Day 2, task 3: the rotation, in both layouts. Read book/src/week1-02-rope.md")
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        """Rotate `x` `(B, L, H, D)`, whose rows start at `offset`."""
+        return self.rotate(x, self.rotation(offset, x.shape[1]))

@@ -1,0 +1,40 @@
+"""Stop strings: end the text where one of them begins, even when it arrives in pieces."""
+
+from collections.abc import Sequence
+
+from tiny_llm_kit.course import task
+
+
+class StopStrings:
+    """Lets text through until a stop string appears in it.
+
+    Text that could still turn out to be the beginning of a stop string is held back: what was shown can't be taken back.
+    With no stop strings everything passes at once.
+
+    Args:
+        stops: strings that end the text; they are not part of it.
+    Raises:
+        ValueError: if one of them is empty.
+    """
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        if "" in stops:
+            raise ValueError("a stop string is empty, which would stop before the first letter: remove it")
+        self.stops = tuple(stops)
+        self.stopped = False
+        self.held = ""
+
+    @task(week=1, day=6, number=2)
+    def push(self, text: str) -> str:
+        """Take the next piece of text; return what may be shown now. Sets `stopped` when a stop string is complete."""
+        raise NotImplementedError("Week 1 Day 6, task 2: stop strings. Read book/src/week1-06-generate.md")
+
+    @task(week=1, day=6, number=2)
+    def flush(self) -> str:
+        """The text has ended without a stop string: return what was held back."""
+        raise NotImplementedError("Week 1 Day 6, task 2: stop strings. Read book/src/week1-06-generate.md")
+
+    @task(week=1, day=6, number=2)
+    def _possible_start(self, text: str) -> int:
+        """Length of the longest end of `text` with which a stop string could begin."""
+        raise NotImplementedError("Week 1 Day 6, task 2: stop strings. Read book/src/week1-06-generate.md")
