@@ -98,9 +98,9 @@ def grouped_query_attention(
         scale: 1/√D when None.
         mask: None, `"causal"` (see `causal_mask`), or an additive array that all heads share: `(L, S)` or `(B, 1, L, S)`.
     Returns:
-        `(B, H, L, D)`.
+        `(B, H, L, D)`, in the dtype of `q`, whatever that of the mask.
     Raises:
-        ValueError: if H is no multiple of KV.
+        ValueError: if H is no multiple of KV, or the mask has an unknown name.
     """
     raise NotImplementedError("Week 1 Day 3, task 2: grouped-query attention. Read book/src/week1-03-gqa.md")
 

@@ -86,6 +86,7 @@ class ContinuousBatchScheduler:
         self.metrics = BatchingMetrics()
         self.waiting: list[Request] = []
         self.running: dict[int, Request] = {}
+        self._open: set[int] = set()
         self._in_flight = Launch()
         self._events: list[Event] = []
         self._ended: list[Request] = []
@@ -93,7 +94,7 @@ class ContinuousBatchScheduler:
     @property
     def has_work(self) -> bool:
         """Whether anything waits, runs, is on the device, or has ended and not been returned by `step` yet."""
-        return bool(self.waiting or self.running or self._in_flight.requests or self._ended)
+        return bool(self._open or self._in_flight.requests or self._ended)
 
     @task(week=2, day=6, number=4)
     def submit(self, request: Request) -> Request:
@@ -176,6 +177,13 @@ class ContinuousBatchScheduler:
 
     @task(week=2, day=6, number=4)
     def _end(self, request: Request, reason: str, error: Exception | None = None) -> None:
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
+    @task(week=2, day=6, number=4)
+    def _fail(self, requests: Sequence[Request], error: Exception) -> None:
+        """What the device was asked for these requests has failed: they end, the others go on."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )

@@ -37,7 +37,7 @@ def generate_tokens(
     Yields:
         Token ids, each as soon as it is known.
     Raises:
-        ValueError: if the prompt is empty.
+        ValueError: if the prompt is empty, when the first token is asked for.
     """
     raise NotImplementedError("Week 1 Day 6, task 1: the decode loop. Read book/src/week1-06-generate.md")
 
@@ -56,7 +56,7 @@ def generate_tokens_with_cache(
     Args:
         cache: one a layer. It may hold the beginning of the conversation already: `prompt` continues it. None: a new one.
     Raises:
-        ValueError: if the prompt is empty.
+        ValueError: if the prompt is empty, when the first token is asked for.
     """
     raise NotImplementedError("Week 2 Day 1, task 3: decode with a cache. Read book/src/week2-01-kv-cache.md")
 

@@ -41,7 +41,7 @@ class FusedLinear:
     At small batch a product costs what it costs to read its weight, plus a start-up; fusing saves the start-ups.
 
     Raises:
-        ValueError: if some of the layers have a bias, or are quantized, and others are not.
+        ValueError: if some of the layers have a bias and others do not, or their weights are of different formats.
     """
 
     def __init__(self, layers: Sequence[Linear]) -> None:

@@ -31,8 +31,8 @@ class Request:
         eos_token_ids: tokens that end the answer and are not part of it.
         stop: strings that end the answer and are not part of it; they need a `detokenizer`.
         detokenizer: turns tokens into text; without one `text` stays empty.
-        on_update: called as `on_update(request, new_text)` after every token and at the end. If it raises, this request
-            ends with that error.
+        on_update: called as `on_update(request, new_text)` after every token and at the end; the last token and the end share
+            a call. If it raises, this request ends with that error. It is not called for an end by error.
     Raises:
         ValueError: for `max_tokens` below 1, or stop strings without a detokenizer.
     """

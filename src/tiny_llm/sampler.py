@@ -55,7 +55,10 @@ class SamplingParams:
 
 @task(week=1, day=7, number=1)
 def top_k(logits: mx.array, k: int) -> mx.array:
-    """Rule out all but the k largest logits; tokens that tie with the k-th stay. 0 keeps all (arXiv 1805.04833)."""
+    """Rule out all but the k largest logits; tokens that tie with the k-th stay (arXiv 1805.04833).
+
+    0 keeps all, and so does a k as large as the vocabulary.
+    """
     raise NotImplementedError("Week 1 Day 7, task 1: top-k. Read book/src/week1-07-sampling.md")
 
 
@@ -63,7 +66,8 @@ def top_k(logits: mx.array, k: int) -> mx.array:
 def top_p(logits: mx.array, p: float) -> mx.array:
     """Keep the smallest set of most likely tokens whose probabilities add up to at least p (arXiv 1904.09751).
 
-    A token stays if those before it, from the most likely on, have not reached p: so the first one always stays.
+    A token stays if those before it, from the most likely on, have not reached p: so the first one always stays. Tokens that
+    tie with the last one stay too.
     """
     raise NotImplementedError("Week 1 Day 7, task 2: top-p. Read book/src/week1-07-sampling.md")
 
@@ -76,7 +80,9 @@ def min_p(logits: mx.array, p: float) -> mx.array:
 
 @task(week=1, day=7, number=4)
 def repetition_penalty(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:
-    """Divide positive logits of seen tokens by the penalty, multiply negative ones (CTRL, arXiv 1909.05858, section 4.1).
+    """Divide positive logits of seen tokens by the penalty, multiply negative ones: both become less likely.
+
+    The idea is CTRL's (arXiv 1909.05858, section 4.1), which divides whatever the sign.
 
     Args:
         seen: bool `(V,)`, true for tokens of the prompt and of the answer so far.
@@ -107,4 +113,5 @@ class Sampler:
 
     @task(week=1, day=7, number=5)
     def _seen(self, vocab_size: int) -> mx.array:
+        """Bool `(V,)`: the prompt's tokens and those drawn. Made when first needed: only the logits tell V."""
         raise NotImplementedError("Week 1 Day 7, task 5: a sampler with its own seed. Read book/src/week1-07-sampling.md")

@@ -44,7 +44,10 @@ class Strategy(ABC):
 
     @task(week=2, day=6, number=8)
     def choose(self, waiting: Sequence[Request], running: Sequence[Request]) -> Request:
-        """The next request to admit; `waiting` is in order of arrival and not empty. Counts whom the choice overtakes."""
+        """The next request to admit; `waiting` is in order of arrival and not empty.
+
+        Those that stand before the chosen one are overtaken, and it is counted, each time that a choice is made.
+        """
         raise NotImplementedError("Week 2 Day 6, task 8: scheduling strategies. Read book/src/week2-06-continuous-batching.md")
 
 

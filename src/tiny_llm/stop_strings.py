@@ -26,7 +26,11 @@ class StopStrings:
 
     @task(week=1, day=6, number=2)
     def push(self, text: str) -> str:
-        """Take the next piece of text; return what may be shown now. Sets `stopped` when a stop string is complete."""
+        """Take the next piece of text; return what may be shown now. Sets `stopped` when a stop string is complete.
+
+        Of several in the text, the one that is complete first counts, and of those the longest: so it does not matter how
+        the text was cut into pieces. Nothing may be pushed after that.
+        """
         raise NotImplementedError("Week 1 Day 6, task 2: stop strings. Read book/src/week1-06-generate.md")
 
     @task(week=1, day=6, number=2)

@@ -112,9 +112,9 @@ def grouped_query_attention(
         scale: 1/√D when None.
         mask: None, `"causal"` (see `causal_mask`), or an additive array that all heads share: `(L, S)` or `(B, 1, L, S)`.
     Returns:
-        `(B, H, L, D)`.
+        `(B, H, L, D)`, in the dtype of `q`, whatever that of the mask.
     Raises:
-        ValueError: if H is no multiple of KV.
+        ValueError: if H is no multiple of KV, or the mask has an unknown name.
     """
     batch, heads, length, dim = q.shape
     kv_heads, total = k.shape[1], k.shape[2]
@@ -127,7 +127,7 @@ def grouped_query_attention(
     rows = (q * scale).reshape(batch, kv_heads, -1, dim)
     scores = (rows @ k.swapaxes(-1, -2)).reshape(batch, kv_heads, -1, length, total)
     if mask is not None:
-        scores = scores + mask[..., None, :, :]
+        scores = scores + mask[..., None, :, :].astype(scores.dtype)
     weights = softmax(scores, axis=-1).reshape(batch, kv_heads, -1, total)
     return (weights @ v).reshape(batch, heads, length, dim)
 

@@ -49,6 +49,8 @@ def run_static(
     The rows of answers that are done run on with the batch, and what they compute is thrown away: that is the cost which
     continuous batching does away with. Utilization counts the rows that still had something to say.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: a batch needs at least 1 slot")
     metrics = BatchingMetrics()
     events = [Event(clock(), EventKind.ARRIVED, request.request_id) for request in requests]
     for first in range(0, len(requests), batch_size):

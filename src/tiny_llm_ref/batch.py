@@ -86,6 +86,7 @@ class ContinuousBatchScheduler:
         self.metrics = BatchingMetrics()
         self.waiting: list[Request] = []
         self.running: dict[int, Request] = {}
+        self._open: set[int] = set()
         self._in_flight = Launch()
         self._events: list[Event] = []
         self._ended: list[Request] = []
@@ -93,7 +94,7 @@ class ContinuousBatchScheduler:
     @property
     def has_work(self) -> bool:
         """Whether anything waits, runs, is on the device, or has ended and not been returned by `step` yet."""
-        return bool(self.waiting or self.running or self._in_flight.requests or self._ended)
+        return bool(self._open or self._in_flight.requests or self._ended)
 
     @task(week=2, day=6, number=4)
     def submit(self, request: Request) -> Request:
@@ -115,6 +116,7 @@ class ContinuousBatchScheduler:
             )
         request.max_tokens = min(request.max_tokens, room)
         self.waiting.append(request)
+        self._open.add(request.request_id)
         self._log(EventKind.ARRIVED, request)
         return request
 
@@ -124,12 +126,8 @@ class ContinuousBatchScheduler:
 
         One that has finished stays as it is, and one that was refused just ends: a client that hangs up need not know.
         """
-        if request.state == "finished":
-            return
-        if request in self.waiting or request.request_id in self.running or request in self._in_flight.requests:
+        if request.finish_reason is None:
             self._end(request, "cancelled")
-        else:
-            request.finish("cancelled")
 
     @task(week=2, day=6, number=4)
     def step(self) -> list[Request]:
@@ -189,8 +187,7 @@ class ContinuousBatchScheduler:
             try:
                 launch.add(requests, self.runner.decode(requests))
             except Exception as error:
-                for request in requests:
-                    self._end(request, "error", error)
+                self._fail(requests, error)
         for chunk in plan.prefill:
             self._admit(chunk.request)
             try:
@@ -199,8 +196,12 @@ class ContinuousBatchScheduler:
                     launch.add([chunk.request], first_token)
                     self._join(chunk.request, first_token)
             except Exception as error:
-                self._end(chunk.request, "error", error)
-        launch.start()
+                self._fail([chunk.request], error)
+        try:
+            launch.start()
+        except Exception as error:
+            self._fail(launch.requests, error)
+            return Launch()
         return launch
 
     @task(week=2, day=6, number=4)
@@ -222,8 +223,13 @@ class ContinuousBatchScheduler:
     @task(week=2, day=6, number=4)
     def _update(self, landed: Launch) -> int:
         """Hand the tokens of the last iteration to their requests; return how many were taken."""
+        try:
+            tokens = landed.read()
+        except Exception as error:
+            self._fail(landed.requests, error)
+            return 0
         taken = 0
-        for request, token in landed.read():
+        for request, token in tokens:
             if request.finish_reason is not None:
                 continue
             if not request.generated_tokens:
@@ -231,6 +237,7 @@ class ContinuousBatchScheduler:
             try:
                 taken += request.accept(token)
             except Exception as error:
+                taken += token not in request.eos_token_ids  # it was kept before `on_update` raised
                 request.finish("error", error=error)
             if request.finish_reason is not None:
                 self._retire(request)
@@ -245,9 +252,17 @@ class ContinuousBatchScheduler:
         self._retire(request)
 
     @task(week=2, day=6, number=4)
+    def _fail(self, requests: Sequence[Request], error: Exception) -> None:
+        """What the device was asked for these requests has failed: they end, the others go on."""
+        for request in requests:
+            if request.finish_reason is None:
+                self._end(request, "error", error)
+
+    @task(week=2, day=6, number=4)
     def _retire(self, request: Request) -> None:
-        if request in self._ended:  # its own `on_update` has cancelled it
+        if request.request_id not in self._open:  # refused at the door, or retired by a cancel from its own `on_update`
             return
+        self._open.remove(request.request_id)
         if request in self.waiting:
             self.waiting.remove(request)
         self._release(request)

@@ -16,7 +16,8 @@ class BatchingKvCache(KvCacheBase):
     """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
 
     The slabs `(max_active_requests, KV, max_seq_len, D)` are allocated once, when the first request arrives and shapes are
-    known, and written in place. A row's content beyond its length is left over from earlier owners: it is masked, not cleared.
+    known, and written in place (they are stored flat, see `_append`). A row's content beyond its length is left over from
+    earlier owners: it is masked, not cleared.
 
     Raises:
         ValueError: if a size is less than 1.

@@ -37,7 +37,7 @@ def generate_tokens(
     Yields:
         Token ids, each as soon as it is known.
     Raises:
-        ValueError: if the prompt is empty.
+        ValueError: if the prompt is empty, when the first token is asked for.
     """
     if not prompt:
         raise ValueError("the prompt is empty: a model needs at least one token to continue")
@@ -65,7 +65,7 @@ def generate_tokens_with_cache(
     Args:
         cache: one a layer. It may hold the beginning of the conversation already: `prompt` continues it. None: a new one.
     Raises:
-        ValueError: if the prompt is empty.
+        ValueError: if the prompt is empty, when the first token is asked for.
     """
     if not prompt:
         raise ValueError("the prompt is empty: a model needs at least one token to continue")

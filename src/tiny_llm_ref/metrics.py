@@ -38,9 +38,9 @@ class BatchState:
 
     Args:
         time: seconds on the scheduler's clock, at the iteration's end.
-        active_requests: requests that held a slot, or a claim on one, in this iteration.
+        active_requests: requests that held a slot, or a claim on one, as the iteration's plan left them.
         max_slots: how many could have.
-        queue_size: requests still waiting.
+        queue_size: requests that the plan left waiting.
         new_tokens: tokens that came back in this iteration.
         events: what happened since the last state.
     """
@@ -130,7 +130,7 @@ class BatchingMetrics:
     @property
     @task(week=2, day=6, number=7)
     def average_latency(self) -> float:
-        """Mean seconds from arrival to finish over the finished requests; 0 if there are none."""
+        """Mean seconds from arrival to finish over the finished requests, however they ended; 0 if there are none."""
         latencies = self.values("latency")
         return fmean(latencies) if latencies else 0.0
 

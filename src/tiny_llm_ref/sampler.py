@@ -55,7 +55,10 @@ class SamplingParams:
 
 @task(week=1, day=7, number=1)
 def top_k(logits: mx.array, k: int) -> mx.array:
-    """Rule out all but the k largest logits; tokens that tie with the k-th stay. 0 keeps all (arXiv 1805.04833)."""
+    """Rule out all but the k largest logits; tokens that tie with the k-th stay (arXiv 1805.04833).
+
+    0 keeps all, and so does a k as large as the vocabulary.
+    """
     if not 0 < k < logits.shape[-1]:
         return logits
     smallest_kept = mx.min(mx.topk(logits, k, axis=-1), axis=-1, keepdims=True)
@@ -66,7 +69,8 @@ def top_k(logits: mx.array, k: int) -> mx.array:
 def top_p(logits: mx.array, p: float) -> mx.array:
     """Keep the smallest set of most likely tokens whose probabilities add up to at least p (arXiv 1904.09751).
 
-    A token stays if those before it, from the most likely on, have not reached p: so the first one always stays.
+    A token stays if those before it, from the most likely on, have not reached p: so the first one always stays. Tokens that
+    tie with the last one stay too.
     """
     if p >= 1:
         return logits
@@ -88,7 +92,9 @@ def min_p(logits: mx.array, p: float) -> mx.array:
 
 @task(week=1, day=7, number=4)
 def repetition_penalty(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:
-    """Divide positive logits of seen tokens by the penalty, multiply negative ones (CTRL, arXiv 1909.05858, section 4.1).
+    """Divide positive logits of seen tokens by the penalty, multiply negative ones: both become less likely.
+
+    The idea is CTRL's (arXiv 1909.05858, section 4.1), which divides whatever the sign.
 
     Args:
         seen: bool `(V,)`, true for tokens of the prompt and of the answer so far.
@@ -121,7 +127,8 @@ class Sampler:
         if params.temperature == 0:
             token = mx.argmax(logits, axis=-1)
         else:
-            logits = top_k(logits.astype(mx.float32) / params.temperature, params.top_k)
+            logits = logits.astype(mx.float32)
+            logits = top_k((logits - mx.max(logits)) / params.temperature, params.top_k)
             logits = min_p(top_p(logits, params.top_p), params.min_p)
             self.key, key = mx.random.split(self.key)
             token = mx.random.categorical(logits, key=key)
@@ -131,6 +138,7 @@ class Sampler:
 
     @task(week=1, day=7, number=5)
     def _seen(self, vocab_size: int) -> mx.array:
+        """Bool `(V,)`: the prompt's tokens and those drawn. Made when first needed: only the logits tell V."""
         if self.seen is None:
             self.seen = mx.zeros((vocab_size,), dtype=mx.bool_)
             if self.prompt:

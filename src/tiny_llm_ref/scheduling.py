@@ -44,7 +44,10 @@ class Strategy(ABC):
 
     @task(week=2, day=6, number=8)
     def choose(self, waiting: Sequence[Request], running: Sequence[Request]) -> Request:
-        """The next request to admit; `waiting` is in order of arrival and not empty. Counts whom the choice overtakes."""
+        """The next request to admit; `waiting` is in order of arrival and not empty.
+
+        Those that stand before the chosen one are overtaken, and it is counted, each time that a choice is made.
+        """
         starving = (request for request in waiting if request.overtaken >= self.max_overtakes)
         chosen = next(starving, None) or min(waiting, key=lambda request: self.rank(request, running))
         for request in waiting:

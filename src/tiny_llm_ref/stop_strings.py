@@ -26,12 +26,17 @@ class StopStrings:
 
     @task(week=1, day=6, number=2)
     def push(self, text: str) -> str:
-        """Take the next piece of text; return what may be shown now. Sets `stopped` when a stop string is complete."""
+        """Take the next piece of text; return what may be shown now. Sets `stopped` when a stop string is complete.
+
+        Of several in the text, the one that is complete first counts, and of those the longest: so it does not matter how
+        the text was cut into pieces. Nothing may be pushed after that.
+        """
         text = self.held + text
-        found = [at for at in (text.find(stop) for stop in self.stops) if at >= 0]
+        found = [(start + len(stop), start) for stop in self.stops if (start := text.find(stop)) >= 0]
         if found:
             self.stopped, self.held = True, ""
-            return text[: min(found)]
+            _, start = min(found)
+            return text[:start]
         keep = self._possible_start(text)
         self.held = text[len(text) - keep :]
         return text[: len(text) - keep]

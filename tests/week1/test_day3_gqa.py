@@ -111,3 +111,9 @@ def test_task_2_large_scores_do_not_overflow() -> None:
 def test_task_2_heads_that_cannot_be_grouped_are_refused(q_heads: int, kv_heads: int) -> None:
     with pytest.raises(ValueError):
         answer.grouped_query_attention(*heads(1, q_heads, kv_heads, 2, 2))
+
+
+def test_task_2_the_mask_does_not_change_the_dtype() -> None:
+    q, k, v = (mx.random.normal((1, heads, 2, 8), key=mx.random.key(heads)).astype(mx.float16) for heads in (4, 2, 2))
+    out = answer.grouped_query_attention(q, k, v, mask=mx.zeros((2, 2), dtype=mx.float32))
+    assert out.dtype == mx.float16, "a float32 mask must not turn a half-precision model into a float32 one: cast the mask"

@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from answer import answer
@@ -162,8 +162,6 @@ def test_task_2_the_pieces_make_no_difference(stops: list[str], pieces: list[str
     text = "".join(pieces)
     starts = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     want = text[: min(starts)[1]] if starts else text
-    # Where one stop string ends inside another that began before it, either may count.
-    assume(not starts or min(starts)[1] == min(at for _, at in starts))
     stop = answer.StopStrings(stops)
     got = shown(stop, pieces)
     assert got == want, f"stops {stops}, pieces {pieces}: shown was {got!r}, expected {want!r}"
