@@ -1,0 +1,124 @@
+"""The benchmark's own rules: runs take turns, a noisy run does not count, and figures are what they say."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+import tiny_llm_ref
+from tiny_llm_kit.bench import overhead, report, run
+from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
+from tiny_llm_kit.bench.run import Case, Result, Run, Served
+from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.workloads import WorkItem
+
+SERVED = Served(tokens=[[1, 2], [3, 4]], ttft=[1.0, 3.0], tpot=[0.5, 0.5], steps=3, utilization=0.5, crowded=1.0)
+
+
+def a_run(seconds: float, noisy: bool = False) -> Run:
+    return Run(SERVED, seconds, peak_memory=2**20, others=0.5 if noisy else 0.0, noisy=noisy)
+
+
+class Meter:
+    """Says of each run in turn whether it was noisy."""
+
+    verdicts: list[bool]
+    wall, other_cpu, steal = 2.0, 0.0, 0.0
+
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def noisy(self, limit: float) -> bool:
+        return Meter.verdicts.pop(0)
+
+
+def serve_in_turn(monkeypatch: pytest.MonkeyPatch, verdicts: list[bool], repeats: int) -> tuple[list[Result], list[str]]:
+    Meter.verdicts = verdicts
+    monkeypatch.setattr(run, "LoadMeter", Meter)
+    order: list[str] = []
+    cases = [Case(name, 1, lambda name=name: order.append(name) or SERVED) for name in "ab"]  # type: ignore[misc, func-returns-value]
+    return run.run_in_turn(cases, repeats, 0.05, lambda case, done: None), order
+
+
+def test_cases_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    results, order = serve_in_turn(monkeypatch, [False] * 4, repeats=2)
+    assert order == ["a", "b", "a", "b"]
+    assert [len(result.quiet) for result in results] == [2, 2]
+
+
+def test_a_noisy_run_is_repeated_and_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    (a, b), order = serve_in_turn(monkeypatch, [True, False, False], repeats=1)
+    assert order == ["a", "a", "b"]
+    assert (len(a.runs), len(a.quiet), len(b.runs)) == (2, 1, 1)
+
+
+def test_what_is_always_noisy_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    (a, _), _ = serve_in_turn(monkeypatch, [True] * run.MAX_TRIES + [False], repeats=1)
+    assert (a.tokens_per_second, a.percentile("ttft", 50)) == (None, None)
+    assert "—" in report.rows([a])[0]
+
+
+def test_figures_are_medians_over_quiet_runs() -> None:
+    result = Result(Case("continuous", 8, lambda: SERVED), [a_run(1), a_run(2), a_run(4), a_run(100, noisy=True)])
+    assert (result.seconds, result.tokens_per_second, result.requests_per_second) == (2, 2, 1)
+    assert result.percentile("ttft", 50) == 2.0
+
+
+def test_targets_compare_and_never_guess() -> None:
+    fast = Result(Case("continuous", 8, lambda: SERVED), [a_run(1)])
+    slow = Result(Case("static", 8, lambda: SERVED), [a_run(2)])
+    noisy = Result(Case("mlx-lm", 8, lambda: SERVED), [a_run(2, noisy=True)])
+    goals = {goal.name: goal for goal in report.targets([fast, slow, noisy], 8, SERVED.tokens, 0.01, 150)}
+    assert goals["continuous / static, 8 slots"].value == 2
+    assert goals["continuous / static, 8 slots"].met is True
+    assert goals["continuous / mlx-lm, 8 slots"].met is None, "a noisy run is no measurement"
+    assert goals["continuous / sequential"].met is None, "what did not run is no measurement"
+    assert goals["host time of a step, 64 slots, fake model"].met is False
+    wrong = report.targets([fast], 8, [[1, 2], [9, 9]], 0.01, 150)
+    assert next(goal for goal in wrong if goal.name.startswith("answers")).value == 0.5
+
+
+def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
+    config = tiny_config()
+    weights = random_weights(config)
+    items = [WorkItem(tuple(range(3, 3 + n)), n) for n in (5, 12, 7)]
+    ours = AnswerEngines(tiny_llm_ref, tiny_llm_ref.Model(config, weights), items, prefill_step=4)
+    alone = ours.sequential().tokens
+    assert [len(tokens) for tokens in alone] == [5, 12, 7]
+    for engine, serve in {
+        "static": ours.static,
+        "continuous": ours.continuous,
+        "mlx-lm": MlxLmEngine(config, weights, items).serve,
+    }.items():
+        served = serve(2)
+        assert served.tokens == alone, f"{engine} answers otherwise"
+        assert 0 < served.utilization <= 1
+        assert len(served.ttft) == len(served.tpot) == 3
+
+    result = Result(Case("continuous", 2, lambda: served), [Run(served, 1.0, 0, 0.0, False)])
+    goals = report.targets([result], 2, alone, 0.01, 50)
+    json.dumps(report.as_json([result], goals, {"machine": {}}))
+    report.draw([result], tmp_path / "chart.png", "a chart")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_overhead_is_measured() -> None:
+    assert 0 < overhead.host_microseconds(tiny_llm_ref, slots=4, steps=20) < 1e6
+    config = tiny_config()
+    model = tiny_llm_ref.Model(config, random_weights(config))
+    items = [WorkItem((1, 2, 3), 4), WorkItem((4, 5), 6)]
+    assert 0 < overhead.share_beside_model(tiny_llm_ref, model, items, 2, 8) < 1
+
+
+def test_a_quantized_weight_is_refused_by_the_peer() -> None:
+    config = tiny_config()
+    weights = random_weights(config)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weights[name] = QuantizedWeight(*mx.quantize(weights[name], group_size=32, bits=4), group_size=32, bits=4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"q_proj\.weight is quantized"):
+        MlxLmEngine(config, weights, [])

@@ -1,0 +1,47 @@
+"""What a person sees while a batch runs, in a terminal and without one."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console
+
+from tiny_llm_kit.live import LiveView, PlainView, make_view
+
+
+def request(number: int, state: str, **changes: Any) -> Any:
+    fields = {"prompt": [1] * 10, "max_tokens": 8, "offset": 4, "generated_tokens": [], "text": "", "finish_reason": None}
+    return SimpleNamespace(request_id=number, state=state, **(fields | changes))
+
+
+def test_without_a_terminal_there_is_a_line_for_each_event() -> None:
+    out = io.StringIO()
+    someone, other = request(1, "waiting"), request(2, "waiting")
+    view = make_view(Console(file=out, width=100), [someone, other], ["Hello [there]", "Later"], max_slots=1)
+    assert isinstance(view, PlainView)
+    with view:
+        view.show([], {}, waiting=2)
+        someone.state = "prefilling"
+        view.show([someone], {}, waiting=1)
+        view.show([someone], {}, waiting=1)
+        someone.state, someone.finish_reason, someone.generated_tokens = "finished", "stop", [5, 6]
+        view.show([], {}, waiting=1)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2, "one line when it is admitted, one when it ends, none while nothing changes"
+    assert "+ Hello [there]: 10 prompt tokens; 1 running, 1 waiting" in lines[0]
+    assert "- Hello [there]: 2 tokens, stop" in lines[1]
+
+
+def test_in_a_terminal_the_slots_are_drawn() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120, height=30)
+    reading = request(1, "prefilling")
+    writing = request(2, "decoding", offset=12, generated_tokens=[1, 2], text="a [bold] answer")
+    view = make_view(console, [reading, writing], ["first", "second"], max_slots=3)
+    assert isinstance(view, LiveView)
+    with view:
+        view.show([reading, writing], {2: 0}, waiting=5)
+        view.live.refresh()
+    shown = out.getvalue()
+    for part in ("first", "second", "2/8", "a [bold] answer", "free", "5 waiting", "0 of 2 requests answered"):
+        assert part in shown, f"{part!r} is missing"
