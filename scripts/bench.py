@@ -82,10 +82,11 @@ def main(
         ]
         with console.status("Measuring what an iteration costs beside the model …"):
             slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
-            alone = ours.continuous(1).tokens
             beside_model = overhead.share_beside_model(answer, network, items, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
         results = _run(console, cases, repeats, noise)
+        sequential = next((result for result in results if result.case.engine == "sequential"), None)
+        alone = sequential.runs[0].served.tokens if sequential else ours.sequential().tokens
 
     goals = report.targets(results, slots, alone, beside_model, host_us)
     tokens = sum(item.max_tokens for item in items)

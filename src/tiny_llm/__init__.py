@@ -8,9 +8,10 @@ from .attention import (
     softmax,
 )
 from .baselines import run_continuous, run_sequential, run_static
-from .batch import ContinuousBatchScheduler, batch_generate
+from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
 from .embedding import Embedding
+from .engine import ContinuousBatchScheduler
 from .generate import generate_tokens, generate_tokens_with_cache, greedy, stream_text
 from .kv_cache import KvCache, KvCacheBase
 from .linear import FusedLinear, Linear, linear

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from tiny_llm_kit.course import task
 
-from .batch import ContinuousBatchScheduler, Launch
+from .engine import ContinuousBatchScheduler
+from .launch import Launch
 from .metrics import BatchingMetrics, BatchState, Event, EventKind
 from .model import Model
 from .model_runner import ModelRunner
