@@ -16,7 +16,7 @@ class BatchingKvCache(KvCacheBase):
     """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
 
     The slabs `(max_active_requests, KV, max_seq_len, D)` are allocated once, when the first request arrives and shapes are
-    known, and written in place (they are stored flat, see `_append`). A row's content beyond its length is left over from
+    known, and written in place (they are stored flat, see `_allocate`). A row's content beyond its length is left over from
     earlier owners: it is masked, not cleared.
 
     Raises:
@@ -29,8 +29,7 @@ class BatchingKvCache(KvCacheBase):
         self.max_active_requests = max_active_requests
         self.max_seq_len = max_seq_len
         self.lengths: dict[int, int] = {}
-        self.keys: mx.array | None = None
-        self.values: mx.array | None = None
+        self.slabs: list[mx.array] = []  # keys, values
 
     @task(week=2, day=6, number=2)
     def add_request(self, prefilled_cache: KvCache, slot_id: int) -> None:
@@ -48,8 +47,8 @@ class BatchingKvCache(KvCacheBase):
             raise ValueError("the prefilled cache is empty: prefill the prompt before its request joins the batch")
         if length > self.max_seq_len:
             raise ValueError(f"{length} tokens do not fit into a slot of {self.max_seq_len}: raise max_seq_len")
-        self.lengths[slot_id] = 0
-        self._append([slot_id], prefilled_cache.keys[:, :, :length], prefilled_cache.values[:, :, :length])
+        self._allocate(prefilled_cache.keys, prefilled_cache.values)
+        self._write_row(slot_id, prefilled_cache.keys[:, :, :length], prefilled_cache.values[:, :, :length])
 
     @task(week=2, day=6, number=2)
     def remove_request(self, slot_id: int) -> None:
@@ -72,10 +71,9 @@ class BatchingKvCache(KvCacheBase):
         if source not in self.lengths or target in self.lengths:
             raise ValueError(f"can't move slot {source} to {target}: taken slots are {sorted(self.lengths)}")
         length = self.lengths.pop(source)
-        self.lengths[target] = 0
         # Taken by index, so that these are copies: a view of the slab would keep the next write from being in place.
         keys, values = (slab[mx.array([source]), :, :length] for slab in self._slabs())
-        self._append([target], keys, values)
+        self._write_row(target, keys, values)
 
     @task(week=2, day=6, number=2)
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
@@ -107,26 +105,38 @@ class BatchingKvCache(KvCacheBase):
 
     @task(week=2, day=6, number=2)
     def _append(self, slots: Sequence[int], keys: mx.array, values: mx.array) -> None:
-        """Write `(len(slots), KV, L, D)` behind what the slots hold.
-
-        The slabs are kept flat, `(max_active_requests · KV · max_seq_len, D)`, so that a write is a list of row numbers.
-        """
+        """Write `(len(slots), KV, L, D)` behind what the slots hold: all rows at once, by their numbers in the flat slabs."""
         _, heads, length, dim = keys.shape
-        if self.keys is None or self.values is None:
-            rows = self.max_active_requests * heads * self.max_seq_len
-            self.keys = mx.zeros((rows, dim), dtype=keys.dtype)
-            self.values = mx.zeros((rows, dim), dtype=values.dtype)
-        starts = [(slot * heads + head) * self.max_seq_len + self.lengths[slot] for slot in slots for head in range(heads)]
+        starts = [self._start(slot, head, heads) + self.lengths[slot] for slot in slots for head in range(heads)]
         where = mx.array([row for start in starts for row in range(start, start + length)])
-        self.keys[where] = keys.reshape(-1, dim)
-        self.values[where] = values.reshape(-1, dim)
+        for slab, new in zip(self.slabs, (keys, values), strict=True):
+            slab[where] = new.reshape(-1, dim)
         for slot in slots:
             self.lengths[slot] += length
+
+    @task(week=2, day=6, number=2)
+    def _write_row(self, slot: int, keys: mx.array, values: mx.array) -> None:
+        """Write `(1, KV, L, D)` at the beginning of a slot: a run of rows for each head, much faster than row by row."""
+        _, heads, length, _ = keys.shape
+        for head in range(heads):
+            start = mx.array([self._start(slot, head, heads)])
+            for i, new in enumerate((keys, values)):
+                self.slabs[i] = mx.slice_update(self.slabs[i], new[0, head], start, axes=[0])
+        self.lengths[slot] = length
+
+    def _start(self, slot: int, head: int, heads: int) -> int:
+        return (slot * heads + head) * self.max_seq_len
+
+    def _allocate(self, keys: mx.array, values: mx.array) -> None:
+        """The slabs are flat, `(max_active_requests · KV · max_seq_len, D)`: a write is then a list of row numbers."""
+        if not self.slabs:
+            rows = self.max_active_requests * keys.shape[1] * self.max_seq_len
+            self.slabs = [mx.zeros((rows, new.shape[3]), dtype=new.dtype) for new in (keys, values)]
 
     def _slabs(self) -> list[mx.array]:
         """The slabs as `(max_active_requests, KV, max_seq_len, D)`."""
         shape = (self.max_active_requests, -1, self.max_seq_len)
-        return [slab.reshape(*shape, slab.shape[-1]) for slab in (self.keys, self.values) if slab is not None]
+        return [slab.reshape(*shape, slab.shape[-1]) for slab in self.slabs]
 
     @task(week=2, day=6, number=2)
     def _causal_mask(self, slots: Sequence[int], queries: int, total: int) -> mx.array:

@@ -156,7 +156,8 @@ class ContinuousBatchScheduler:
     def _launch(self, plan: StepPlan) -> Launch:
         launch = Launch()
         if plan.decode:
-            requests = sorted(plan.decode, key=lambda request: self.slots.slot_of[request.request_id])
+            slot_of = self.slots.slot_of
+            requests = sorted(plan.decode, key=lambda request: slot_of[request.request_id])
             try:
                 launch.add(requests, self.runner.decode(requests))
             except Exception as error:

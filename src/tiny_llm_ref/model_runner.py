@@ -97,7 +97,6 @@ def sample(logits: mx.array, samplers: Sequence[Sampler]) -> mx.array:
         `(B,)`, uint32, on the device.
     """
     tokens = mx.argmax(logits, axis=-1)
-    for row, sampler in enumerate(samplers):
-        if not sampler.params.greedy:
-            tokens[row] = sampler(logits[row])
+    for row in [row for row, sampler in enumerate(samplers) if not sampler.greedy]:
+        tokens[row] = samplers[row](logits[row])
     return tokens

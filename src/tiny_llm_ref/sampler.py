@@ -5,7 +5,6 @@ Every step takes logits `(V,)` and returns logits `(V,)`, with −inf for what i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import mlx.core as mx
 
@@ -46,11 +45,6 @@ class SamplingParams:
         for name, valid, remedy in rules:
             if not valid:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {remedy}")
-
-    @cached_property
-    def greedy(self) -> bool:
-        """Whether the most likely token is taken as the model scores it, so that no sampler is needed."""
-        return self.temperature == 0 and self.repetition_penalty == 1
 
 
 @task(week=1, day=7, number=1)
@@ -107,6 +101,8 @@ class Sampler:
 
     Penalty first, then temperature, top-k, top-p, min-p, and a draw.
 
+    `greedy` tells whether it takes the most likely token as the model scores it: then a row can do without its own draw.
+
     Args:
         params: how to draw.
         prompt: token ids that count as seen.
@@ -117,6 +113,7 @@ class Sampler:
         self.prompt = prompt
         self.key = mx.random.key(params.seed)
         self.seen: mx.array | None = None
+        self.greedy = params.temperature == 0 and params.repetition_penalty == 1
 
     @task(week=1, day=7, number=5)
     def __call__(self, logits: mx.array) -> mx.array:

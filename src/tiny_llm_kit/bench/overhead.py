@@ -53,13 +53,17 @@ class FencedModel:
         self.seconds = 0.0
 
     def __call__(self, tokens: mx.array, offset: Any = 0, cache: Any = None, mask: Any = "causal", **options: Any) -> mx.array:
-        stored = [[layer.keys, layer.values] for layer in cache if layer.keys is not None]
-        mx.eval(tokens, offset, mask, stored)
+        mx.eval(tokens, offset, mask, _stored(cache))
         started = time.perf_counter()
         logits = self.model(tokens, offset, cache, mask, **options)
-        mx.eval(logits, [[layer.keys, layer.values] for layer in cache])
+        mx.eval(logits, _stored(cache))
         self.seconds += time.perf_counter() - started
         return logits
+
+
+def _stored(cache: Sequence[Any]) -> list[Any]:
+    """The arrays that the layers' caches hold, whatever they call them."""
+    return [kept for layer in cache for kept in vars(layer).values() if isinstance(kept, mx.array | list)]
 
 
 def share_beside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int) -> float:
