@@ -1,5 +1,6 @@
 """`pdm run bench`: batch sizes and engines, in turn, in one run."""
 
+import gc
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +74,7 @@ def main(
             items = workload(workload_name, loaded.tokenizer)
             ours = AnswerEngines(answer, network, items, prefill_step)
             peer = MlxLmEngine(loaded.config, loaded.weights, items)
+        gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
         serve = {"sequential": ours.sequential, "static": ours.static, "continuous": ours.continuous, "mlx-lm": peer.serve}
         chosen = [engine for engine in ENGINES if not engines or engine in engines]
         cases = [

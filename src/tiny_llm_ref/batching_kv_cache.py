@@ -72,7 +72,7 @@ class BatchingKvCache(KvCacheBase):
             raise ValueError(f"can't move slot {source} to {target}: taken slots are {sorted(self.lengths)}")
         length = self.lengths.pop(source)
         # Taken by index, so that these are copies: a view of the slab would keep the next write from being in place.
-        keys, values = (slab[mx.array([source]), :, :length] for slab in self._slabs())
+        keys, values = (slab[:, :, :length][mx.array([source])] for slab in self._slabs())
         self._write_row(target, keys, values)
 
     @task(week=2, day=6, number=2)
