@@ -9,7 +9,6 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.jobs import Job, make_jobs, make_requests, needed_seq_len
@@ -17,7 +16,7 @@ from tiny_llm_kit.live import make_view
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
 from tiny_llm_kit.prompts import Prompt, make_prompts, read_prompts
-from tiny_llm_kit.tables import as_figures, latency_table, make_console, plain_table
+from tiny_llm_kit.tables import as_figures, latency_table, make_console, make_progress, plain_table
 from tiny_llm_kit.workloads import CHAT_PROMPTS
 
 DEFAULT_MAX_TOKENS = 64
@@ -164,8 +163,7 @@ def _baseline(
     prefill_step: int,
 ) -> tuple[list[Any], Any]:
     """Serve new requests for the same jobs with another schedule, behind a progress bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with make_progress(console, transient=True) as progress:
         bar = progress.add_task(f"the same prompts, {name}", total=len(jobs))
 
         def on_update(request: Any, _: str) -> None:

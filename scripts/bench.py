@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tiny_llm_kit.bench import overhead, report
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
@@ -15,7 +14,7 @@ from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
-from tiny_llm_kit.tables import make_console, markdown, plain_table
+from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
 from tiny_llm_kit.workloads import WORKLOADS, workload
 
 ENGINES = ("sequential", "static", "continuous", "mlx-lm")
@@ -109,8 +108,7 @@ def main(
 
 
 def _run(console: Console, cases: list[Case], repeats: int, noise: float) -> list[Result]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with make_progress(console) as progress:
         bar = progress.add_task("engines in turn", total=len(cases) * repeats)
 
         def on_run(case: Case, run: Run) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 PLAIN_WIDTH = 120
@@ -20,6 +21,12 @@ def make_console() -> Console:
     """A console as wide as the terminal; where there is none, wide enough for the tables."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+
+
+def make_progress(console: Console, transient: bool = False) -> Progress:
+    """A bar for long work: how much is done, for how long, and how much longer."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=transient)
 
 
 class Percentiles(Protocol):
