@@ -1,11 +1,17 @@
-"""What every suite shares: `--solution`, and a summary that says of each failing test, in full, what to look at."""
+"""What every suite shares: `--solution`, and a summary that says of each failing test, in full, what to look at.
+
+Where Metal kernels cannot run for want of a C++ compiler, a test that needs one is skipped, and the summary says so.
+"""
 
 import os
+from collections.abc import Generator
+from typing import Any
 
 import hypothesis
 import pytest
 
 from tiny_llm_kit.course import LEARNER, solution_package
+from tiny_llm_kit.metal.errors import NO_COMPILER, find_no_compiler
 
 # The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at.
 hypothesis.settings.register_profile("course", derandomize=True, deadline=None, report_multiple_bugs=False)
@@ -31,7 +37,24 @@ def pytest_report_header() -> str:
     return f"solution: {os.environ.get('TINY_LLM_SOLUTION', LEARNER)}"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    error = find_no_compiler(call.excinfo.value) if call.excinfo else None
+    if error:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {error.problem}")
+    return report
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    _summarize_failed(terminalreporter)
+    _summarize_skipped(terminalreporter)
+
+
+def _summarize_failed(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [
         (kind, report)
         for kind in ("failed", "error")
@@ -44,3 +67,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)  # a file that cannot be collected has none
         reason = crash.message.partition("\n")[0] if crash else "see above"
         terminalreporter.line(f"{kind.upper()} {report.nodeid} - {reason}")
+
+
+def _summarize_skipped(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
+    reasons = [reason for reason in reasons if reason.startswith(NO_COMPILER)]
+    if reasons:
+        terminalreporter.section("Metal tests that could not run")
+        count = "1 test was" if len(reasons) == 1 else f"{len(reasons)} tests were"
+        terminalreporter.line(f"{count} skipped: {reasons[0]}")

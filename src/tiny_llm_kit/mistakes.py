@@ -46,10 +46,10 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`detail` says which test caught the mistake, or why none did."""
+    """`detail` says which test caught the mistake, or why none did. `caught` is None where the tests lacked a compiler."""
 
     mistake: Mistake
-    caught: bool
+    caught: bool | None
     detail: str
 
 
@@ -127,6 +127,8 @@ def _judge(mistake: Mistake, run: SuiteRun, seconds: float) -> Verdict:
             return Verdict(mistake, True, f"caught by {bad[0]}")
         case None:
             return Verdict(mistake, mistake.hangs, f"hang: the suite had not ended after {seconds:g} s")
+        case 0 if any(result.lacked_compiler for result in run.results):
+            return Verdict(mistake, None, f"not judged, since tests were skipped:\n{run.describe_skipped()}")
         case 0:
             return Verdict(mistake, False, "not caught: every test passed")
         case code:

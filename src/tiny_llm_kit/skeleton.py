@@ -1,4 +1,4 @@
-"""Makes the learner's package from the reference: the same files, without the bodies of functions marked `@task`.
+"""Makes the learner's package from the reference: the same files, without the answers, which are marked `@task`.
 
 It keeps what is already in the learner's package safe, and knows nothing of what the answers compute.
 """
@@ -15,6 +15,7 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 
 from tiny_llm_kit.course import LEARNER, REFERENCE, Course, Task
+from tiny_llm_kit.metal_regions import remove_regions, stub_message
 
 
 class _RemoveAnswers(cst.CSTTransformer):
@@ -32,7 +33,7 @@ class _RemoveAnswers(cst.CSTTransformer):
             return updated_node
         self.found.add(task)
         docstring = _docstring(updated_node)
-        body = [*docstring, _raise_line(f"{task}. Read {self.course.find_day(task.week, task.day).chapter}")]
+        body = [*docstring, _raise_line(stub_message(task, self.course))]
         header = updated_node.body.header if isinstance(updated_node.body, cst.IndentedBlock) else cst.TrailingWhitespace()
         return updated_node.with_changes(body=cst.IndentedBlock(body, header=header))
 
@@ -97,13 +98,15 @@ class Skeleton:
 
 
 def remove_answers(source: str, path: Path, course: Course) -> tuple[str, set[Task]]:
-    """`source` without the bodies of its marked functions, and the tasks it marks.
+    """`source` without the bodies of its marked functions (`.metal`: its marked regions), and the tasks it marks.
 
-    ValueError names `path` and the line of a mark that `course` does not know, or that is not on a function.
+    ValueError names `path` and the line of a mark that `course` does not know, or that is not where a mark can be.
     """
     for number, line in enumerate(source.splitlines(), start=1):
         if REFERENCE in line:
             raise ValueError(f"{path}:{number}: names {REFERENCE}; learners get the same text, so import relatively")
+    if path.suffix == ".metal":
+        return remove_regions(source, path, course)
     transformer = _RemoveAnswers(course, path)
     text = MetadataWrapper(cst.parse_module(source)).visit(transformer).code
     return text, transformer.found
@@ -116,10 +119,11 @@ def generate(root: Path, course: Course) -> Skeleton:
     tasks: set[Task] = set()
     for path in _files_in(reference):
         content = path.read_bytes()
-        if path.suffix == ".py":
+        if path.suffix in (".py", ".metal"):
             text, found = remove_answers(content.decode(), path.relative_to(root), course)
             tasks |= found
-            content = _formatted(text, path, root) if found else content
+            if found:
+                content = _formatted(text, path, root) if path.suffix == ".py" else text.encode()
         files[path.relative_to(reference)] = content
     return Skeleton(files, tasks)
 

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tiny_llm_kit.course import Day
+from tiny_llm_kit.metal.errors import NO_COMPILER
 
 Outcome = Literal["passed", "failed", "error", "skipped"]
 
@@ -30,6 +32,11 @@ class TestResult:
     name: str
     outcome: Outcome
     reason: str
+
+    @property
+    def lacked_compiler(self) -> bool:
+        """Whether it was skipped because Metal kernels cannot run on this machine."""
+        return self.outcome == "skipped" and self.reason.startswith(NO_COMPILER)
 
     def belongs_to(self, day: Day) -> bool:
         tests = (day.tests or "").removesuffix(".py").strip("/").replace("/", ".")
@@ -46,6 +53,11 @@ class SuiteRun:
 
     def count(self, outcome: Outcome) -> int:
         return sum(result.outcome == outcome for result in self.results)
+
+    def describe_skipped(self) -> str:
+        """One line for each reason for which tests were skipped, with their number; "" when none was."""
+        reasons = Counter(result.reason.partition("\n")[0] for result in self.results if result.outcome == "skipped")
+        return "\n".join(f"{count} skipped: {reason}" for reason, count in reasons.items())
 
 
 def run_suites(

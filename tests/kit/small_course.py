@@ -84,6 +84,16 @@ class Square:
         return self.side * double(self.side) // 2
 '''
 
+DOUBLE = """\
+// Given: one thread an element.
+uint i = thread_position_in_grid.x;
+if (i < n) {
+    // @task(week=1, day=1, number=1)
+    y[i] = 2 * x[i];  // the secret
+    // @end
+}
+"""
+
 TEST_NUMBERS = """\
 from answer import answer
 
@@ -150,15 +160,21 @@ FILES = {
     "from .numbers import double as double\nfrom .shapes import Square as Square\n",
     "src/tiny_llm_ref/numbers.py": NUMBERS,
     "src/tiny_llm_ref/shapes.py": SHAPES,
-    "src/tiny_llm_ref/kernels/copy.metal": "copy;\n",
+    "src/tiny_llm_ref/kernels/double.metal": DOUBLE,
     "src/tiny_llm_kit/__init__.py": "",
+    "src/tiny_llm_kit/metal/__init__.py": "",
     "tests/week1/test_day1_doubling.py": TEST_NUMBERS,
     "tests/week1/day2_shapes/test_area.py": TEST_SHAPES,
     "tests/mistakes/numbers.toml": MISTAKES,
     "tests/kit/test_kit.py": "def test_kit():\n    assert 1 + 1 == 2\n",
 }
-MACHINERY = ("src/tiny_llm_kit/*.py", "src/tiny_llm_kit/cli/*.py", "tests/answer.py", "tests/conftest.py")
-COURSE_MODULES = {"course.py", "skeleton.py", "suite.py", "mistakes.py", "consistency.py"}
+COURSE_MODULES = ("course", "skeleton", "metal_regions", "suite", "mistakes", "consistency", "metal/errors", "metal/source")
+MACHINERY = (
+    *(f"src/tiny_llm_kit/{name}.py" for name in COURSE_MODULES),
+    "src/tiny_llm_kit/cli/*.py",
+    "tests/answer.py",
+    "tests/conftest.py",
+)
 
 
 def write_small_course(root: Path) -> Path:
@@ -168,8 +184,7 @@ def write_small_course(root: Path) -> Path:
     project = find_root()
     for pattern in MACHINERY:
         for path in project.glob(pattern):
-            if path.parent.name != "tiny_llm_kit" or path.name in COURSE_MODULES:
-                write(root / path.relative_to(project), path.read_text())
+            write(root / path.relative_to(project), path.read_text())
     return root
 
 

@@ -88,6 +88,8 @@ DAY_2 = ("tests.week1.day2_shapes.test_area", "test_task_1_area")
         ("failed", "NotImplementedError: Week 2 Day 6, task 1: batching", "which comes later than Week 1 Day 2", ""),
         ("failed", "AttributeError: Square", "fails without naming a task.*AttributeError: Square", ""),
         ("skipped", "no GPU", "skipped, but it should fail", ""),
+        ("skipped", "no C++ compiler: install one", "", ""),
+        ("error", "no C++ compiler: install one", "error, but it should fail", ""),
         ("error", "Week 1 Day 2, task 1", "error, but it should fail", ""),
     ],
 )

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from kit.small_course import NUMBERS, SHAPES, edit, run_git, write, write_small_course
 from tiny_llm_kit.cli.skeleton import main
 from tiny_llm_kit.course import load_course
+from tiny_llm_kit.metal.source import find_stub
 from tiny_llm_kit.skeleton import generate, remove_answers
 
 LEARNER_NUMBERS = '''\
@@ -36,6 +37,14 @@ def half(x: int) -> int:
     return x // 2
 '''
 
+LEARNER_DOUBLE = """\
+// Given: one thread an element.
+uint i = thread_position_in_grid.x;
+if (i < n) {
+    #error "Week 1 Day 1, task 1: double. Read book/src/doubling.md"
+}
+"""
+
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,14 +56,14 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def remove(root: Path, source: str) -> str:
-    return remove_answers(source, Path("numbers.py"), load_course(root))[0]
+def remove(root: Path, source: str, path: str = "numbers.py") -> str:
+    return remove_answers(source, Path(path), load_course(root))[0]
 
 
 def test_marked_bodies_go_and_all_else_stays(small: Path) -> None:
     skeleton = generate(small, load_course(small))
     assert skeleton.files[Path("numbers.py")].decode() == LEARNER_NUMBERS
-    assert skeleton.files[Path("kernels/copy.metal")] == b"copy;\n"
+    assert skeleton.files[Path("kernels/double.metal")].decode() == LEARNER_DOUBLE
     assert {str(task).partition(":")[0] for task in skeleton.tasks} == {
         "Week 1 Day 1, task 1",
         "Week 1 Day 1, task 2",
@@ -90,6 +99,67 @@ class Doubler:
     assert [line for line in source.splitlines() if "inside" not in line] == [
         line for line in text.splitlines() if "raise" not in line
     ]
+
+
+def test_a_metal_file_may_hold_several_regions(small: Path) -> None:
+    source = """\
+\t// @task(week=1, day=2, number=1)
+\ta();
+
+\tb();
+\t// @end
+// given: one @task after the other
+// @task(week=1, day=1, number=2)
+// @end
+"""
+    text, tasks = remove_answers(source, Path("kernels/a.metal"), load_course(small))
+    assert (
+        text
+        == """\
+\t#error "Week 1 Day 2, task 1: the \\"area\\". Read book/src/shapes.md"
+// given: one @task after the other
+#error "Week 1 Day 1, task 2: count down. Read book/src/doubling.md"
+"""
+    )
+    assert sorted((task.day, task.number) for task in tasks) == [(1, 2), (2, 1)]
+    assert find_stub(text) == 'Week 1 Day 2, task 1: the "area". Read book/src/shapes.md'
+    assert find_stub(text.partition("\n")[2]) == "Week 1 Day 1, task 2: count down. Read book/src/doubling.md"
+
+
+def test_the_tasks_of_metal_files_count(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "@task(1, 1, 1)\n", "")
+    assert "double" in {task.title for task in generate(small, load_course(small)).tasks}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "y[i] = x[i];\n", '#error "needs Metal 3"\n', '// #error "Week 1 Day 1, task 1: double"\n', '#error "Week"\n'],
+)
+def test_a_written_kernel_is_no_stub(text: str) -> None:
+    assert find_stub(text) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x;\n// @task(week=1, day=1, number=3)\n// @end\n", r"a.metal:2: .* has no task 3"),
+        ("// @task(week=5, day=1, number=1)\n// @end\n", "a.metal:1: there is no week 5 day 1"),
+        ("// @task(week=1, day=1, number=1)\nx;\n", "a.metal:1: @task without an @end"),
+        ("x;\n// @end\n", "a.metal:2: @end without a @task"),
+        (
+            "// @task(week=1, day=1, number=1)\n\n// @task(week=1, day=1, number=2)\n// @end\n// @end\n",
+            "a.metal:3: @task inside of the region that begins in line 1",
+        ),
+        ("// @task(1, 1, 1)\n// @end\n", "a.metal:1: marks are `// @task"),
+        ("// @task(week=1, day=1, number=1)\nx;  // @end\n", "a.metal:2: marks are .*alone on its line"),
+        ("// @task(week=1, day=1, number=1)  the hard one\n// @end\n", "a.metal:1: marks are"),
+        ("//@end\n", "a.metal:1: marks are"),
+        ("// as in tiny_llm_ref\n", "a.metal:1: names tiny_llm_ref"),
+    ],
+)
+def test_a_wrong_mark_in_a_metal_file_is_refused_with_the_place(small: Path, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        remove(small, source, "a.metal")
 
 
 def test_a_long_message_is_formatted(small: Path) -> None:

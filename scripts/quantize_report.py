@@ -1,0 +1,80 @@
+"""`pdm run quantize-report`: what quantized weights save, and what they cost."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from tiny_llm_kit.bench.quantization import COLUMNS, FORMATS, LIGHTHOUSE, Report, Row, read_text
+from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
+from tiny_llm_kit.load import load
+from tiny_llm_kit.machine import describe_machine
+from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
+
+
+@click.command()
+@click.option("--model", help="A hub name, a folder or a .gguf file.  [default: the embedded SmolLM2-135M-Instruct]")
+@click.option("--text", type=Path, default=LIGHTHOUSE, help="What to predict.  [default: a story that comes with the course]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results"), show_default=True)
+@click.option("--solution", default="ref", show_default=True, help="Whose answers: ref, or tiny_llm for your own.")
+def main(model: str | None, text: Path, out: Path, solution: str) -> None:
+    """Store a model's weights in several formats, and compare bytes, errors and perplexity.
+
+    The truth is what the model's file holds, in float32. The embedded model's file is quantized already, in groups of 32, to
+    4 bits (its embedding to 8): errors are what a format adds to that. It takes about a minute on two cores.
+    """
+    console = make_console()
+    with unfinished_tasks_end_the_program():
+        answer = import_answer(solution)
+        words = read_text(text)
+        with console.status("Loading the model …"):
+            loaded = load(model, keep_quantized=True)
+            tokens = loaded.tokenizer.encode(words)
+            report = Report(answer, loaded, tokens)
+        rows = _measure(console, report)
+
+    cells = [row.cells() for row in rows]
+    console.print(plain_table(f"{loaded.name}, {text.name}: {len(tokens)} tokens", COLUMNS, cells))
+    for note in _notes(rows):
+        console.print(note, highlight=False)
+    about = {"machine": describe_machine(), "model": loaded.name, "text": {"name": text.name, "tokens": len(tokens)}}
+    _write(console, out, rows, about)
+
+
+def _measure(console: Console, report: Report) -> list[Row]:
+    rows = []
+    with make_progress(console) as progress:
+        bar = progress.add_task("formats", total=len(FORMATS))
+        for form in FORMATS:
+            progress.update(bar, description=form.name)
+            rows.append(report.measure(form))
+            progress.advance(bar)
+    return rows
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """What a row's name does not say."""
+    return [
+        f"{row.format}: the rows of {row.odd_matrices} of {row.matrices} matrices are no multiple of that. "
+        "These have smaller groups, or stay in float16."
+        for row in rows
+        if row.odd_matrices
+    ]
+
+
+def _write(console: Console, out: Path, rows: list[Row], about: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"quantize-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    document = {**about, "formats": [asdict(row) for row in rows]}
+    stem.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    table = markdown(COLUMNS, [row.cells() for row in rows])
+    stem.with_suffix(".md").write_text("\n\n".join([table, *_notes(rows)]) + "\n", encoding="utf-8")
+    console.print(f"Written: {stem}.json and .md")
+
+
+if __name__ == "__main__":
+    main(prog_name="pdm run quantize-report")

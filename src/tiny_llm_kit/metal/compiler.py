@@ -1,0 +1,172 @@
+"""The C++ compiler of this machine: finds it, compiles kernels with it, and keeps what it made.
+
+It knows what a translation unit has to be compiled with, and not what is in it.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from tiny_llm_kit.metal.errors import CompileError, NoCompiler
+
+HERE = Path(__file__).parent
+INCLUDES = (HERE / "include", Path(mx.__file__).parent / "include")  # ours come first: some stand in for MLX's
+OLDEST = {"g++": 12, "clang": 15}
+
+_COMMON = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
+_KERNEL = [
+    *("-ffp-contract=off", "-fno-strict-aliasing", "-fwrapv"),  # as Metal computes: no fused products, wrapping integers
+    *("-fno-tree-vectorize", "-fno-tree-slp-vectorize"),  # a load in the source is one load, as it is counted
+    "-fsanitize=thread,bounds,integer-divide-by-zero",  # no sanitizer's library is linked: runtime/hooks.h takes the calls
+    *("-fsanitize-coverage=trace-pc", "-fno-finite-loops"),  # a loop that never ends has to be there to be found
+]
+# In Metal 1.0 is a float. A function that wants more than half of a fiber's stack is refused.
+_OF_GCC = ["-g1", "-fsingle-precision-constant", "-fno-gnu-unique", "-fmax-errors=3", "-Werror=frame-larger-than=131072"]
+_OF_CLANG = [
+    *("-gline-tables-only", "-Xclang", "-cl-single-precision-constant", "-ferror-limit=3"),
+    *("-Wno-everything", "-Wframe-larger-than=131072", "-Werror=frame-larger-than"),
+    *("-mllvm", "-sanitizer-coverage-prune-blocks=0"),  # else a loop that its end never follows goes uncounted
+]
+_DIAGNOSTIC = re.compile(r"^(?P<file>[^\n:]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<message>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """`command` as a shell would split it; `version` is what it says of itself."""
+
+    command: tuple[str, ...]
+    kind: str  # a key of OLDEST
+    version: str
+
+    @property
+    def flags(self) -> list[str]:
+        includes = [f"-I{path}" for path in INCLUDES]
+        half = ["-mf16c"] if platform.machine() in ("x86_64", "AMD64") else []
+        return [*_COMMON, *(_OF_GCC if self.kind == "g++" else _OF_CLANG), *half, *includes]
+
+
+def find_compiler(kernel: str) -> Compiler:
+    """The compiler named by $CXX, or c++, g++ or clang++. NoCompiler says what to install, on behalf of `kernel`."""
+    wanted = os.environ.get("CXX")
+    candidates = [wanted] if wanted else ["c++", "g++", "clang++"]
+    found = next((name for name in candidates if shutil.which(shlex.split(name)[0])), None)
+    if found is None:
+        missing = f"$CXX is {wanted!r}, which does not exist; " if wanted else ""
+        raise NoCompiler(f"{missing}{_remedy()}", kernel=kernel)
+    compiler, major = _describe(found)
+    if major < OLDEST[compiler.kind]:
+        name = compiler.version.splitlines()[0]
+        raise NoCompiler(f"{name} is too old, g++ 12 or clang 15 is needed; {_remedy()}", kernel=kernel)
+    return compiler
+
+
+def _remedy() -> str:
+    if sys.platform == "darwin":
+        return "run `xcode-select --install`"
+    return "install the package g++ (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++)"
+
+
+@functools.cache
+def _describe(command: str) -> tuple[Compiler, int]:
+    words = tuple(shlex.split(command))
+    text = subprocess.run([*words, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"(\d+)\.\d+", text)
+    kind = "clang" if "clang" in text else "g++"
+    return Compiler(words, kind, text), int(version[1]) if version else 0
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept; it may be deleted at any time."""
+    chosen = os.environ.get("TINY_LLM_CACHE")
+    base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tiny-llm"
+    return base / "kernels"
+
+
+def build(text: str, rewrite: Callable[[str], str], kernel: str) -> Path:
+    """The shared library of a kernel's translation unit, compiled now or at an earlier time.
+
+    rewrite: applied between the preprocessor and the compiler.
+    Raises CompileError, which names the line, and NoCompiler.
+    """
+    compiler = find_compiler(kernel)
+    library = _path_of("kernel", compiler, text, ".so")
+    if not library.exists():
+        runtime = _build_runtime(compiler, kernel)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            unit, compiled, linked = (Path(folder) / name for name in ("kernel.cpp", "kernel.o", "kernel.so"))
+            preprocess = [*compiler.command, *compiler.flags, "-E", "-x", "c++", "-"]
+            unit.write_text(rewrite(_run(preprocess, kernel, text)), encoding="utf-8")
+            _run([*compiler.command, *compiler.flags, *_KERNEL, "-c", str(unit), "-o", str(compiled)], kernel)
+            _run([*compiler.command, "-shared", str(compiled), str(runtime), "-o", str(linked)], kernel)
+            os.replace(linked, library)  # whole or not at all, also when two processes compile the same kernel
+    return library
+
+
+def _build_runtime(compiler: Compiler, kernel: str) -> Path:
+    path = _path_of("runtime", compiler, "", ".o")
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            compiled = Path(folder) / path.name
+            source = HERE / "runtime/runtime.cpp"
+            _run([*compiler.command, *compiler.flags, "-c", str(source), "-o", str(compiled)], kernel)
+            os.replace(compiled, path)
+    return path
+
+
+def _path_of(what: str, compiler: Compiler, text: str, suffix: str) -> Path:
+    key = hashlib.sha256("\0".join([compiler.version, *compiler.flags, *_KERNEL, _own_sources(), text]).encode()).hexdigest()
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{what}-{key[:24]}{suffix}"
+
+
+@functools.cache
+def _own_sources() -> str:
+    """All that goes into a kernel beside its own text; a change makes what is kept useless."""
+    paths = [path for path in sorted(HERE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    return "\0".join([platform.machine(), mx.__version__, *(path.read_text(encoding="utf-8") for path in paths)])
+
+
+def _run(command: list[str], kernel: str, text: str | None = None) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise _compile_error(done.stderr, kernel)
+    return done.stdout
+
+
+def _compile_error(messages: str, kernel: str) -> CompileError:
+    first = _DIAGNOSTIC.search(messages)
+    if first is None:
+        return CompileError(f"the compiler failed:\n{messages[:4000]}", kernel=kernel)
+    location = f"{Path(first['file']).name}:{first['line']}"
+    rest = messages[first.start() :][:4000].rstrip()
+    return CompileError(f"{first['message']}\n{rest}", kernel=kernel, location=location)
+
+
+def find_line(library: Path, code_offset: int, files: Collection[str]) -> str | None:
+    """`file:line` of the instruction at `code_offset`, in the first of `files` on the way to it; None if nothing knows."""
+    command = (
+        ["atos", "-i", "-o", str(library), "-offset", hex(code_offset)]
+        if sys.platform == "darwin"
+        else ["addr2line", "-i", "-e", str(library), hex(code_offset)]
+    )
+    try:
+        output = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:  # binutils comes with every g++, but not with every clang
+        return None
+    for file, line in re.findall(r"([^/\s(]+):(\d+)", output):
+        if file in files:
+            return f"{file}:{line}"
+    return None

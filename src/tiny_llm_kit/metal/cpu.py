@@ -1,0 +1,294 @@
+"""The CPU runner: compiles a Metal kernel as C++ and runs each of its threads, with every access to memory watched.
+
+What it finds it reports as a `MetalError`. It is made to be strict and exact, not fast, and it can't tell what a GPU's
+compiler would say or how fast a kernel is.
+"""
+
+import contextlib
+import contextvars
+import ctypes
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+import numpy as np
+
+from tiny_llm_kit.metal import compiler
+from tiny_llm_kit.metal.arena import Arena, Span, bits, span_of
+from tiny_llm_kit.metal.errors import NeverWritten, Position
+from tiny_llm_kit.metal.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Named, Traffic, error_from
+from tiny_llm_kit.metal.rewrite import to_cpp
+from tiny_llm_kit.metal.signature import Parameter, Signature, Template, check_size, generate
+from tiny_llm_kit.metal.source import MetalSource
+
+Order = Literal["ascending", "descending", "shuffled"]
+
+_ORDERS: dict[str, int] = {"ascending": 0, "descending": 1, "shuffled": 2}
+_STEPS = 20_000_000  # of one thread, in pieces of code between two branches
+_MOST_THREADS = 1024  # of a threadgroup, on every Apple GPU
+GENERATED = "<generated>"
+
+# MLX puts its utilities before every kernel. The names that Metal lacks are made unusable after them.
+_PRELUDE = """#include "metal_stdlib"
+#include "mlx/backend/metal/kernels/utils.h"
+using namespace metal;
+#pragma GCC poison double printf malloc
+"""
+
+
+@dataclass
+class _Settings:
+    order: int = 0
+    seed: int = 0
+    launches: list[Launch] = field(default_factory=list)
+
+
+_forced: contextvars.ContextVar[_Settings | None] = contextvars.ContextVar("cpu_runner", default=None)
+
+
+@contextlib.contextmanager
+def cpu_runner(order: Order = "ascending", seed: int = 0) -> Iterator[list[Launch]]:
+    """Runs all kernels in the block on the CPU, whatever the machine, and collects what each launch did.
+
+    order: in which order threads run between two barriers, SIMD groups and threadgroups too. A right kernel does not depend
+    on it. seed: of the shuffled order.
+    """
+    if order not in _ORDERS:
+        raise ValueError(f"there is no order {order!r}: choose one of {', '.join(_ORDERS)}")
+    settings = _Settings(_ORDERS[order], seed)
+    token = _forced.set(settings)
+    try:
+        yield settings.launches
+    finally:
+        _forced.reset(token)
+
+
+def is_forced() -> bool:
+    """Whether this is inside a `cpu_runner()` block."""
+    return _forced.get() is not None
+
+
+class CpuKernel:
+    """A kernel for the CPU runner; called like what `mx.fast.metal_kernel` returns, but it computes at once."""
+
+    def __init__(
+        self,
+        name: str,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        source: str,
+        header: str = "",
+        ensure_row_contiguous: bool = True,
+        atomic_outputs: bool = False,
+    ) -> None:
+        self.name = name
+        self.input_names = list(input_names)
+        self.output_names = list(output_names)
+        self.source = source
+        self.header = header
+        self.ensure_row_contiguous = ensure_row_contiguous
+        self.atomic_outputs = atomic_outputs
+        self.body_file = _label(source, f"<{name}>")
+        self.header_file = _label(header, f"<header of {name}>")
+        self.compiled: dict[Any, _Compiled] = {}
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: Position,
+        threadgroup: Position,
+        template: Template | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: Any = None,
+    ) -> list[mx.array]:
+        """Runs the kernel to its end; `stream` has no meaning here. Raises what `errors` lists, ValueError for bad arguments."""
+        check_size("inputs", inputs, self.input_names)
+        check_size("output_shapes", output_shapes, self.output_names)
+        check_size("output_dtypes", output_dtypes, self.output_names)
+        _check_grid(grid, threadgroup)
+        arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
+        if self.ensure_row_contiguous:
+            arrays = [mx.contiguous(array) for array in arrays]
+        views = [bits(array) for array in arrays]  # evaluates them
+        compiled = self._compiled(arrays, output_dtypes, template or (), verbose)
+        outputs = [(tuple(shape), dtype) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
+        return self._run(compiled, views, outputs, grid, threadgroup, init_value)
+
+    def _compiled(self, arrays: list[mx.array], dtypes: Sequence[mx.Dtype], template: Template, verbose: bool) -> "_Compiled":
+        key = tuple((a.dtype, a.ndim == 0, a.size < 8) for a in arrays), tuple(dtypes), tuple(template)
+        if key not in self.compiled or verbose:
+            signature = generate(
+                self.name,
+                self.input_names,
+                self.output_names,
+                self.source,
+                arrays,
+                dtypes,
+                template=template,
+                header=self.header,
+                atomic_outputs=self.atomic_outputs,
+            )
+            if verbose:
+                print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
+            path = compiler.build(self._translation_unit(signature), to_cpp, self.name)
+            self.compiled[key] = _Compiled(path, ctypes.CDLL(str(path)).msl_launch, signature.parameters)
+        return self.compiled[key]
+
+    def _translation_unit(self, signature: Signature) -> str:
+        instance = signature.function + signature.template_arguments
+        return "\n".join(
+            [
+                _PRELUDE,
+                f'#line 1 "{self.header_file}"',
+                signature.header,
+                f'#line 1 "{GENERATED}"',
+                signature.head.rstrip("\n"),
+                f'#line 1 "{self.body_file}"',
+                signature.body,
+                "}",
+                f'#line 1 "{GENERATED}"',
+                'extern "C" MSL_UNCHECKED void msl_entry(char* const* buffers, const msl::Tid* tid) {',
+                f"  msl::call(&{instance}, {', '.join(_arguments(signature.parameters))});",
+                "}",
+                "",
+            ]
+        )
+
+    def _run(
+        self,
+        compiled: "_Compiled",
+        views: list[np.ndarray],
+        outputs: list[tuple[tuple[int, ...], mx.Dtype]],
+        grid: Position,
+        threadgroup: Position,
+        init_value: float | None,
+    ) -> list[mx.array]:
+        buffers = [_buffer(parameter, views, outputs, init_value) for parameter in compiled.parameters if _is_buffer(parameter)]
+        arena = Arena([buffer.span.size for buffer in buffers])
+        structs = (BufferStruct * len(buffers))()
+        for index, buffer in enumerate(buffers):
+            if buffer.filled:
+                arena.fill(index, buffer.span)
+            structs[index].data = arena.addresses[index] + buffer.span.origin
+            structs[index].size = buffer.span.size - buffer.span.origin
+            structs[index].written = buffer.written.ctypes.data if buffer.written is not None else None
+        settings = _forced.get() or _Settings()
+        launch = LaunchStruct(
+            structs, len(buffers), grid, threadgroup, order=settings.order, seed=settings.seed, step_limit=_STEPS
+        )
+        compiled.function(ctypes.byref(launch))
+        if launch.fault.kind:
+            raise error_from(launch.fault, self.name, self._location(launch.fault, compiled.path), [b.named for b in buffers])
+        for buffer in buffers:
+            self._check_written(buffer)
+        settings.launches.append(self._describe(launch, buffers, structs))
+        indices = [index for index, buffer in enumerate(buffers) if buffer.written is not None]
+        return [arena.read(index, *output) for index, output in zip(indices, outputs, strict=True)]
+
+    def _location(self, fault: FaultStruct, library: Path) -> str | None:
+        if fault.file:
+            return f"{fault.file.decode()}:{fault.line}"
+        return compiler.find_line(library, fault.code_offset, {self.body_file, self.header_file})
+
+    def _check_written(self, buffer: "_Buffer") -> None:
+        if buffer.written is None or buffer.written.all():
+            return
+        missing = np.unique(np.flatnonzero(buffer.written == 0) // buffer.named.itemsize)
+        raise NeverWritten(
+            f"{len(missing)} of the {buffer.named.count} elements of {buffer.named.name} were never written, "
+            f"the first is {buffer.named.name}[{missing[0]}] (as if it had one dimension): do grid and threadgroups cover it?",
+            kernel=self.name,
+        )
+
+    def _describe(self, launch: LaunchStruct, buffers: list["_Buffer"], structs: Any) -> Launch:
+        traffic = {
+            buffer.named.name: Traffic(s.size, s.loads, s.bytes_read, s.stores, s.bytes_written)
+            for buffer, s in zip(buffers, structs, strict=True)
+            if buffer.counts
+        }
+        return Launch(
+            self.name,
+            tuple(launch.grid),
+            tuple(launch.threadgroup),
+            launch.threadgroups,
+            launch.barriers,
+            launch.simd_operations,
+            launch.threadgroup_bytes,
+            traffic,
+        )
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    path: Path
+    function: Any
+    parameters: list[Parameter]
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """What a parameter points to. `written`: a flag a byte, for outputs. `keep` owns the memory of `span`."""
+
+    named: Named
+    span: Span
+    keep: np.ndarray | None
+    written: np.ndarray | None = None
+    counts: bool = True
+
+    @property
+    def filled(self) -> bool:
+        return self.keep is not None
+
+
+def _buffer(
+    parameter: Parameter,
+    views: list[np.ndarray],
+    outputs: list[tuple[tuple[int, ...], mx.Dtype]],
+    init_value: float | None,
+) -> _Buffer:
+    index = int(parameter.of)
+    if parameter.kind == "output":
+        shape, dtype = outputs[index]
+        count = math.prod(shape)
+        start = None if init_value is None else bits(mx.full(shape, init_value, dtype))
+        span = Span(0, count * dtype.size) if start is None else span_of(start)
+        written = np.full(count * dtype.size, init_value is not None, dtype=np.uint8)
+        return _Buffer(Named(parameter.name, dtype.size, count), span, start, written)
+    view = views[index]
+    if parameter.kind == "input":
+        span = span_of(view)
+        return _Buffer(Named(parameter.name, view.itemsize, span.size // view.itemsize), span, view)
+    about = {
+        "shape": np.array(view.shape, np.int32),
+        "strides": np.array([stride // view.itemsize for stride in view.strides], np.int64),
+        "ndim": np.array([view.ndim], np.int32),
+    }[parameter.kind]
+    return _Buffer(Named(parameter.name, about.itemsize, about.size), span_of(about), about, counts=False)
+
+
+def _is_buffer(parameter: Parameter) -> bool:
+    return parameter.kind != "attribute"
+
+
+def _arguments(parameters: list[Parameter]) -> list[str]:
+    """What is passed for each parameter: a pointer to the buffer, or the attribute's value. Attributes come last."""
+    return [f"buffers[{i}]" if _is_buffer(p) else f"tid->{p.name}" for i, p in enumerate(parameters)]
+
+
+def _check_grid(grid: Position, threadgroup: Position) -> None:
+    for name, value in (("grid", grid), ("threadgroup", threadgroup)):
+        if len(value) != 3 or min(value) < 1:
+            raise ValueError(f"{name} is {value}: it takes three numbers (x, y, z) of threads, each at least 1")
+    if math.prod(threadgroup) > _MOST_THREADS:
+        raise ValueError(f"a threadgroup of {threadgroup} has {math.prod(threadgroup)} threads: {_MOST_THREADS} is the most")
+
+
+def _label(text: str, otherwise: str) -> str:
+    return text.path.name if isinstance(text, MetalSource) else otherwise

@@ -1,0 +1,64 @@
+"""The little of Metal's grammar that macros cannot turn into C++: attributes, and variables in threadgroup memory.
+
+It works on text that the preprocessor has already seen, and keeps every line where it was.
+"""
+
+import re
+from collections.abc import Callable
+
+_ATTRIBUTE = re.compile(r"\[\[(?:[^\[\]]|\([^()]*\))*\]\]")
+_THREADGROUP = re.compile(r"\bthreadgroup\b\s*")
+_LINE_MARKER = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+_NESTED = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\([^()]*\)")
+_CONTEXT = 4000  # characters before a word in which the end of the statement before it is looked for
+
+
+def erase_attributes(text: str) -> str:
+    """Without `[[buffer(0)]]` and its like: the order of the parameters says the same."""
+    return _ATTRIBUTE.sub("", text)
+
+
+def replace_threadgroup_variables(text: str, declare: Callable[[str, list[str]], str]) -> str:
+    """Each statement `threadgroup T x[N], y;` becomes `declare("T x[N], y", ["x", "y"])`; elsewhere the word is dropped.
+
+    Elsewhere means pointers and parameters: on a CPU they are pointers like any other.
+    """
+    pieces, done = [], 0
+    for word in _THREADGROUP.finditer(text):
+        if word.start() < done:
+            continue
+        pieces.append(text[done : word.start()])
+        done = word.end()
+        end = text.find(";", done)
+        declaration = text[done:end]
+        if end >= 0 and _starts_statement(text, word.start()) and (names := _declared_names(declaration)):
+            pieces.append(declare(declaration, names))
+            done = end + 1
+    return "".join(pieces) + text[done:]
+
+
+def _starts_statement(text: str, position: int) -> bool:
+    before = _LINE_MARKER.sub("", text[max(0, position - _CONTEXT) : position]).rstrip()
+    return not before or before[-1] in ";{}"
+
+
+def _declared_names(declaration: str) -> list[str]:
+    """The variables of `T x[N], y`; none if it declares pointers, or is no declaration of variables."""
+    flat = _LINE_MARKER.sub("", declaration)
+    if re.search(r"\(", flat.split("[")[0]):
+        return []
+    while _NESTED.search(flat):
+        flat = _NESTED.sub("", flat)
+    if re.search(r"[*&=()]", flat):
+        return []
+    return [re.findall(r"\w+", part)[-1] for part in flat.split(",") if re.search(r"\w", part)]
+
+
+def to_cpp(text: str) -> str:
+    """Preprocessed Metal as C++ for the CPU runner: threadgroup variables are static, and make themselves known."""
+
+    def declare(declaration: str, names: list[str]) -> str:
+        calls = " ".join(f'msl::declare("{name}", {name});' for name in names)
+        return f"static {declaration}; {calls}"
+
+    return replace_threadgroup_variables(erase_attributes(text), declare)

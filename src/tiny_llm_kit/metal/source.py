@@ -1,0 +1,47 @@
+"""The text of `.metal` files: where it comes from, and whether it is still a stub.
+
+A `.metal` file holds the body of one kernel; `metal_kernel` puts the signature around it. Nothing here compiles.
+"""
+
+import re
+from pathlib import Path
+
+_STUB = re.compile(r'^[ \t]*#[ \t]*error[ \t]+"(Week \d.*)"[ \t]*$', re.MULTILINE)
+
+
+class MetalSource(str):
+    """The text of the file `path`, so that whoever reports a mistake in it can name the file."""
+
+    path: Path
+
+    def __new__(cls, text: str, path: Path) -> "MetalSource":
+        source = super().__new__(cls, text)
+        source.path = path
+        return source
+
+
+def read_metal(path: Path) -> MetalSource:
+    """Reads a kernel's body from a `.metal` file.
+
+    ValueError when `path` is not a `.metal` file, or is not text; FileNotFoundError when there is no such file.
+    """
+    if path.suffix != ".metal":
+        raise ValueError(f"{path} is not a .metal file: kernels are read from files that end in .metal")
+    try:
+        return MetalSource(path.read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no {path}: a kernel's .metal file lies beside the module that reads it") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def stub_line(message: str) -> str:
+    """What stands in place of an answer: `message` ("Week 2 Day 3, task 1: ..."), as an error that a compiler reports."""
+    escaped = message.replace("\\", "\\\\").replace('"', '\\"')
+    return f'#error "{escaped}"'
+
+
+def find_stub(text: str) -> str | None:
+    """The message of the first such line in `text`; None when every task in it is written."""
+    found = _STUB.search(text)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else None
