@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
+from tiny_llm_kit.cli.answers import choose_operators, import_answer, kernels_option, unfinished_tasks_end_the_program
 from tiny_llm_kit.jobs import Job, make_jobs, make_requests, needed_seq_len
 from tiny_llm_kit.live import make_view
 from tiny_llm_kit.load import load
-from tiny_llm_kit.machine import describe_machine
+from tiny_llm_kit.machine import backend, describe_machine
 from tiny_llm_kit.prompts import Prompt, make_prompts, read_prompts
 from tiny_llm_kit.tables import as_figures, latency_table, make_console, make_progress, plain_table
 from tiny_llm_kit.workloads import CHAT_PROMPTS
@@ -37,6 +37,7 @@ STRATEGIES = ("fifo", "shortest-remaining", "length-balance")
 @click.option("--min-p", type=click.FloatRange(0, 1), default=0.0, help="Keep tokens this likely, beside the likeliest.")
 @click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.0, help="Above 1: repeat less.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Request i draws with seed + i.")
+@kernels_option
 @click.option("--compare", is_flag=True, help="Then serve the same prompts one at a time, and in static batches.")
 @click.option("--json", "json_file", type=Path, help="Write answers and figures to this file.")
 @click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
@@ -48,6 +49,7 @@ def main(
     prefill_step: int,
     max_tokens: int | None,
     strategy: str,
+    kernels: str | None,
     compare: bool,
     json_file: Path | None,
     solution: str,
@@ -63,9 +65,12 @@ def main(
         params = answer.SamplingParams(**sampling)
         prompts = _prompts(prompts_file, prompt_texts)
         with console.status("Loading the model …"):
-            loaded = load(model)
+            # The course's kernels are made for packed weights, which a CPU would unpack otherwise.
+            loaded = load(model, keep_quantized=True if kernels == "course" else None)
             jobs = make_jobs(loaded, prompts, DEFAULT_MAX_TOKENS, max_tokens)
-            network = answer.Model(loaded.config, loaded.weights)
+            network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
+        if kernels == "course" and backend() == "cpu":
+            console.print("The CPU runner watches every step of the kernels: it checks them, and takes seconds for a token.")
         console.print(f"{loaded.name}: {len(jobs)} prompts, {batch_size} slots, {prefill_step} prompt tokens a step")
 
         scheduler = answer.ContinuousBatchScheduler(

@@ -11,7 +11,7 @@ from rich.console import Console
 from tiny_llm_kit.bench import overhead, report
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
 from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
-from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
+from tiny_llm_kit.cli.answers import choose_operators, import_answer, kernels_option, unfinished_tasks_end_the_program
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
 from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
@@ -45,6 +45,7 @@ class Numbers(click.ParamType):
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), default="heavy-tail", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens a step.")
+@kernels_option
 @click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results"), show_default=True)
 @click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
@@ -55,6 +56,7 @@ def main(
     workload_name: str,
     repeats: int,
     prefill_step: int,
+    kernels: str | None,
     noise: float,
     out: Path,
     solution: str,
@@ -69,7 +71,7 @@ def main(
         answer = import_answer(solution)
         with console.status("Loading the model …"):
             loaded = load(model, keep_quantized=False)
-            network = answer.Model(loaded.config, loaded.weights)
+            network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
             items = workload(workload_name, loaded.tokenizer)
             ours = AnswerEngines(answer, network, items, prefill_step)
             peer = MlxLmEngine(loaded.config, loaded.weights, items)
@@ -99,6 +101,7 @@ def main(
         "model": loaded.name,
         "workload": {"name": workload_name, "requests": len(items), "generated_tokens": tokens},
         "prefill_step": prefill_step,
+        "kernels": kernels,
         "repeats": repeats,
     }
     _write(console, out, results, goals, about, title)

@@ -26,6 +26,7 @@ from .metrics import BatchingMetrics, BatchState, Event, EventKind, Timeline
 from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
+from .operators import ARRAYS, COURSE, MLX, OPERATORS, Operators, kernel_attention, kernel_linear
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -47,7 +48,11 @@ from .slots import SlotManager
 from .stop_strings import StopStrings
 
 __all__ = [
+    "ARRAYS",
+    "COURSE",
     "MLP",
+    "MLX",
+    "OPERATORS",
     "STRATEGIES",
     "BatchState",
     "BatchingKvCache",
@@ -64,6 +69,7 @@ __all__ = [
     "Linear",
     "Model",
     "ModelRunner",
+    "Operators",
     "PrefillChunk",
     "QuantizedLinear",
     "RMSNorm",
@@ -94,6 +100,8 @@ __all__ = [
     "generate_tokens_with_cache",
     "greedy",
     "grouped_query_attention",
+    "kernel_attention",
+    "kernel_linear",
     "linear",
     "matvec_simd",
     "matvec_thread",

@@ -124,6 +124,10 @@ class BatchingKvCache(KvCacheBase):
                 self.slabs[i] = mx.slice_update(self.slabs[i], new[0, head], start, axes=[0])
         self.lengths[slot] = length
 
+    def row_lengths(self) -> list[int]:
+        """The lengths of the taken slots, in rising order of slots."""
+        return [self.lengths[slot] for slot in sorted(self.lengths)]
+
     def _start(self, slot: int, head: int, heads: int) -> int:
         return (slot * heads + head) * self.max_seq_len
 

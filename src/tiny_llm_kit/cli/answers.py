@@ -4,11 +4,26 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import click
 
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course import solution_package
+from tiny_llm_kit.machine import backend
+
+KERNELS = ("arrays", "mlx", "course")
+
+kernels_option = click.option(
+    "--kernels",
+    type=click.Choice(KERNELS),
+    help="What computes: arrays, MLX's fused kernels, or the course's Metal kernels.  [default: arrays on a CPU, else mlx]",
+)
+
+
+def choose_operators(answer: ModuleType, kernels: str | None) -> Any:
+    """The `Operators` of an answer package that `--kernels` names; without it, those that are fastest on this machine."""
+    return answer.OPERATORS[kernels or ("arrays" if backend() == "cpu" else "mlx")]
 
 
 def import_answer(solution: str) -> ModuleType:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import mlx.core as mx
@@ -37,7 +38,8 @@ _OF_GCC = ["-g1", "-fsingle-precision-constant", "-fno-gnu-unique", "-fmax-error
 _OF_CLANG = [
     *("-gline-tables-only", "-Xclang", "-cl-single-precision-constant", "-ferror-limit=3"),
     *("-Wno-everything", "-Wframe-larger-than=131072", "-Werror=frame-larger-than"),
-    *("-mllvm", "-sanitizer-coverage-prune-blocks=0"),  # else a loop that its end never follows goes uncounted
+    *("-mllvm", "-sanitizer-coverage-prune-blocks=0"),  # else a loop that nothing follows is not counted
+    *("-mllvm", "-tsan-instrument-read-before-write=1"),  # else the read of `y[i] += 1` is neither checked nor counted
 ]
 _DIAGNOSTIC = re.compile(r"^(?P<file>[^\n:]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<message>.*)$", re.MULTILINE)
 
@@ -136,7 +138,7 @@ def _path_of(what: str, compiler: Compiler, text: str, suffix: str) -> Path:
 def _own_sources() -> str:
     """All that goes into a kernel beside its own text; a change makes what is kept useless."""
     paths = [path for path in sorted(HERE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    return "\0".join([platform.machine(), mx.__version__, *(path.read_text(encoding="utf-8") for path in paths)])
+    return "\0".join([platform.machine(), metadata.version("mlx"), *(path.read_text(encoding="utf-8") for path in paths)])
 
 
 def _run(command: list[str], kernel: str, text: str | None = None) -> str:

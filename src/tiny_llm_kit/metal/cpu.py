@@ -108,7 +108,7 @@ class CpuKernel:
         verbose: bool = False,
         stream: Any = None,
     ) -> list[mx.array]:
-        """Runs the kernel to its end; `stream` has no meaning here. Raises what `errors` lists, ValueError for bad arguments."""
+        """Runs the kernel to its end; `stream` means nothing here. Raises what `errors` lists, and ValueError."""
         check_size("inputs", inputs, self.input_names)
         check_size("output_shapes", output_shapes, self.output_names)
         check_size("output_dtypes", output_dtypes, self.output_names)
@@ -265,12 +265,13 @@ def _buffer(
     if parameter.kind == "input":
         span = span_of(view)
         return _Buffer(Named(parameter.name, view.itemsize, span.size // view.itemsize), span, view)
-    about = {
+    about: dict[str, np.ndarray] = {
         "shape": np.array(view.shape, np.int32),
         "strides": np.array([stride // view.itemsize for stride in view.strides], np.int64),
         "ndim": np.array([view.ndim], np.int32),
-    }[parameter.kind]
-    return _Buffer(Named(parameter.name, about.itemsize, about.size), span_of(about), about, counts=False)
+    }
+    numbers = about[parameter.kind]
+    return _Buffer(Named(parameter.name, numbers.itemsize, numbers.size), span_of(numbers), numbers, counts=False)
 
 
 def _is_buffer(parameter: Parameter) -> bool:

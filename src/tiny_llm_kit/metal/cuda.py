@@ -74,7 +74,7 @@ class CudaKernel:
             raise ValueError(f"kernel {self.name!r}: {launch.problem or launch.simd_problem}")
         arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
         kernel = self._kernel(arrays, output_dtypes, launch)
-        arrays += [mx.array(grid, dtype=mx.uint32)] * launch.partial
+        arrays += [mx.array(tuple(grid), dtype=mx.uint32)] * launch.partial
         return kernel(inputs=arrays, output_dtypes=output_dtypes, grid=tuple(grid), threadgroup=tuple(threadgroup), **call)
 
     def _kernel(self, arrays: Sequence[mx.array], output_dtypes: Sequence[mx.Dtype], launch: "_Launch") -> Any:

@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from tiny_llm_kit.machine import backend
 from tiny_llm_kit.metal.cpu import CpuKernel, is_forced
+from tiny_llm_kit.metal.cuda import cuda_kernel
 from tiny_llm_kit.metal.source import find_stub
 
 
@@ -18,7 +19,7 @@ class MetalKernel:
         self.kernels: dict[str, Any] = {}
 
     def __call__(self, **call: Any) -> list[mx.array]:
-        """See `metal_kernel`."""
+        """Launches the kernel; see `metal_kernel`."""
         stub = find_stub(self.definition["header"]) or find_stub(self.definition["source"])
         if stub:
             raise NotImplementedError(stub)
@@ -50,15 +51,15 @@ def metal_kernel(
         init_value, verbose and stream, which returns a list of arrays. It raises NotImplementedError while the source holds
         the stub of a task.
     """
-    definition = dict(
-        name=name,
-        input_names=input_names,
-        output_names=output_names,
-        source=source,
-        header=header,
-        ensure_row_contiguous=ensure_row_contiguous,
-        atomic_outputs=atomic_outputs,
-    )
+    definition: dict[str, Any] = {
+        "name": name,
+        "input_names": input_names,
+        "output_names": output_names,
+        "source": source,
+        "header": header,
+        "ensure_row_contiguous": ensure_row_contiguous,
+        "atomic_outputs": atomic_outputs,
+    }
     if compile_options is not None:
         definition["compile_options"] = compile_options
     return MetalKernel(**definition)
@@ -69,7 +70,4 @@ def _make(chosen: str, definition: dict[str, Any]) -> Any:
         return mx.fast.metal_kernel(**definition)
     # What compile_options can say, Metal's math mode, is "safe" everywhere else.
     definition = {key: value for key, value in definition.items() if key != "compile_options"}
-    if chosen == 'cpu':
-        return CpuKernel(**definition)
-    from tiny_llm_kit.metal.cuda import cuda_kernel
     return CpuKernel(**definition) if chosen == "cpu" else cuda_kernel(**definition)

@@ -87,7 +87,7 @@ class Launch:
     """One launch on the CPU runner.
 
     barriers: times that a threadgroup passed a threadgroup_barrier. simd_operations: times that a SIMD group computed
-    simd_sum and its like together. threadgroup_bytes: threadgroup memory of one threadgroup. buffers: inputs and outputs by name.
+    simd_sum and its like together. threadgroup_bytes: of one threadgroup's memory. buffers: inputs and outputs by name.
     """
 
     kernel: str
@@ -160,7 +160,9 @@ def _input_written(fault: FaultStruct, buffers: list[Named]) -> str:
 
 
 def _unwritten_read(fault: FaultStruct, buffers: list[Named]) -> str:
-    return f"reads {_element(fault, buffers)}, an output that nothing has been written to yet: give init_value, or write it first"
+    return (
+        f"reads {_element(fault, buffers)}, an output that nothing has been written to yet: give init_value, or write it first"
+    )
 
 
 def _uninitialized(fault: FaultStruct, _: list[Named]) -> str:

@@ -9,72 +9,76 @@
 // Template: T; D; HEADS, the query heads of one group that a threadgroup answers together; GROUPS, its SIMD groups.
 // Launch:   threadgroup (x, y) of 32 · GROUPS threads: heads x · HEADS … of row y.
 
-constexpr int N = D / 32;       // a lane has the numbers lane, lane + 32, … of every vector of length D
-constexpr int KEYS = 512 / D;  // keys that a SIMD group takes in one step: a lane then waits for 32 numbers at once, not one by one
+constexpr int TEAM = 16;                   // lanes that share a key
+constexpr int TEAMS = GROUPS * 32 / TEAM;  // not more than 32
+constexpr int N = D / TEAM;                // a lane has the numbers place, place + TEAM, … of its team's keys and values
+constexpr int KEYS = 256 / D;              // keys that a team takes in one step
 const float LOWEST = -3.4e38f;
 
-threadgroup float maxima[HEADS * GROUPS];
-threadgroup float sums[HEADS * GROUPS];
-threadgroup float parts[GROUPS * D];  // of one head, one row for each SIMD group
+threadgroup float maxima[HEADS * TEAMS];
+threadgroup float sums[HEADS * TEAMS];
+threadgroup float parts[TEAMS * D];  // of one head, a row for each team
 
 const int lane = thread_index_in_simdgroup;
-const int group = simdgroup_index_in_threadgroup;
 const int t = thread_position_in_threadgroup.x;
+const int team = t / TEAM;
+const int place = t % TEAM;  // in the team
 const int b = threadgroup_position_in_grid.y;
 const int first_head = threadgroup_position_in_grid.x * HEADS;
 const int H = q_shape[1];
 const int kv_head = first_head / (H / k_shape[1]);
 const int length = min(int(lengths[b]), int(k_shape[2]));
 
-// Where this lane's first number of this row's keys and values lies, and how far it is to its next number, and to the next key.
-const size_t k_start = b * k_strides[0] + kv_head * k_strides[1] + lane * k_strides[3];
-const size_t v_start = b * v_strides[0] + kv_head * v_strides[1] + lane * v_strides[3];
-const size_t k_next = 32 * k_strides[3], k_step = k_strides[2];
-const size_t v_next = 32 * v_strides[3], v_step = v_strides[2];
+// Where the first of this lane's numbers lies, how far it is to the next one, and how far from a key to the next.
+const size_t q_start = b * q_strides[0] + first_head * q_strides[1] + place * q_strides[3];
+const size_t k_start = b * k_strides[0] + kv_head * k_strides[1] + place * k_strides[3];
+const size_t v_start = b * v_strides[0] + kv_head * v_strides[1] + place * v_strides[3];
+const int q_next = TEAM * q_strides[3], q_step = q_strides[1];
+const int k_next = TEAM * k_strides[3], k_step = k_strides[2];
+const int v_next = TEAM * v_strides[3], v_step = v_strides[2];
 
 // @task(week=2, day=4, number=3)
 float query[HEADS][N];
 float sum_v[HEADS][N];  // Σ exp(score − m) · v
-float m[HEADS];         // the largest score so far
+float m[HEADS];         // the largest score that this team has seen
 float l[HEADS];         // Σ exp(score − m)
 for (int h = 0; h < HEADS; ++h) {
   m[h] = LOWEST;
   l[h] = 0.0f;
   for (int i = 0; i < N; ++i) {
-    query[h][i] = scale * float(q[b * q_strides[0] + (first_head + h) * q_strides[1] + (i * 32 + lane) * q_strides[3]]);
+    query[h][i] = scale * float(q[q_start + h * q_step + i * q_next]);
     sum_v[h][i] = 0.0f;
   }
 }
 
-// The SIMD groups take turns, KEYS keys at a time; inside of one, all lanes work on the same key.
-for (int first = group * KEYS; first < length; first += GROUPS * KEYS) {
-  // Ask for everything before anything is used, so that the waits for memory overlap. Behind the length, the row's last key is
-  // read again, and gets no weight.
-  float keys[KEYS][N];
-  float values[KEYS][N];
+for (int first = 0; first < length; first += TEAMS * KEYS) {
+  // Ask for everything before anything is used, so that the waits for memory overlap. A team that is left without a key computes
+  // with zeros, and gives them no weight: all lanes have to come to the shuffles.
+  T keys[KEYS][N] = {};
+  T values[KEYS][N] = {};
   for (int j = 0; j < KEYS; ++j) {
-    const int key = min(first + j, length - 1);
-    for (int i = 0; i < N; ++i) {
-      keys[j][i] = float(k[k_start + key * k_step + i * k_next]);
-      values[j][i] = float(v[v_start + key * v_step + i * v_next]);
+    const int key = first + j * TEAMS + team;
+    if (key < length) {
+      for (int i = 0; i < N; ++i) {
+        keys[j][i] = k[k_start + (key * k_step + i * k_next)];
+        values[j][i] = v[v_start + (key * v_step + i * v_next)];
+      }
     }
   }
 
-  float scores[HEADS][KEYS];
-  for (int j = 0; j < KEYS; ++j) {
-    for (int h = 0; h < HEADS; ++h) {
-      float product = 0.0f;
-      for (int i = 0; i < N; ++i) {
-        product += query[h][i] * keys[j][i];
-      }
-      product = simd_sum(product);
-      scores[h][j] = first + j < length ? product : -INFINITY;
-    }
-  }
   for (int h = 0; h < HEADS; ++h) {
+    float scores[KEYS];
     float m_new = m[h];
     for (int j = 0; j < KEYS; ++j) {
-      m_new = max(m_new, scores[h][j]);
+      float product = 0.0f;
+      for (int i = 0; i < N; ++i) {
+        product += query[h][i] * float(keys[j][i]);
+      }
+      for (int distance = TEAM / 2; distance > 0; distance /= 2) {
+        product += simd_shuffle_xor(product, distance);
+      }
+      scores[j] = first + j * TEAMS + team < length ? product : -INFINITY;
+      m_new = max(m_new, scores[j]);
     }
     const float factor = fast::exp(m[h] - m_new);
     m[h] = m_new;
@@ -83,37 +87,37 @@ for (int first = group * KEYS; first < length; first += GROUPS * KEYS) {
       sum_v[h][i] *= factor;
     }
     for (int j = 0; j < KEYS; ++j) {
-      const float weight = fast::exp(scores[h][j] - m_new);
+      const float weight = fast::exp(scores[j] - m_new);
       l[h] += weight;
       for (int i = 0; i < N; ++i) {
-        sum_v[h][i] += weight * values[j][i];
+        sum_v[h][i] += weight * float(values[j][i]);
       }
     }
   }
 }
 
-// Merge what the SIMD groups found, as the lanes of online softmax are merged.
+// Merge what the teams found, as the lanes of online softmax are merged.
 for (int h = 0; h < HEADS; ++h) {
-  if (lane == 0) {
-    maxima[h * GROUPS + group] = m[h];
-    sums[h * GROUPS + group] = l[h];
+  if (place == 0) {
+    maxima[h * TEAMS + team] = m[h];
+    sums[h * TEAMS + team] = l[h];
   }
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 for (int h = 0; h < HEADS; ++h) {
-  const float group_m = lane < GROUPS ? maxima[h * GROUPS + lane] : LOWEST;
-  const float group_l = lane < GROUPS ? sums[h * GROUPS + lane] : 0.0f;
-  const float m_total = simd_max(group_m);
-  const float l_total = simd_sum(group_l * fast::exp(group_m - m_total));
+  const float team_m = lane < TEAMS ? maxima[h * TEAMS + lane] : LOWEST;
+  const float team_l = lane < TEAMS ? sums[h * TEAMS + lane] : 0.0f;
+  const float m_total = simd_max(team_m);
+  const float l_total = simd_sum(team_l * fast::exp(team_m - m_total));
   const float factor = fast::exp(m[h] - m_total) / l_total;
   for (int i = 0; i < N; ++i) {
-    parts[group * D + i * 32 + lane] = sum_v[h][i] * factor;
+    parts[team * D + i * TEAM + place] = sum_v[h][i] * factor;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   for (int d = t; d < D; d += 32 * GROUPS) {
     float sum = 0.0f;
-    for (int g = 0; g < GROUPS; ++g) {
-      sum += parts[g * D + d];
+    for (int i = 0; i < TEAMS; ++i) {
+      sum += parts[i * D + d];
     }
     out[(size_t(b) * H + first_head + h) * D + d] = T(sum);
   }

@@ -12,7 +12,7 @@ from tiny_llm_kit.metal import metal_kernel, read_metal
 
 _SIMD_WIDTH = 32
 _GROUPS = 16
-"""SIMD groups that share a row's keys."""
+"""SIMD groups that share a row's keys; half of them where D is above 128, so that their results fit into threadgroup memory."""
 
 _KERNEL = metal_kernel(
     name="decode_attention",
@@ -49,12 +49,13 @@ def decode_attention(
         lengths = mx.array(lengths, dtype=mx.int32)
     if lengths.shape != (batch,):
         raise ValueError(f"lengths of shape {lengths.shape} for {batch} rows: there must be one a row")
+    groups = _GROUPS if dim <= 128 else _GROUPS // 2
     together = next(count for count in (2, 3, 1) if heads // kv_heads % count == 0)
     (out,) = _KERNEL(
         inputs=[q, k, v, lengths, mx.array(dim**-0.5 if scale is None else scale, dtype=mx.float32)],
-        template=[("T", q.dtype), ("D", dim), ("HEADS", together), ("GROUPS", _GROUPS)],
-        grid=(_SIMD_WIDTH * _GROUPS * (heads // together), batch, 1),
-        threadgroup=(_SIMD_WIDTH * _GROUPS, 1, 1),
+        template=[("T", q.dtype), ("D", dim), ("HEADS", together), ("GROUPS", groups)],
+        grid=(_SIMD_WIDTH * groups * (heads // together), batch, 1),
+        threadgroup=(_SIMD_WIDTH * groups, 1, 1),
         output_shapes=[q.shape],
         output_dtypes=[q.dtype],
     )
