@@ -176,8 +176,9 @@ class CpuKernel:
         for index, buffer in enumerate(buffers):
             if buffer.filled:
                 arena.fill(index, buffer.span)
-            structs[index].data = arena.addresses[index] + buffer.span.origin
-            structs[index].size = buffer.span.size - buffer.span.origin
+            structs[index].data = arena.addresses[index]
+            structs[index].size = buffer.span.size
+            structs[index].origin = buffer.span.origin
             structs[index].written = buffer.written.ctypes.data if buffer.written is not None else None
         settings = _forced.get() or _Settings()
         launch = LaunchStruct(

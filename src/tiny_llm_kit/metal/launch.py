@@ -27,6 +27,7 @@ class BufferStruct(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p),
         ("size", ctypes.c_uint64),
+        ("origin", ctypes.c_uint64),
         ("written", ctypes.c_void_p),
         ("loads", ctypes.c_uint64),
         ("bytes_read", ctypes.c_uint64),

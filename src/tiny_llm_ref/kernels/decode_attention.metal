@@ -1,8 +1,8 @@
 // Attention of one new token a row, over that row's cache: out = softmax(q kᵀ · scale) v over the first lengths[b] keys.
 //
 //   q        (B, H, 1, D)    T, any strides
-//   k, v     (B, KV, S, D)   T, any strides: they may be pieces of a larger slab, and are read where they lie
-//   lengths  (B,)            int
+//   k, v     (B, KV, S, D)   T, given as bytes: pieces of a larger slab, read where they lie. The D numbers of a key are neighbours
+//   lengths  (B,)            int, any stride
 //   scale    ()              float
 //   out      (B, H, 1, D)    T, contiguous
 //
@@ -27,15 +27,13 @@ const int b = threadgroup_position_in_grid.y;
 const int first_head = threadgroup_position_in_grid.x * HEADS;
 const int H = q_shape[1];
 const int kv_head = first_head / (H / k_shape[1]);
-const int length = min(int(lengths[b]), int(k_shape[2]));
+const int length = min(int(lengths[b * lengths_strides[0]]), int(k_shape[2]));
 
-// Where the first of this lane's numbers lies, how far it is to the next one, and how far from a key to the next.
-const size_t q_start = b * q_strides[0] + first_head * q_strides[1] + place * q_strides[3];
-const size_t k_start = b * k_strides[0] + kv_head * k_strides[1] + place * k_strides[3];
-const size_t v_start = b * v_strides[0] + kv_head * v_strides[1] + place * v_strides[3];
-const int q_next = TEAM * q_strides[3], q_step = q_strides[1];
-const int k_next = TEAM * k_strides[3], k_step = k_strides[2];
-const int v_next = TEAM * v_strides[3], v_step = v_strides[2];
+// This row's keys and values: number d of key s is row_k[s * k_step + d]. (Strides are in bytes here, as k and v are bytes.)
+const device T* row_k = (const device T*)(k + b * k_strides[0] + kv_head * k_strides[1]);
+const device T* row_v = (const device T*)(v + b * v_strides[0] + kv_head * v_strides[1]);
+const int k_step = int(k_strides[2]) / int(sizeof(T));
+const int v_step = int(v_strides[2]) / int(sizeof(T));
 
 // @task(week=2, day=4, number=3)
 float query[HEADS][N];
@@ -46,7 +44,7 @@ for (int h = 0; h < HEADS; ++h) {
   m[h] = LOWEST;
   l[h] = 0.0f;
   for (int i = 0; i < N; ++i) {
-    query[h][i] = scale * float(q[q_start + h * q_step + i * q_next]);
+    query[h][i] = scale * float(q[b * q_strides[0] + (first_head + h) * q_strides[1] + (i * TEAM + place) * q_strides[3]]);
     sum_v[h][i] = 0.0f;
   }
 }
@@ -60,8 +58,8 @@ for (int first = 0; first < length; first += TEAMS * KEYS) {
     const int key = first + j * TEAMS + team;
     if (key < length) {
       for (int i = 0; i < N; ++i) {
-        keys[j][i] = k[k_start + (key * k_step + i * k_next)];
-        values[j][i] = v[v_start + (key * v_step + i * v_next)];
+        keys[j][i] = row_k[key * k_step + i * TEAM + place];
+        values[j][i] = row_v[key * v_step + i * TEAM + place];
       }
     }
   }

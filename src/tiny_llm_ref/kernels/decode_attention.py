@@ -46,10 +46,11 @@ def decode_attention(
     if not isinstance(lengths, mx.array):
         if wrong := [length for length in lengths if not 1 <= length <= total]:
             raise ValueError(f"length {wrong[0]} is out of range: k holds {total} keys a row, and each row needs one")
-        lengths = mx.array(lengths, dtype=mx.int32)
+        lengths = mx.array(list(lengths), dtype=mx.int32)
     if lengths.shape != (batch,):
         raise ValueError(f"lengths of shape {lengths.shape} for {batch} rows: there must be one a row")
     groups = _GROUPS if dim <= 128 else _GROUPS // 2
+    k, v = k.view(mx.uint8), v.view(mx.uint8)  # copies only what is not contiguous along D, which no cache is
     together = next(count for count in (2, 3, 1) if heads // kv_heads % count == 0)
     (out,) = _KERNEL(
         inputs=[q, k, v, lengths, mx.array(dim**-0.5 if scale is None else scale, dtype=mx.float32)],

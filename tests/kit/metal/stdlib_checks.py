@@ -23,7 +23,7 @@ def evaluate(
         *(f"result[{n * THREADS} + i] = {expression};" for n, expression in enumerate(expressions)),
     ]
     kernel = metal_kernel("checks", list(inputs), ["result"], "\n".join(lines))
-    with cpu_runner(order):  # type: ignore[arg-type]
+    with cpu_runner(order):
         [result] = kernel(
             inputs=list(inputs.values()),
             grid=(THREADS, 1, 1),
@@ -42,7 +42,7 @@ def verify(
     before: str = "",
     order: str = "ascending",
 ) -> None:
-    """Each expression has the value wanted, up to `tolerance` times its magnitude (1 if that is less), and NaN only if wanted."""
+    """Each expression has the value wanted, up to `tolerance` times its magnitude (or times 1), and NaN only if wanted."""
     got = evaluate([expression for expression, _ in checks], inputs, dtype, before, order)
     for (expression, wanted), row in zip(checks, got, strict=True):
         want = np.broadcast_to(np.asarray(wanted), (THREADS,)).astype(np.float64)

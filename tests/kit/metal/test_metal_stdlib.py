@@ -104,6 +104,8 @@ def test_vectors() -> None:
         u[1] = 5;
         float2 swapped = v.xy;
         swapped.xy = swapped.yx;
+        float4 part = 0;
+        part.zw = v.zw;
         half4 h = half4(v);
         h *= 2.0h;"""
     checks = [
@@ -111,6 +113,7 @@ def test_vectors() -> None:
         ("w.x", c), ("w.y", d), ("w.z", c + 2 * d), ("w.w", d + 2 * c),
         ("dot(u, float3(1, 10, 100))", a + 50 + 100 * c),
         ("swapped.x - 2 * swapped.y", b - 2 * a),
+        ("part.x + 10 * part.y + 100 * part.z + 1000 * part.w", 100 * c + 1000 * d),
         ("h.x + h.w", 2 * (a + d)),
         ("float4(v.xy, u.z, 1).z", c), ("float4(1, v.yzw).w", d), ("float3(v.xy, 2).z", 2),
         ("dot(v, v.wzyx)", 2 * (a * d + b * c)),
@@ -182,7 +185,7 @@ def test_atomics(where: str) -> None:
         }}"""
     kernel = metal_kernel("atomics", ["x", "start"], ["counters"], body, atomic_outputs=True)
     for order in ("ascending", "shuffled"):
-        with cpu_runner(order):  # type: ignore[arg-type]
+        with cpu_runner(order):
             [result] = kernel(
                 inputs=[mx.array(x), start],
                 grid=(THREADS, 1, 1),

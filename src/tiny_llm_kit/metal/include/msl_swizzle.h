@@ -8,7 +8,7 @@ template <class T, int N>
 struct vec;
 
 // Components I... of a vector of N: reads as a vector, and assigns to the components it names. It lies in a union with the
-// vector's components, so it has no memory of its own.
+// vector's components, so it has no memory of its own. Its own components have no names: a.zw.y, which Metal has, is a.w here.
 template <class T, int N, int... I>
 struct swizzle {
   typedef vec<T, sizeof...(I)> value;

@@ -5,13 +5,14 @@
 struct Buffer {
   char* data;
   uint64_t size;      // bytes
+  uint64_t origin;    // where in them the element with all indices 0 lies: not at the start when a stride is negative
   uint8_t* written;   // one flag a byte, or null for an input
   uint64_t loads, bytes_read, stores, bytes_written;
 };
 
 enum FaultKind : int32_t {
   NO_FAULT,
-  OUT_OF_BUFFER,        // subject: buffer; offset: of the access, from the buffer's start, in bytes
+  OUT_OF_BUFFER,        // subject: buffer; offset: of the access, from the buffer's origin, in bytes
   OUT_OF_ARRAY,         // name: type of the array; offset: the index
   STRAY_ACCESS,         // an address that belongs to nothing
   INPUT_WRITTEN,        // subject, offset

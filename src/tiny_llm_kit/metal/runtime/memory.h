@@ -50,7 +50,7 @@ inline uint16_t index_of(const Thread& thread) { return thread.tid.thread_index_
     int64_t distance = offset < 0 ? -offset : offset - (int64_t)buffer.size;
     if (distance < nearest) {
       nearest = distance;
-      fault.kind = OUT_OF_BUFFER, fault.subject = i, fault.offset = offset;
+      fault.kind = OUT_OF_BUFFER, fault.subject = i, fault.offset = offset - (int64_t)buffer.origin;
     }
   }
   fail_at(fault, return_address, size, writes);
@@ -114,7 +114,7 @@ inline void access_buffer(uint32_t index, size_t offset, size_t size, bool write
     buffer.loads++, buffer.bytes_read += size;
   } else {
     Fault& fault = note_fault(!fits ? OUT_OF_BUFFER : writes ? INPUT_WRITTEN : UNWRITTEN_READ, *current);
-    fault.subject = index, fault.offset = offset;
+    fault.subject = index, fault.offset = (int64_t)offset - (int64_t)buffer.origin;
     fail_at(fault, return_address, size, writes);
   }
 }

@@ -204,7 +204,7 @@ extern "C" __attribute__((visibility("default"))) void msl_launch(Launch* given)
   threads.assign(most, {});
   slots.assign((most + 31) / 32 * 32, {});
   buffer_data.clear();
-  for (uint32_t i = 0; i < launch->buffer_count; i++) buffer_data.push_back(launch->buffers[i].data);
+  for (uint32_t i = 0; i < launch->buffer_count; i++) buffer_data.push_back(launch->buffers[i].data + launch->buffers[i].origin);
   variables.clear();
 
   uint64_t random = launch->seed;

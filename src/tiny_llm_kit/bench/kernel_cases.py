@@ -1,0 +1,168 @@
+"""What the kernels of week 2, days 3 and 4 are held against: MLX's operator for the same work, and inputs for both.
+
+Of an answer package it knows the names and arguments of those days' functions. Nothing is measured here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+
+from tiny_llm_kit.quantized import QuantizedWeight
+
+_BITS, _GROUP = 4, 64
+
+_MORE_THAN_A_CACHE = 2**29
+"""Bytes. Launches take turns on copies of their inputs that are together larger, so that they come from memory."""
+
+_NO_MATTER_OF_CACHES = 64
+"""Operations for each byte of the inputs, above which no memory is slow enough to be waited for: two copies will do."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A kernel and its peer. `ours(i)` and `mlx(i)` launch on the i-th of `copies` inputs.
+
+    bytes: what one launch has to move at least: each input read once, the output written once.
+    operations: multiplications and additions of the products in a launch; 0 where there are no products.
+    """
+
+    name: str
+    inputs: str
+    copies: int
+    bytes: int
+    ours: Callable[[int], mx.array]
+    mlx: Callable[[int], mx.array]
+    operations: int = 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What both sides do: `text` says what on, `arguments` makes that from a key for random numbers."""
+
+    text: str
+    arguments: Callable[[mx.array], tuple[Any, ...]]
+    mlx: Callable[..., mx.array]
+    operations: int = 0
+
+
+def _scaled_add(dtype: mx.Dtype, size: int) -> _Work:
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        return 2.5, *_normal(key, dtype, (size,), (size,))
+
+    return _Work(f"{size}", arguments, mx.compile(lambda a, x, y: a * x + y), 2 * size)
+
+
+def _matvec(dtype: mx.Dtype, N: int, K: int) -> _Work:
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        x, w = _normal(key, dtype, (1, K), (N, K))
+        return x, QuantizedWeight(*mx.quantize(w * K**-0.5, group_size=_GROUP, bits=_BITS), _GROUP, _BITS)
+
+    def mlx(x: mx.array, w: QuantizedWeight) -> mx.array:
+        return mx.quantized_matmul(x, w.weight, w.scales, w.biases, group_size=_GROUP, bits=_BITS)
+
+    return _Work(f"{N} × {K}, {_BITS} bits", arguments, mlx, 2 * N * K)
+
+
+def _rms_norm(dtype: mx.Dtype, rows: int, dim: int) -> _Work:
+    return _Work(f"{rows} × {dim}", lambda key: (*_normal(key, dtype, (rows, dim), (dim,)), 1e-5), mx.fast.rms_norm)
+
+
+def _softmax(dtype: mx.Dtype, rows: int, width: int) -> _Work:
+    return _Work(
+        f"{rows} × {width}", lambda key: _normal(key, dtype, (rows, width)), partial(mx.softmax, axis=-1, precise=True)
+    )
+
+
+def _decode_attention(dtype: mx.Dtype, B: int, H: int, KV: int, S: int, D: int) -> _Work:
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        return *_normal(key, dtype, (B, H, 1, D), (B, KV, S, D), (B, KV, S, D)), mx.full((B,), S, dtype=mx.int32)
+
+    def mlx(q: mx.array, k: mx.array, v: mx.array, _: mx.array) -> mx.array:
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=D**-0.5)
+
+    return _Work(f"batch {B}, {S} keys, {H}/{KV} heads of {D}", arguments, mlx, 4 * B * H * S * D)
+
+
+def _flash_attention(dtype: mx.Dtype, H: int, KV: int, L: int, D: int) -> _Work:
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        return _normal(key, dtype, (1, H, L, D), (1, KV, L, D), (1, KV, L, D))
+
+    def mlx(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=D**-0.5, mask="causal")
+
+    pairs = L * (L + 1) // 2  # of a query and a key that it sees
+    return _Work(f"{L} queries, causal, {H}/{KV} heads of {D}", arguments, mlx, 4 * H * D * pairs)
+
+
+def _normal(key: mx.array, dtype: mx.Dtype, *shapes: tuple[int, ...]) -> tuple[mx.array, ...]:
+    keys = mx.random.split(key, len(shapes))
+    return tuple(mx.random.normal(shape, dtype=dtype, key=k) for shape, k in zip(shapes, keys, strict=True))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Work by its size: `large` is more than a GPU does in no time, `small` is enough to count on."""
+
+    make: Callable[..., _Work]
+    large: tuple[int, ...]
+    small: tuple[int, ...]
+
+
+_MATVEC = _Kind(_matvec, large=(4096, 4096), small=(256, 1024))
+_FLASH = _Kind(_flash_attention, large=(32, 8, 1024, 128), small=(4, 2, 128, 64))
+_KINDS = {
+    "scaled_add": _Kind(_scaled_add, large=(2**24,), small=(4096,)),
+    "matvec_thread": _MATVEC,
+    "matvec_simd": _MATVEC,
+    "matvec_vector": _MATVEC,
+    "fused_rms_norm": _Kind(_rms_norm, large=(4096, 4096), small=(16, 1024)),
+    "online_softmax": _Kind(_softmax, large=(4096, 4096), small=(16, 1024)),
+    "decode_attention": _Kind(_decode_attention, large=(8, 32, 8, 2048, 128), small=(2, 6, 2, 512, 64)),
+    "flash_attention": _FLASH,
+    "flash_attention_simdgroup": _FLASH,
+}
+KERNELS = tuple(_KINDS)
+"""In the order of the course."""
+
+
+def comparisons(answer: ModuleType, dtype: mx.Dtype = mx.float16, small: bool = False) -> dict[str, Callable[[], Comparison]]:
+    """By name, in the order of the course. Inputs are made when they are asked for, since all together would fill a GPU."""
+    return {name: partial(_compare, name, getattr(answer, name), kind, dtype, small) for name, kind in _KINDS.items()}
+
+
+def _compare(name: str, ours: Callable[..., mx.array], kind: _Kind, dtype: mx.Dtype, small: bool) -> Comparison:
+    work = kind.make(dtype, *(kind.small if small else kind.large))
+    first = _evaluated(work.arguments(mx.random.key(0)))
+    read = sum(array.nbytes for array in _arrays(first))
+    copies = 1 if small else 2 if work.operations > _NO_MATTER_OF_CACHES * read else max(2, -(-_MORE_THAN_A_CACHE // read))
+    inputs = [first, *(_evaluated(work.arguments(mx.random.key(i))) for i in range(1, copies))]
+    written = work.mlx(*first).nbytes
+    return Comparison(
+        name,
+        f"{work.text}, {str(dtype).removeprefix('mlx.core.')}",
+        copies,
+        read + written,
+        lambda i: ours(*inputs[i]),
+        lambda i: work.mlx(*inputs[i]),
+        work.operations,
+    )
+
+
+def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One set at a time: what a packed matrix is made of is larger than itself."""
+    mx.eval(_arrays(arguments))
+    return arguments
+
+
+def _arrays(arguments: tuple[Any, ...]) -> list[mx.array]:
+    arrays = []
+    for argument in arguments:
+        if isinstance(argument, QuantizedWeight):
+            arrays += [argument.weight, argument.scales, argument.biases]
+        elif isinstance(argument, mx.array):
+            arrays.append(argument)
+    return arrays
