@@ -4,7 +4,7 @@ Of an answer package it knows the names and arguments of those days' functions. 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -13,6 +13,8 @@ import mlx.core as mx
 
 from tiny_llm_kit.quantized import QuantizedWeight
 
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+_SHORT = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
 _BITS, _GROUP = 4, 64
 
 _MORE_THAN_A_CACHE = 2**29
@@ -28,6 +30,7 @@ class Comparison:
 
     bytes: what one launch has to move at least: each input read once, the output written once.
     operations: multiplications and additions of the products in a launch; 0 where there are no products.
+    precise: MLX's operator in float32, on the same numbers; without it, what `mlx` gives is taken for right.
     """
 
     name: str
@@ -37,6 +40,12 @@ class Comparison:
     ours: Callable[[int], mx.array]
     mlx: Callable[[int], mx.array]
     operations: int = 0
+    precise: Callable[[int], mx.array] | None = None
+
+    def difference(self) -> float:
+        """The largest between our numbers and the right ones, over the largest of these; on the first inputs."""
+        got, want = (launch(0).astype(mx.float32) for launch in (self.ours, self.precise or self.mlx))
+        return float((got - want).abs().max() / want.abs().max())
 
 
 @dataclass(frozen=True)
@@ -143,12 +152,13 @@ def _compare(name: str, ours: Callable[..., mx.array], kind: _Kind, dtype: mx.Dt
     written = work.mlx(*first).nbytes
     return Comparison(
         name,
-        f"{work.text}, {str(dtype).removeprefix('mlx.core.')}",
+        f"{work.text}, {_SHORT[dtype]}",
         copies,
         read + written,
         lambda i: ours(*inputs[i]),
         lambda i: work.mlx(*inputs[i]),
         work.operations,
+        lambda i: work.mlx(*map(_in_float32, inputs[i])),
     )
 
 
@@ -159,10 +169,15 @@ def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _arrays(arguments: tuple[Any, ...]) -> list[mx.array]:
-    arrays = []
-    for argument in arguments:
-        if isinstance(argument, QuantizedWeight):
-            arrays += [argument.weight, argument.scales, argument.biases]
-        elif isinstance(argument, mx.array):
-            arrays.append(argument)
-    return arrays
+    packed = [w for w in arguments if isinstance(w, QuantizedWeight)]
+    return [a for a in arguments if isinstance(a, mx.array)] + [a for w in packed for a in (w.weight, w.scales, w.biases)]
+
+
+def _in_float32(argument: Any) -> Any:
+    """Arrays of floating numbers in float32; all else as it is."""
+    if isinstance(argument, QuantizedWeight):
+        scales, biases = argument.scales.astype(mx.float32), argument.biases.astype(mx.float32)
+        return replace(argument, scales=scales, biases=biases)
+    if isinstance(argument, mx.array) and mx.issubdtype(argument.dtype, mx.floating):
+        return argument.astype(mx.float32)
+    return argument

@@ -12,7 +12,7 @@ from tiny_llm_kit.metal import cpu_runner
 class Counts:
     """What one call of a kernel does. Sizes are in bytes.
 
-    least_read, least_written: each input once, and the output once. difference: as in `largest_difference`.
+    least_read, least_written: each input once, and the output once. difference: of the result, see `Comparison`.
     """
 
     name: str
@@ -69,11 +69,5 @@ def count(comparison: Comparison) -> Counts:
         got.nbytes,
         sum(launch.barriers for launch in launches),
         sum(launch.simd_operations for launch in launches),
-        largest_difference(got, comparison.mlx(0)),
+        comparison.difference(),
     )
-
-
-def largest_difference(got: mx.array, want: mx.array) -> float:
-    """The largest between two arrays of one shape, over the largest number in `want`."""
-    got, want = got.astype(mx.float32), want.astype(mx.float32)
-    return float((got - want).abs().max() / want.abs().max())

@@ -28,7 +28,7 @@ OLDEST = {"g++": 12, "clang": 15}
 
 _COMMON = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
 _KERNEL = [
-    *("-ffp-contract=off", "-fno-strict-aliasing", "-fwrapv"),  # as Metal computes: no fused products, wrapping integers
+    *("-ffp-contract=off", "-fno-strict-aliasing", "-fwrapv", "-fsigned-char"),  # as Metal computes
     *("-fno-tree-vectorize", "-fno-tree-slp-vectorize"),  # a load in the source is one load, as it is counted
     "-fsanitize=thread,bounds,integer-divide-by-zero",  # no sanitizer's library is linked: runtime/hooks.h takes the calls
     *("-fsanitize-coverage=trace-pc", "-fno-finite-loops"),  # a loop that never ends has to be there to be found
@@ -39,6 +39,7 @@ _OF_CLANG = [
     *("-gline-tables-only", "-Xclang", "-cl-single-precision-constant", "-ferror-limit=3"),
     *("-Wno-everything", "-Wframe-larger-than=131072", "-Werror=frame-larger-than"),
     *("-mllvm", "-sanitizer-coverage-prune-blocks=0"),  # else a loop that nothing follows is not counted
+    *("-mllvm", "-disable-vector-combine"),  # else the load of an int2 becomes two
     *("-mllvm", "-tsan-instrument-read-before-write=1"),  # else the read of `y[i] += 1` is neither checked nor counted
 ]
 _DIAGNOSTIC = re.compile(r"^(?P<file>[^\n:]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<message>.*)$", re.MULTILINE)

@@ -68,10 +68,12 @@ def to_cuda(
     prologue += _attributes(body, partial)
     file = source.path.name if isinstance(source, MetalSource) else f"{name}.metal"
     own_header = _INCLUDE.sub("", _translate(header))
+    if own_header:
+        own_header = f'namespace mlx::core::cu {{\n#line 1 "header of {file}"\n{own_header}\n}}\n'
     return CudaSource(
         inputs + [GRID] * partial,
         outputs,
-        f'{_metal_on_cuda()}namespace mlx::core::cu {{\n#line 1 "header of {file}"\n{own_header}\n}}\n{_bounds(threads)}',
+        _metal_on_cuda() + own_header + _bounds(threads),
         "".join(f"  {line}\n" for line in prologue) + f'#line 1 "{file}"\n{body}',
     )
 

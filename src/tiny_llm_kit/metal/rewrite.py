@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 _ATTRIBUTE = re.compile(r"\[\[(?:[^\[\]]|\([^()]*\))*\]\]")
 _THREADGROUP = re.compile(r"\bthreadgroup\b\s*")
+_BFLOAT_LITERAL = re.compile(r"\b((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)bf\b")
 _LINE_MARKER = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _NESTED = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\([^()]*\)")
 _CONTEXT = 4000  # characters before a word in which the end of the statement before it is looked for
@@ -58,7 +59,21 @@ def to_cpp(text: str) -> str:
     """Preprocessed Metal as C++ for the CPU runner: threadgroup variables are static, and make themselves known."""
 
     def declare(declaration: str, names: list[str]) -> str:
+        # With an initializer the compiler sets the variable up before it runs anything, and puts no guard around it.
+        variables = ", ".join(f"{variable} = {{}}" for variable in _split(declaration))
         calls = " ".join(f'msl::declare("{name}", {name});' for name in names)
-        return f"static {declaration}; {calls}"
+        return f"static {variables}; {calls}"
 
-    return replace_threadgroup_variables(erase_attributes(text), declare)
+    return replace_threadgroup_variables(_BFLOAT_LITERAL.sub(r"bfloat(\1f)", erase_attributes(text)), declare)
+
+
+def _split(declaration: str) -> list[str]:
+    """At the commas that separate variables, not at those inside of brackets."""
+    parts, depth = [""], 0
+    for character in declaration:
+        depth += (character in "([{<") - (character in ")]}>")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip(" ") for part in parts]

@@ -105,7 +105,7 @@ def lanes(dtype: mx.Dtype) -> Case:
 
 
 MATRICES = """
-simdgroup_matrix<T, 8, 8> a, b, both, transposed;
+simdgroup_matrix<T, 8, 8> a, b, transposed;
 simdgroup_load(a, x, 20, ulong2(9, 1));
 simdgroup_load(b, x, 20);
 simdgroup_load(transposed, x, 20, ulong2(3, 2), true);

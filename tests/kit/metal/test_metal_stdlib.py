@@ -106,6 +106,9 @@ def test_vectors() -> None:
         swapped.xy = swapped.yx;
         float4 part = 0;
         part.zw = v.zw;
+        threadgroup float4 shared[64];
+        shared[i] = v;
+        simdgroup_barrier(mem_flags::mem_threadgroup);
         half4 h = half4(v);
         h *= 2.0h;"""
     checks = [
@@ -113,6 +116,7 @@ def test_vectors() -> None:
         ("w.x", c), ("w.y", d), ("w.z", c + 2 * d), ("w.w", d + 2 * c),
         ("dot(u, float3(1, 10, 100))", a + 50 + 100 * c),
         ("swapped.x - 2 * swapped.y", b - 2 * a),
+        ("shared[i ^ 1].w", d[np.arange(THREADS) ^ 1]),
         ("part.x + 10 * part.y + 100 * part.z + 1000 * part.w", 100 * c + 1000 * d),
         ("h.x + h.w", 2 * (a + d)),
         ("float4(v.xy, u.z, 1).z", c), ("float4(1, v.yzw).w", d), ("float3(v.xy, 2).z", 2),

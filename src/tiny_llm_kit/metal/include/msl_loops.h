@@ -1,5 +1,5 @@
-// A loop that does nothing for ever is legal work for an optimizer, which leaves a jump to itself that no hook can stop. So every
-// turn of a loop does something that the compiler can't see through. (It is also kept from joining the loads of several turns.)
+// Of a loop that does nothing for ever, an optimizer leaves a jump to itself, which no hook can stop. So every turn of a loop does
+// something that the compiler can't see through. (That also keeps it from joining the loads of several turns.)
 #pragma once
 
 namespace msl {

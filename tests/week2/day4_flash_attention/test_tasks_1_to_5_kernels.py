@@ -1,4 +1,4 @@
-"""Week 2 Day 4: kernels for RMSNorm, softmax and attention, against formulas in float64.
+"""Week 2 Day 4, tasks 1 to 5: kernels for RMSNorm, softmax and attention, against formulas in float64.
 
 What is about numbers runs on whatever this machine has: Metal, CUDA, or the CPU runner. What is about memory traffic or the
 order of threads asks for the CPU runner, which counts and can shuffle.

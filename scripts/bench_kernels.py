@@ -1,0 +1,112 @@
+"""`pdm run bench-kernels`: each kernel of the course beside MLX's own operator, on what MLX computes on here."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import mlx.core as mx
+from rich.console import Console
+
+from tiny_llm_kit.bench import kernel_report
+from tiny_llm_kit.bench.kernel_cases import DTYPES, KERNELS, Comparison, comparisons
+from tiny_llm_kit.bench.kernel_counts import Counts, count
+from tiny_llm_kit.bench.kernel_report import Report
+from tiny_llm_kit.bench.kernels import Figures, Peaks, copy_bandwidth, measure, product_speed
+from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
+from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.machine import backend, describe_machine
+from tiny_llm_kit.metal import NoCompiler
+from tiny_llm_kit.tables import make_console, make_progress, plain_table
+
+REPEATS = 25
+MOST_DIFFERENCE = {"float32": 2e-3, "float16": 4e-3, "bfloat16": 2e-2}
+"""A result is rounded once (1e-3 of itself in float16, 8e-3 in bfloat16); and what it is held against may come from a GPU
+that rounds the factors of a product in float32 to eleven bits."""
+
+Makers = dict[str, Callable[[], Comparison]]
+Row = TypeVar("Row", Figures, Counts)
+
+
+@click.command()
+@click.option("--kernel", "kernels", type=click.Choice(KERNELS), multiple=True, help="Only these.  [default: all]")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True, help="Of the inputs.")
+@click.option("--solution", default="ref", show_default=True, help="Whose kernels: ref, or tiny_llm for your own.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results"), show_default=True)
+def main(kernels: tuple[str, ...], dtype: str, solution: str, out: Path) -> None:
+    """Measure the kernels of week 2, days 3 and 4, beside MLX's operators for the same.
+
+    On a GPU: times, the two in turn, in one process, and the share of what a copy and a large product reach there. Times are
+    the GPU's alone, without Python's, and data comes from memory and not from a cache. Without a GPU there are no times:
+    threads, loads and bytes are counted, on small inputs, in about ten seconds. The exit code is 1 if a kernel fails, or
+    computes something else than MLX.
+    """
+    console = make_console()
+    on_cpu = backend() == "cpu"
+    with unfinished_tasks_end_the_program():
+        makers = comparisons(import_answer(solution), DTYPES[dtype], small=on_cpu)
+        chosen = {name: make for name, make in makers.items() if not kernels or name in kernels}
+        report, failures = _count(console, chosen) if on_cpu else _measure(console, chosen, DTYPES[dtype])
+
+    for name, reason in failures.items():
+        console.print(f"{name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if report.records:
+        machine = describe_machine()
+        title = f"{machine['gpu'] or 'CPU runner'}, {dtype}"
+        console.print(plain_table(title, report.columns, report.rows))
+        for note in report.notes:
+            console.print(note, highlight=False)
+        about = {"machine": machine, "solution": solution, "dtype": dtype, **report.about, "notes": report.notes}
+        _write(console, out, report, {**about, "kernels": report.records, "not_measured": failures}, title)
+    wrong = [row["name"] for row in report.records if not row["difference"] <= MOST_DIFFERENCE[dtype]]  # nan is wrong too
+    if wrong:
+        console.print(f"Not what MLX computes: {', '.join(wrong)}. `pdm run test` tells more.", highlight=False)
+    raise SystemExit(1 if wrong or failures else 0)
+
+
+def _count(console: Console, makers: Makers) -> tuple[Report, dict[str, str]]:
+    rows, failures = _each(console, makers, count)
+    return kernel_report.of_counts(rows), failures
+
+
+def _measure(console: Console, makers: Makers, dtype: mx.Dtype) -> tuple[Report, dict[str, str]]:
+    with console.status("Measuring a copy and a large product …"):
+        peaks = Peaks(copy_bandwidth(REPEATS), product_speed(dtype, REPEATS))
+    rows, failures = _each(console, makers, partial(measure, copy_speed=peaks.bytes, repeats=REPEATS))
+    return kernel_report.of_times(rows, peaks), failures
+
+
+def _each(console: Console, makers: Makers, look_at: Callable[[Comparison], Row]) -> tuple[list[Row], dict[str, str]]:
+    """What was seen of each kernel, and why nothing of the others: one broken kernel does not hide the rest."""
+    rows: list[Row] = []
+    failures = {}
+    with make_progress(console) as progress:
+        bar = progress.add_task("kernels", total=len(makers))
+        for name, make in makers.items():
+            progress.update(bar, description=name)
+            try:
+                rows.append(look_at(make()))
+            except NoCompiler as error:
+                raise BadInput(str(error)) from None
+            except NotImplementedError:
+                raise
+            except RuntimeError as error:
+                failures[name] = str(error)
+            progress.advance(bar)
+    return rows, failures
+
+
+def _write(console: Console, out: Path, report: Report, document: dict[str, Any], title: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    stem.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    stem.with_suffix(".md").write_text(report.as_markdown(), encoding="utf-8")
+    kernel_report.draw(report, stem.with_suffix(".png"), title)
+    console.print(f"Written: {stem}.json, .md and .png")
+
+
+if __name__ == "__main__":
+    main(prog_name="pdm run bench-kernels")
