@@ -56,7 +56,8 @@ def main(kernels: tuple[str, ...], dtype: str, solution: str, out: Path) -> None
     if report.records:
         machine = describe_machine()
         title = f"{machine['gpu'] or 'CPU runner'}, {dtype}"
-        console.print(plain_table(title, report.columns, report.rows))
+        for table in report.tables:
+            console.print(plain_table(f"{title}: {table.title}", table.columns, table.rows))
         for note in report.notes:
             console.print(note, highlight=False)
         about = {"machine": machine, "solution": solution, "dtype": dtype, **report.about, "notes": report.notes}

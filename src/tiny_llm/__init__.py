@@ -13,6 +13,12 @@ from .batching_kv_cache import BatchingKvCache
 from .embedding import Embedding
 from .engine import ContinuousBatchScheduler
 from .generate import generate_tokens, generate_tokens_with_cache, greedy, stream_text
+from .kernels.decode_attention import decode_attention
+from .kernels.flash_attention import flash_attention, flash_attention_simdgroup
+from .kernels.hello import scaled_add
+from .kernels.matvec import matvec_simd, matvec_thread, matvec_vector
+from .kernels.online_softmax import online_softmax
+from .kernels.rms_norm import fused_rms_norm
 from .kv_cache import KvCache, KvCacheBase
 from .linear import FusedLinear, Linear, linear
 from .masking import create_batch_mask
@@ -20,7 +26,10 @@ from .metrics import BatchingMetrics, BatchState, Event, EventKind, Timeline
 from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
+from .operators import ARRAYS, COURSE, MLX, OPERATORS, Operators, kernel_attention, kernel_linear
+from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
+from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
 from .request import Request
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
@@ -39,7 +48,11 @@ from .slots import SlotManager
 from .stop_strings import StopStrings
 
 __all__ = [
+    "ARRAYS",
+    "COURSE",
     "MLP",
+    "MLX",
+    "OPERATORS",
     "STRATEGIES",
     "BatchState",
     "BatchingKvCache",
@@ -56,7 +69,9 @@ __all__ = [
     "Linear",
     "Model",
     "ModelRunner",
+    "Operators",
     "PrefillChunk",
+    "QuantizedLinear",
     "RMSNorm",
     "Request",
     "RoPE",
@@ -72,29 +87,46 @@ __all__ = [
     "TransformerBlock",
     "batch_generate",
     "build_block",
+    "bytes_per_token",
     "causal_mask",
     "chunk_bounds",
     "create_batch_mask",
+    "decode_attention",
+    "dequantize",
+    "flash_attention",
+    "flash_attention_simdgroup",
+    "fused_rms_norm",
     "generate_tokens",
     "generate_tokens_with_cache",
     "greedy",
     "grouped_query_attention",
+    "kernel_attention",
+    "kernel_linear",
     "linear",
+    "matvec_simd",
+    "matvec_thread",
+    "matvec_vector",
     "min_p",
     "multi_head_attention",
+    "online_softmax",
+    "pack",
+    "perplexity",
     "plan_step",
     "prefill",
     "prefill_chunk",
+    "quantize",
     "repetition_penalty",
     "rope_frequencies",
     "run_continuous",
     "run_sequential",
     "run_static",
     "sample",
+    "scaled_add",
     "scaled_dot_product_attention",
     "silu",
     "softmax",
     "stream_text",
     "top_k",
     "top_p",
+    "unpack",
 ]

@@ -83,6 +83,10 @@ class BatchingKvCache(KvCacheBase):
         """Write `(1, KV, L, D)` at the beginning of a slot: a run of rows for each head, much faster than row by row."""
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
+    def row_lengths(self) -> list[int]:
+        """The lengths of the taken slots, in rising order of slots."""
+        return [self.lengths[slot] for slot in sorted(self.lengths)]
+
     def _start(self, slot: int, head: int, heads: int) -> int:
         return (slot * heads + head) * self.max_seq_len
 

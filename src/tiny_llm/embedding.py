@@ -5,7 +5,7 @@ import mlx.core as mx
 from tiny_llm_kit.course import task
 from tiny_llm_kit.quantized import QuantizedWeight
 
-from .linear import linear
+from .linear import Product, linear
 
 
 class Embedding:
@@ -13,10 +13,12 @@ class Embedding:
 
     Args:
         weight: `(V, E)`, V tokens.
+        product: computes `as_linear`.
     """
 
-    def __init__(self, weight: mx.array | QuantizedWeight) -> None:
+    def __init__(self, weight: mx.array | QuantizedWeight, product: Product = linear) -> None:
         self.weight = weight
+        self.product = product
 
     @task(week=1, day=5, number=2)
     def __call__(self, tokens: mx.array) -> mx.array:

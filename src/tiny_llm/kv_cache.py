@@ -6,9 +6,8 @@ import mlx.core as mx
 
 from tiny_llm_kit.course import task
 
-from .attention import grouped_query_attention
+from .operators import Attention, Mask, array_attention
 
-Mask = mx.array | str | None
 Fetched = tuple[mx.array, mx.array, int, Mask]
 
 SMALLEST = 64
@@ -29,10 +28,19 @@ class KvCacheBase(ABC):
             keys and values `(B, KV, S, D)`, S, and the mask to attend with.
         """
 
-    def attend(self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None) -> mx.array:
-        """Store `k` and `v` `(B, KV, L, D)` and let `q` `(B, H, L, D)` attend over all that is stored: `(B, H, L, D)`."""
+    def attend(
+        self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None, attention: Attention = array_attention
+    ) -> mx.array:
+        """Store `k` and `v` `(B, KV, L, D)` and let `q` `(B, H, L, D)` attend over all that is stored: `(B, H, L, D)`.
+
+        `attention` is one of `Operators`.
+        """
         keys, values, _, mask = self.update_and_fetch(k, v, mask_length=q.shape[2], mask=mask)
-        return grouped_query_attention(q, keys, values, scale, mask)
+        return attention(q, keys, values, scale, mask, self.row_lengths())
+
+    def row_lengths(self) -> list[int] | None:
+        """How many tokens each row holds; None if all hold the same number."""
+        return None
 
 
 class KvCache(KvCacheBase):

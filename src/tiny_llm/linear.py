@@ -1,6 +1,6 @@
 """Linear layers: y = x Wᵀ + b, for weights in full precision or in quantized groups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
@@ -23,22 +23,27 @@ def linear(x: mx.array, weight: mx.array | QuantizedWeight, bias: mx.array | Non
     raise NotImplementedError("Week 1 Day 5, task 1: linear layers, alone and fused. Read book/src/week1-05-model.md")
 
 
-class Linear:
-    """A linear layer that holds its weight `(N, K)` and bias `(N,)`."""
+Product = Callable[[mx.array, mx.array | QuantizedWeight, mx.array | None], mx.array]
 
-    def __init__(self, weight: mx.array | QuantizedWeight, bias: mx.array | None = None) -> None:
+
+class Linear:
+    """A linear layer that holds its weight `(N, K)` and bias `(N,)`; `product` computes it."""
+
+    def __init__(self, weight: mx.array | QuantizedWeight, bias: mx.array | None = None, product: Product = linear) -> None:
         self.weight = weight
         self.bias = bias
+        self.product = product
 
     def __call__(self, x: mx.array) -> mx.array:
         """`(..., K)` to `(..., N)`."""
-        return linear(x, self.weight, self.bias)
+        return self.product(x, self.weight, self.bias)
 
 
 class FusedLinear:
     """Several linear layers with the same input as one product: their weights are stacked along N.
 
-    At small batch a product costs what it costs to read its weight, plus a start-up; fusing saves the start-ups.
+    At small batch a product costs what it costs to read its weight, plus a start-up; fusing saves the start-ups. All layers
+    have to be computed alike: `product` is the first one's.
 
     Raises:
         ValueError: if some of the layers have a bias and others do not, or their weights are of different formats.
@@ -52,6 +57,7 @@ class FusedLinear:
         if len(biases) not in (0, len(layers)):
             raise ValueError(f"{len(biases)} of {len(layers)} layers have a bias: fuse layers that all have one, or none")
         self.bias = mx.concatenate(biases) if biases else None
+        self.product = layers[0].product
 
     @task(week=1, day=5, number=1)
     def __call__(self, x: mx.array) -> list[mx.array]:

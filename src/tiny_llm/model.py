@@ -13,15 +13,14 @@ from tiny_llm_kit.course import task
 from tiny_llm_kit.load import Weights
 from tiny_llm_kit.quantized import QuantizedWeight
 
-from .attention import grouped_query_attention
 from .embedding import Embedding
 from .kv_cache import KvCacheBase
 from .linear import FusedLinear, Linear
 from .mlp import MLP
-from .rms_norm import RMSNorm
+from .operators import ARRAYS, Attention, Mask, Operators, array_attention
 from .rope import RoPE, Rotation
 
-Mask = mx.array | str | None
+Norm = Callable[[mx.array], mx.array]
 
 
 class SelfAttention:
@@ -32,6 +31,7 @@ class SelfAttention:
         qkv: maps `(B, L, E)` to queries `(B, L, H·D)`, keys and values `(B, L, KV·D)`.
         out: maps `(B, L, H·D)` to `(B, L, E)`.
         q_norm, k_norm: over D, before the rotation (Qwen3); None where the architecture has none.
+        attention: one of `Operators`.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class SelfAttention:
         qkv: Callable[[mx.array], Sequence[mx.array]],
         out: Callable[[mx.array], mx.array],
         rope: RoPE,
-        q_norm: RMSNorm | None = None,
-        k_norm: RMSNorm | None = None,
+        q_norm: Norm | None = None,
+        k_norm: Norm | None = None,
+        attention: Attention = array_attention,
     ) -> None:
         self.config = config
         self.qkv = qkv
@@ -49,6 +50,7 @@ class SelfAttention:
         self.rope = rope
         self.q_norm = q_norm
         self.k_norm = k_norm
+        self.attention = attention
 
     @task(week=1, day=5, number=3)
     def __call__(self, x: mx.array, rotation: Rotation, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
@@ -65,7 +67,7 @@ class SelfAttention:
 class TransformerBlock:
     """x + attention(norm(x)), then x + mlp(norm(x)): the pre-norm residual block."""
 
-    def __init__(self, input_norm: RMSNorm, attention: SelfAttention, post_attention_norm: RMSNorm, mlp: MLP) -> None:
+    def __init__(self, input_norm: Norm, attention: SelfAttention, post_attention_norm: Norm, mlp: MLP) -> None:
         self.input_norm = input_norm
         self.attention = attention
         self.post_attention_norm = post_attention_norm
@@ -83,15 +85,19 @@ class Model:
     Args:
         config: shapes and switches.
         weights: by Hugging Face parameter name, as `tiny_llm_kit.load.load` gives them.
+        operators: what the layers compute with.
     """
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, operators: Operators = ARRAYS) -> None:
         self.config = config
         self.rope = RoPE(config.head_dim, config.rope_theta)
-        self.embedding = Embedding(weights["model.embed_tokens.weight"])
-        self.blocks = [build_block(config, weights, f"model.layers.{i}", self.rope) for i in range(config.num_layers)]
-        self.norm = RMSNorm(_array(weights, "model.norm.weight"), config.rms_norm_eps)
-        self.head = self.embedding.as_linear if config.tie_word_embeddings else Linear(weights["lm_head.weight"])
+        product = operators.linear
+        self.embedding = Embedding(weights["model.embed_tokens.weight"], product)
+        layers = [f"model.layers.{i}" for i in range(config.num_layers)]
+        self.blocks = [build_block(config, weights, layer, self.rope, operators) for layer in layers]
+        self.norm = operators.make_norm(_array(weights, "model.norm.weight"), config.rms_norm_eps)
+        tied = config.tie_word_embeddings
+        self.head = self.embedding.as_linear if tied else Linear(weights["lm_head.weight"], product=product)
 
     @task(week=1, day=5, number=5)
     def __call__(
@@ -117,15 +123,17 @@ class Model:
         raise NotImplementedError("Week 1 Day 5, task 5: the model. Read book/src/week1-05-model.md")
 
 
-def build_block(config: ModelConfig, weights: Weights, prefix: str, rope: RoPE) -> TransformerBlock:
+def build_block(
+    config: ModelConfig, weights: Weights, prefix: str, rope: RoPE, operators: Operators = ARRAYS
+) -> TransformerBlock:
     """Assemble the layer whose parameters are named `prefix`…, with q/k/v and gate/up as one product each."""
 
     def projection(name: str) -> Linear:
         bias = weights.get(f"{prefix}.{name}.bias")
-        return Linear(weights[f"{prefix}.{name}.weight"], bias if isinstance(bias, mx.array) else None)
+        return Linear(weights[f"{prefix}.{name}.weight"], bias if isinstance(bias, mx.array) else None, operators.linear)
 
-    def norm(name: str) -> RMSNorm:
-        return RMSNorm(_array(weights, f"{prefix}.{name}.weight"), config.rms_norm_eps)
+    def norm(name: str) -> Norm:
+        return operators.make_norm(_array(weights, f"{prefix}.{name}.weight"), config.rms_norm_eps)
 
     attention = SelfAttention(
         config,
@@ -134,6 +142,7 @@ def build_block(config: ModelConfig, weights: Weights, prefix: str, rope: RoPE) 
         rope,
         norm("self_attn.q_norm") if config.qk_norm else None,
         norm("self_attn.k_norm") if config.qk_norm else None,
+        operators.attention,
     )
     mlp = MLP(FusedLinear([projection("mlp.gate_proj"), projection("mlp.up_proj")]), projection("mlp.down_proj"))
     return TransformerBlock(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)

@@ -77,13 +77,17 @@ def _matvec(dtype: mx.Dtype, N: int, K: int) -> _Work:
 
 
 def _rms_norm(dtype: mx.Dtype, rows: int, dim: int) -> _Work:
-    return _Work(f"{rows} × {dim}", lambda key: (*_normal(key, dtype, (rows, dim), (dim,)), 1e-5), mx.fast.rms_norm)
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        return *_normal(key, dtype, (rows, dim), (dim,)), 1e-5
+
+    return _Work(f"{rows} × {dim}", arguments, mx.fast.rms_norm)
 
 
 def _softmax(dtype: mx.Dtype, rows: int, width: int) -> _Work:
-    return _Work(
-        f"{rows} × {width}", lambda key: _normal(key, dtype, (rows, width)), partial(mx.softmax, axis=-1, precise=True)
-    )
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        return _normal(key, dtype, (rows, width))
+
+    return _Work(f"{rows} × {width}", arguments, partial(mx.softmax, axis=-1, precise=True))
 
 
 def _decode_attention(dtype: mx.Dtype, B: int, H: int, KV: int, S: int, D: int) -> _Work:

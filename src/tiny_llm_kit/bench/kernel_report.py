@@ -11,40 +11,48 @@ from tiny_llm_kit.tables import markdown
 
 
 @dataclass(frozen=True)
+class Table:
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Report:
-    """What is shown of a run, with a row, a record and a bar of each series for each kernel.
+    """What is shown of a run, with a row in each table, a record and a bar of each series for each kernel.
 
     about: {"figures": "times" or "counts"}, and what else a JSON file should say of the whole. notes: what has to be known to
-    read the table. axis: what the length of a bar is; 1 is marked.
+    read the tables. axis: what the length of a bar is; 1 is marked.
     """
 
     about: dict[str, Any]
+    tables: list[Table]
     notes: list[str]
-    columns: list[str]
-    rows: list[list[str]]
     records: list[dict[str, Any]]
     bars: dict[str, list[float]]
     axis: str
 
     def as_markdown(self) -> str:
-        return "\n\n".join([markdown(self.columns, self.rows), *self.notes]) + "\n"
+        return "\n\n".join([*(markdown(table.columns, table.rows) for table in self.tables), *self.notes]) + "\n"
 
 
 def of_times(rows: Sequence[Figures], peaks: Peaks) -> Report:
     """Of a GPU: times, and the share of what the machine can do."""
+    records = [asdict(row) | {"ratio": row.ratio, **_shares(row, peaks)} for row in rows]
+    columns = ["kernel", "time", "MLX's", "of MLX's time", "speed", "of peak", "MLX's of peak"]
+    note = (
+        f"Seen of this machine: a copy moves {peaks.bytes / 1e9:.0f} GB/s, a large product computes "
+        f"{peaks.operations / 1e9:.0f} GFLOP/s. A kernel is held against the one that bounds it."
+    )
     return Report(
         {"figures": "times", "peaks": {"copy_bytes_per_second": peaks.bytes, "operations_per_second": peaks.operations}},
         [
-            f"Seen of this machine: a copy moves {peaks.bytes / 1e9:.0f} GB/s, a large product computes "
-            f"{peaks.operations / 1e9:.0f} GFLOP/s. A kernel is held against the one that bounds it."
+            Table("work", ["kernel", "inputs", "bytes", "operations", "difference"], [_work_cells(row) for row in rows]),
+            Table("times", columns, [_time_cells(row, peaks) for row in rows]),
         ],
-        ["kernel", "inputs", "ours", "MLX's", "of MLX's time", "speed", "of peak", "MLX's of peak", "difference"],
-        [_time_cells(row, peaks) for row in rows],
-        [asdict(row) | {"ratio": row.ratio, **_shares(row, peaks)} for row in rows],
-        {
-            "course": [peaks.least_seconds(row) / row.ours for row in rows],
-            "MLX": [peaks.least_seconds(row) / row.mlx for row in rows],
-        },
+        [note],
+        records,
+        {"course": [r["share_of_peak"] for r in records], "MLX": [r["share_of_peak_mlx"] for r in records]},
         "share of the measured peak",
     )
 
@@ -54,67 +62,46 @@ def _shares(row: Figures, peaks: Peaks) -> dict[str, float]:
     return {"share_of_peak": least / row.ours, "share_of_peak_mlx": least / row.mlx}
 
 
+def _work_cells(row: Figures) -> list[str]:
+    return [row.name, row.inputs, f"{row.bytes / 1e6:.1f} MB", f"{row.operations / 1e6:.0f} M", f"{row.difference:.1e}"]
+
+
 def _time_cells(row: Figures, peaks: Peaks) -> list[str]:
     amount, unit = (row.bytes, "GB/s") if peaks.bounded_by_memory(row) else (row.operations, "GFLOP/s")
-    return [
-        row.name,
-        row.inputs,
-        *(f"{seconds * 1e6:.1f} µs" for seconds in (row.ours, row.mlx)),
-        f"{row.ratio:.2f}",
-        f"{amount / row.ours / 1e9:.0f} {unit}",
-        *(f"{share:.0%}" for share in _shares(row, peaks).values()),
-        f"{row.difference:.1e}",
-    ]
+    times = [f"{seconds * 1e6:.1f} µs" for seconds in (row.ours, row.mlx)]
+    shares = [f"{share:.0%}" for share in _shares(row, peaks).values()]
+    return [row.name, *times, f"{row.ratio:.2f}", f"{amount / row.ours / 1e9:.0f} {unit}", *shares]
 
 
 def of_counts(rows: Sequence[Counts]) -> Report:
     """Of the CPU runner: what kernels do, and nothing of how long it takes them."""
+    derived = ("bytes_per_load", "least_bytes", "ratio", "read_ratio")
+    columns = ["kernel", "inputs", "threads", "barriers", "SIMD operations", "difference"]
+    traffic = ["kernel", "loads", "bytes a load", "read", "written", "must move", "moved / must"]
     return Report(
         {"figures": "counts"},
         [
+            Table("work", columns, [_count_cells(row) for row in rows]),
+            Table("memory", traffic, [_traffic_cells(row) for row in rows]),
+        ],
+        [
             "These are counts and no speeds: MLX has no GPU here, so each access to memory was counted on the CPU.",
-            "`moved` is all bytes read and written, over `at least`: each input read once, the output written once. "
-            "What is read again may come from a cache, and a GPU reads once what the lanes of a SIMD group want together.",
+            "Each input has to be read once, the output written once. What a kernel reads again may come from a cache, and a "
+            "GPU reads once what the lanes of a SIMD group want together.",
         ],
-        [
-            "kernel",
-            "inputs",
-            "threads",
-            "loads",
-            "bytes a load",
-            "read",
-            "written",
-            "at least",
-            "moved",
-            "barriers",
-            "SIMD operations",
-            "difference",
-        ],
-        [_count_cells(row) for row in rows],
-        [
-            asdict(row)
-            | {"bytes_per_load": row.bytes_per_load, "least_bytes": row.least_bytes, "ratio": row.ratio}
-            | {"read_ratio": row.read_ratio}
-            for row in rows
-        ],
+        [asdict(row) | {name: getattr(row, name) for name in derived} for row in rows],
         {"course": [row.read_ratio for row in rows]},
         "bytes read, over the bytes of the inputs",
     )
 
 
 def _count_cells(row: Counts) -> list[str]:
-    return [
-        row.name,
-        row.inputs,
-        f"{row.threads}",
-        f"{row.loads}",
-        f"{row.bytes_per_load:.1f}",
-        *(f"{size / 1024:.1f} KiB" for size in (row.bytes_read, row.bytes_written, row.least_bytes)),
-        f"{row.ratio:.2f} ×",
-        f"{row.barriers}",
-        f"{row.simd_operations}",
-        f"{row.difference:.1e}",
-    ]
+    return [row.name, row.inputs, *map(str, (row.threads, row.barriers, row.simd_operations)), f"{row.difference:.1e}"]
+
+
+def _traffic_cells(row: Counts) -> list[str]:
+    sizes = [f"{size / 1024:.1f} KiB" for size in (row.bytes_read, row.bytes_written, row.least_bytes)]
+    return [row.name, str(row.loads), f"{row.bytes_per_load:.1f}", *sizes, f"{row.ratio:.2f}"]
 
 
 def draw(report: Report, path: Path, title: str) -> None:

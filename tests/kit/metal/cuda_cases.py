@@ -125,7 +125,7 @@ SCALARS = (
     *("float(T(7) / T(3))", "float(max(h, T(0)))", "clamp(float(h), -1.0, 1.0)", "abs(i_)", "min(2, i_)", "-h"),
     *("select(1.0f, 2.0f, h > T(0))", "as_type<float>(0x3f800000u + i)", "float(numeric_limits<T>::infinity() > h)"),
     *("isnan(h / h - h / h) ? 1.0f : 2.0f", "float(half(0.1f)) + float(bfloat(0.1f))", "popcount(i) + clz(i)", "INFINITY > h"),
-    "sum",
+    *("sum", "(16777216.0 + sum / sum) - 16777216.0"),  # 0 in float, 1 in double
 )
 MIX_SCALARS = f"""
 T h = x[thread_position_in_grid.x];

@@ -1,0 +1,89 @@
+"""Quantized matrix-vector products y = x Wᵀ, in three steps towards the speed at which memory can be read.
+
+Decoding multiplies one row of activations with every matrix of the model, so its time is the time it takes to read them. The
+kernels take any number of rows, but read the matrix again for each: they are made for one row, or a few.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.metal import metal_kernel, read_metal
+from tiny_llm_kit.quantized import QuantizedWeight
+
+_SIMD_WIDTH = 32
+_ROWS = 4
+"""Rows of W that a SIMD group of `matvec_vector` works on: each number of x that it reads is used this often."""
+
+_BITS = (4, 8)
+_DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+
+
+def _matvec_kernel(name: str) -> Any:
+    source = read_metal(Path(__file__).parent / f"{name}.metal")
+    return metal_kernel(name=name, input_names=["x", "w", "scales", "biases"], output_names=["out"], source=source)
+
+
+_THREAD = _matvec_kernel("matvec_thread")
+_SIMD = _matvec_kernel("matvec_simd")
+_VECTOR = _matvec_kernel("matvec_vector")
+
+
+@task(week=2, day=3, number=2)
+def matvec_thread(x: mx.array, weight: QuantizedWeight) -> mx.array:
+    """x Wᵀ, one thread for each number of the result.
+
+    Args:
+        x: `(..., K)`, of float32, float16 or bfloat16.
+        weight: `(N, K)`, of 4 or 8 bits.
+    Returns:
+        `(..., N)`, of x's dtype, summed in float32.
+    Raises:
+        ValueError: if x has another K, or another dtype, or the weight other bits.
+    """
+    raise NotImplementedError("Week 2 Day 3, task 2: one output per thread. Read book/src/week2-03-metal-matvec.md")
+
+
+@task(week=2, day=3, number=3)
+def matvec_simd(x: mx.array, weight: QuantizedWeight) -> mx.array:
+    """The same, with the 32 lanes of a SIMD group for each number of the result."""
+    raise NotImplementedError("Week 2 Day 3, task 3: a SIMD group per row. Read book/src/week2-03-metal-matvec.md")
+
+
+@task(week=2, day=3, number=4)
+def matvec_vector(x: mx.array, weight: QuantizedWeight) -> mx.array:
+    """The same, with loads of 16 bytes, and a SIMD group for every `_ROWS` rows of W.
+
+    x has to start at a multiple of 16 bytes in memory, as every array of its own does, and every slice of whole rows.
+    """
+    raise NotImplementedError("Week 2 Day 3, task 4: vectorised loads. Read book/src/week2-03-metal-matvec.md")
+
+
+def _launch(
+    kernel: Any,
+    x: mx.array,
+    weight: QuantizedWeight,
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    **constants: int,
+) -> mx.array:
+    """Runs a kernel over the rows of x. It knows T (x's dtype), BITS, GROUP_SIZE, and the `constants` by their names."""
+    N, K = weight.shape
+    if x.shape[-1:] != (K,):
+        raise ValueError(f"x of shape {x.shape} does not fit a weight of shape ({N}, {K}): its last axis must be {K}")
+    if x.dtype not in _DTYPES:
+        raise ValueError(f"x is of {x.dtype}: the kernels take {', '.join(map(str, _DTYPES))}")
+    if weight.bits not in _BITS:
+        raise ValueError(f"the weight has {weight.bits} bits: the kernels know {' and '.join(map(str, _BITS))}")
+    rows = x.reshape(-1, K)
+    (out,) = kernel(
+        inputs=[rows, weight.weight, weight.scales, weight.biases],
+        template=[("T", x.dtype), ("BITS", weight.bits), ("GROUP_SIZE", weight.group_size), *constants.items()],
+        grid=grid,
+        threadgroup=threadgroup,
+        output_shapes=[(rows.shape[0], N)],
+        output_dtypes=[x.dtype],
+    )
+    return out.reshape(*x.shape[:-1], N)

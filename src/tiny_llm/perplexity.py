@@ -1,0 +1,53 @@
+"""What quantization saves and what it costs: bytes that a token makes the machine read, and perplexity."""
+
+import math
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.load import Weights
+from tiny_llm_kit.quantized import QuantizedWeight
+
+from .model import Model
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+
+
+@task(week=2, day=2, number=5)
+def bytes_per_token(weights: Weights) -> int:
+    """How many bytes of weights one decode step of one row reads; keys, values and activations are not counted.
+
+    Every parameter is read once, a packed matrix with its scales and biases. The embedding table is read whole where it is
+    also the head (a model without "lm_head.weight" is tied); of a table of its own, one row is read.
+    """
+    raise NotImplementedError(
+        "Week 2 Day 2, task 5: measure: bytes and perplexity. Read book/src/week2-02-quantized-weights.md"
+    )
+
+
+def _nbytes(weight: mx.array | QuantizedWeight) -> int:
+    if isinstance(weight, QuantizedWeight):
+        return weight.weight.nbytes + weight.scales.nbytes + weight.biases.nbytes
+    return weight.nbytes
+
+
+@task(week=2, day=2, number=5)
+def perplexity(model: Model, tokens: Sequence[int], window: int = 256) -> float:
+    """exp of the mean negative log likelihood of a text's tokens: how many tokens the model wavers between.
+
+    Each token but the first is predicted once, from those of its window that come before it: the window that starts at s sees
+    `tokens[s : s + window]` and predicts the token after each of them. Windows follow one another without a gap or an overlap;
+    the last may be shorter. They bound the memory, which is mostly that of logits, `(window, V)`.
+
+    Args:
+        tokens: at least two ids.
+    Returns:
+        From 1 (certain, and right) up; V for a model that finds every token equally likely. Computed in float32.
+    Raises:
+        ValueError: if there are fewer than two tokens, or `window` is less than 1.
+    """
+    raise NotImplementedError(
+        "Week 2 Day 2, task 5: measure: bytes and perplexity. Read book/src/week2-02-quantized-weights.md"
+    )
