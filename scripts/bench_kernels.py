@@ -15,7 +15,7 @@ from tiny_llm_kit.bench import kernel_report
 from tiny_llm_kit.bench.kernel_cases import DTYPES, KERNELS, Comparison, comparisons
 from tiny_llm_kit.bench.kernel_counts import Counts, count
 from tiny_llm_kit.bench.kernel_report import Report
-from tiny_llm_kit.bench.kernels import Figures, Peaks, copy_bandwidth, measure, product_speed
+from tiny_llm_kit.bench.kernels import Figures, Peaks, copy_bandwidth, hand_over_queues_whole, measure, product_speed
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.machine import backend, describe_machine
@@ -46,6 +46,8 @@ def main(kernels: tuple[str, ...], dtype: str, solution: str, out: Path) -> None
     """
     console = make_console()
     on_cpu = backend() == "cpu"
+    if not on_cpu:
+        hand_over_queues_whole()
     with unfinished_tasks_end_the_program():
         makers = comparisons(import_answer(solution), DTYPES[dtype], small=on_cpu)
         chosen = {name: make for name, make in makers.items() if not kernels or name in kernels}
@@ -77,7 +79,7 @@ def _measure(console: Console, makers: Makers, dtype: mx.Dtype) -> tuple[Report,
     with console.status("Measuring a copy and a large product …"):
         peaks = Peaks(copy_bandwidth(REPEATS), product_speed(dtype, REPEATS))
     rows, failures = _each(console, makers, partial(measure, copy_speed=peaks.bytes, repeats=REPEATS))
-    return kernel_report.of_times(rows, peaks), failures
+    return kernel_report.of_times(rows, peaks, REPEATS), failures
 
 
 def _each(console: Console, makers: Makers, look_at: Callable[[Comparison], Row]) -> tuple[list[Row], dict[str, str]]:

@@ -36,8 +36,8 @@ class Report:
         return "\n\n".join([*(markdown(table.columns, table.rows) for table in self.tables), *self.notes]) + "\n"
 
 
-def of_times(rows: Sequence[Figures], peaks: Peaks) -> Report:
-    """Of a GPU: times, and the share of what the machine can do."""
+def of_times(rows: Sequence[Figures], peaks: Peaks, repeats: int) -> Report:
+    """Of a GPU: times, medians of `repeats`, and the share of what the machine can do."""
     records = [asdict(row) | {"ratio": row.ratio, **_shares(row, peaks)} for row in rows]
     columns = ["kernel", "time", "MLX's", "of MLX's time", "speed", "of peak", "MLX's of peak"]
     note = (
@@ -45,7 +45,11 @@ def of_times(rows: Sequence[Figures], peaks: Peaks) -> Report:
         f"{peaks.operations / 1e9:.0f} GFLOP/s. A kernel is held against the one that bounds it."
     )
     return Report(
-        {"figures": "times", "peaks": {"copy_bytes_per_second": peaks.bytes, "operations_per_second": peaks.operations}},
+        {
+            "figures": "times",
+            "repeats": repeats,
+            "peaks": {"copy_bytes_per_second": peaks.bytes, "operations_per_second": peaks.operations},
+        },
         [
             Table("work", ["kernel", "inputs", "bytes", "operations", "difference"], [_work_cells(row) for row in rows]),
             Table("times", columns, [_time_cells(row, peaks) for row in rows]),
@@ -63,7 +67,8 @@ def _shares(row: Figures, peaks: Peaks) -> dict[str, float]:
 
 
 def _work_cells(row: Figures) -> list[str]:
-    return [row.name, row.inputs, f"{row.bytes / 1e6:.1f} MB", f"{row.operations / 1e6:.0f} M", f"{row.difference:.1e}"]
+    operations = f"{row.operations / 1e6:.0f} M" if row.operations else "—"
+    return [row.name, row.inputs, f"{row.bytes / 1e6:.1f} MB", operations, f"{row.difference:.1e}"]
 
 
 def _time_cells(row: Figures, peaks: Peaks) -> list[str]:

@@ -3,6 +3,7 @@
 It is given what to launch, and knows nothing of it; `comparisons` makes it.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -12,7 +13,17 @@ import mlx.core as mx
 from tiny_llm_kit.bench.gpu_time import seconds_per_launch
 from tiny_llm_kit.bench.kernel_cases import Comparison, comparisons
 
-__all__ = ["COLUMNS", "Comparison", "Figures", "Peaks", "comparisons", "copy_bandwidth", "measure", "product_speed"]
+__all__ = [
+    "COLUMNS",
+    "Comparison",
+    "Figures",
+    "Peaks",
+    "comparisons",
+    "copy_bandwidth",
+    "hand_over_queues_whole",
+    "measure",
+    "product_speed",
+]
 
 COLUMNS = ["kernel", "inputs", "ours", "MLX's", "of MLX's time", "memory", "of bandwidth", "difference"]
 
@@ -25,7 +36,7 @@ class Figures:
     """What was measured. Times are seconds a launch; `bandwidth` is bytes moved a second, over that of a copy.
 
     difference: the largest between our numbers and MLX's, over the largest of MLX's.
-    operations: multiplications and additions of the products in a launch.
+    operations: of a launch, see `Comparison`.
     """
 
     name: str
@@ -60,6 +71,14 @@ class Peaks:
     def least_seconds(self, row: Figures) -> float:
         """For its bytes, or for its operations, whichever take longer: the roofline (Williams et al., CACM 52(4), 2009)."""
         return max(row.bytes / self.bytes, row.operations / self.operations)
+
+
+def hand_over_queues_whole() -> None:
+    """Lets MLX queue as much as it is given. To be called before MLX first uses the GPU, which is when it reads this.
+
+    Else it hands over a piece after 40 or 50 MB on Apple silicon, and waits for the GPU while more than ten are under way.
+    """
+    os.environ.update(MLX_MAX_OPS_PER_BUFFER="100000", MLX_MAX_MB_PER_BUFFER="1000000")
 
 
 def copy_bandwidth(repeats: int) -> float:

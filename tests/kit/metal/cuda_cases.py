@@ -9,6 +9,7 @@ import numpy as np
 from kit.metal.mlx_cuda import Size, Template
 from oracles import normal
 from tiny_llm_kit.metal import metal_kernel
+from tiny_llm_kit.metal.signature import ATTRIBUTES
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
@@ -53,31 +54,11 @@ def each_lane(*expressions: str) -> str:
     return start + "".join(f"out[i * {len(expressions)} + column++] = {expression};\n" for expression in expressions)
 
 
-UINT_ATTRIBUTES = (
-    "dispatch_quadgroups_per_threadgroup",
-    "dispatch_simdgroups_per_threadgroup",
-    "quadgroup_index_in_threadgroup",
-    "quadgroups_per_threadgroup",
-    "simdgroup_index_in_threadgroup",
-    "simdgroups_per_threadgroup",
-    "thread_execution_width",
-    "thread_index_in_quadgroup",
-    "thread_index_in_simdgroup",
-    "thread_index_in_threadgroup",
-    "threads_per_simdgroup",
-)
-UINT3_ATTRIBUTES = (
-    "dispatch_threads_per_threadgroup",
-    "grid_origin",
-    "grid_size",
-    "thread_position_in_grid",
-    "thread_position_in_threadgroup",
-    "threadgroup_position_in_grid",
-    "threadgroups_per_grid",
-    "threads_per_grid",
-    "threads_per_threadgroup",
-)
-NUMBERS = [*UINT_ATTRIBUTES, *(f"{name}.{axis}" for name in UINT3_ATTRIBUTES for axis in "xyz")]
+NUMBERS = [
+    number
+    for name, kind in ATTRIBUTES.items()
+    for number in ([name] if kind == "uint" else [f"{name}.{axis}" for axis in "xyz"])
+]
 
 
 def attributes(grid: Size, threadgroup: Size) -> Case:
