@@ -279,7 +279,7 @@ def test_what_metal_would_refuse(line: str) -> None:
 
 
 def test_a_stub_names_its_task() -> None:
-    with pytest.raises(NotImplementedError, match="^Week 2 Day 3, task 1: hello"):
+    with pytest.raises(NotImplementedError, match=r"^Week 2 Day 3, task 1: hello"):
         run('#error "Week 2 Day 3, task 1: hello, grid. Read book/src/week2-03-metal-matvec.md"\n')
 
 
