@@ -27,7 +27,11 @@ typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
 typedef unsigned long ulong;
+#if defined(__aarch64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+typedef __fp16 half;  // all that g++ 12 has there; its arithmetic is float's
+#else
 typedef _Float16 half;
+#endif
 
 constexpr half operator"" h(long double value) { return half(float(value)); }  // 1.5h
 
