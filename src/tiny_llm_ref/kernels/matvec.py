@@ -81,6 +81,8 @@ def _launch(
         raise ValueError(f"x is of {x.dtype}: the kernels take {', '.join(map(str, _DTYPES))}")
     if weight.bits not in _BITS:
         raise ValueError(f"the weight has {weight.bits} bits: the kernels know {' and '.join(map(str, _BITS))}")
+    if x.size == 0:  # there is no grid of no threads
+        return mx.zeros((*x.shape[:-1], N), dtype=x.dtype)
     rows = x.reshape(-1, K)
     (out,) = kernel(
         inputs=[rows, weight.weight, weight.scales, weight.biases],

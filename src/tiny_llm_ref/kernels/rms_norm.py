@@ -34,6 +34,8 @@ def fused_rms_norm(x: mx.array, weight: mx.array, eps: float = 1e-5) -> mx.array
     dim = x.shape[-1]
     if weight.shape != (dim,):
         raise ValueError(f"a weight of shape {weight.shape} does not fit x of shape {x.shape}: it must be ({dim},)")
+    if x.size == 0:  # there is no grid of no threads
+        return x
     numbers = max(_NUMBERS, -(-dim // _MOST_THREADS))
     threads = -(-dim // (numbers * _SIMD_WIDTH)) * _SIMD_WIDTH
     (out,) = _KERNEL(
