@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from answer import answer
-from oracles import FLOAT32, assert_close, normal, to_numpy
+from oracles import FLOAT32, HALF, assert_close, normal, to_numpy
 from tiny_llm_kit.metal import cpu_runner
 from tiny_llm_kit.quantized import QuantizedWeight
 
@@ -113,6 +113,17 @@ def test_task_1_every_number_gets_a_thread(dtype: mx.Dtype) -> None:
         assert got.dtype == dtype, f"the result has x's dtype, {dtype}, not {got.dtype}"
         hint = f"a * x + y for {n} numbers, whether or not they fill the last threadgroup"
         assert_close(got, -1.5 * to_numpy(x) + to_numpy(y), hint, ROUNDED_ONCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=lambda dtype: str(dtype)[9:])
+def test_task_1_rounded_once(dtype: mx.Dtype) -> None:
+    # y cancels a · x, which is about 100, up to its own rounding. Float32 knows that remainder to about 1e-5; where the product
+    # is rounded to T, it is lost, and a rounded `a` is off by 2e-4 of itself (float16) or more.
+    x = normal(1000, seed=1, size=1000.0, dtype=dtype)
+    y = (-0.1 * x.astype(mx.float32)).astype(dtype)
+    want = 0.1 * to_numpy(x) + to_numpy(y)
+    hint = "y is about -a * x: keep a, the product and the sum in float, and round with one T(...) around all of it"
+    assert_close(answer.scaled_add(0.1, x, y), want, hint, ROUNDED_ONCE[dtype])
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 7, 11)], ids=str)

@@ -5,6 +5,7 @@ It knows what a translation unit has to be compiled with, and not what is in it.
 
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -42,7 +43,15 @@ _OF_CLANG = [
     *("-mllvm", "-disable-vector-combine"),  # else the load of an int2 becomes two
     *("-mllvm", "-tsan-instrument-read-before-write=1"),  # else the read of `y[i] += 1` is neither checked nor counted
 ]
-_DIAGNOSTIC = re.compile(r"^(?P<file>[^\n:]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<message>.*)$", re.MULTILINE)
+_DIAGNOSTIC = re.compile(
+    r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?P<kind>fatal error|error|note|warning): (?P<message>.*)$", re.MULTILINE
+)
+_HINTS = {
+    r"bfloat|no viable overloaded '='": "a bfloat is made from a float by saying so: T(…)",
+    r"call (of overloaded |to )'?‘?(max|min|clamp)": "all arguments must be of one type: float(…)",
+    r"mem_flags|threadgroup_barrier": "a barrier says for which memory: threadgroup_barrier(mem_flags::mem_threadgroup)",
+}
+_LONGEST = 4000  # characters of the compiler's messages that are shown
 
 
 @dataclass(frozen=True)
@@ -150,12 +159,16 @@ def _run(command: list[str], kernel: str, text: str | None = None) -> str:
 
 
 def _compile_error(messages: str, kernel: str) -> CompileError:
-    first = _DIAGNOSTIC.search(messages)
+    starts = [*(found.start() for found in _DIAGNOSTIC.finditer(messages)), len(messages)]
+    parts = [messages[start:end] for start, end in itertools.pairwise(starts)]
+    # A kernel's own files have bare names; what our headers have to add would not help its author.
+    own = [part for part in parts if "/" not in part.split(":")[0]]
+    first = next((found for part in own if (found := _DIAGNOSTIC.match(part)) and "error" in found["kind"]), None)
     if first is None:
-        return CompileError(f"the compiler failed:\n{messages[:4000]}", kernel=kernel)
-    location = f"{Path(first['file']).name}:{first['line']}"
-    rest = messages[first.start() :][:4000].rstrip()
-    return CompileError(f"{first['message']}\n{rest}", kernel=kernel, location=location)
+        return CompileError(f"the compiler failed:\n{messages[:_LONGEST]}", kernel=kernel)
+    hint = next((f"\nHint: {hint}" for pattern, hint in _HINTS.items() if re.search(pattern, first["message"])), "")
+    text = "".join(own)[:_LONGEST].rstrip()
+    return CompileError(f"{first['message']}\n{text}{hint}", kernel=kernel, location=f"{first['file']}:{first['line']}")
 
 
 def find_line(library: Path, code_offset: int, files: Collection[str]) -> str | None:

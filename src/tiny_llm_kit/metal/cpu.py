@@ -43,6 +43,7 @@ using namespace metal;
 class _Settings:
     order: int = 0
     seed: int = 0
+    partial_simd_groups: bool = False
     launches: list[Launch] = field(default_factory=list)
 
 
@@ -50,15 +51,16 @@ _forced: contextvars.ContextVar[_Settings | None] = contextvars.ContextVar("cpu_
 
 
 @contextlib.contextmanager
-def cpu_runner(order: Order = "ascending", seed: int = 0) -> Iterator[list[Launch]]:
+def cpu_runner(order: Order = "ascending", seed: int = 0, partial_simd_groups: bool = False) -> Iterator[list[Launch]]:
     """Runs all kernels in the block on the CPU, whatever the machine, and collects what each launch did.
 
     order: in which order threads run between two barriers, SIMD groups and threadgroups too. A right kernel does not depend
-    on it. seed: of the shuffled order.
+    on it. seed: of the shuffled order. partial_simd_groups: let SIMD functions work on those lanes that reach them, as Metal
+    does. Otherwise that is a mistake: NVIDIA has no answer to it, and it is seldom what was meant.
     """
     if order not in _ORDERS:
         raise ValueError(f"there is no order {order!r}: choose one of {', '.join(_ORDERS)}")
-    settings = _Settings(_ORDERS[order], seed)
+    settings = _Settings(_ORDERS[order], seed, partial_simd_groups)
     token = _forced.set(settings)
     try:
         yield settings.launches
@@ -182,29 +184,43 @@ class CpuKernel:
             structs[index].written = buffer.written.ctypes.data if buffer.written is not None else None
         settings = _forced.get() or _Settings()
         launch = LaunchStruct(
-            structs, len(buffers), grid, threadgroup, order=settings.order, seed=settings.seed, step_limit=_STEPS
+            structs,
+            len(buffers),
+            grid,
+            threadgroup,
+            order=settings.order,
+            whole_simd_groups=not settings.partial_simd_groups,
+            seed=settings.seed,
+            step_limit=_STEPS,
         )
         compiled.function(ctypes.byref(launch))
         if launch.fault.kind:
-            raise error_from(launch.fault, self.name, self._location(launch.fault, compiled.path), [b.named for b in buffers])
+            places = self._locations(launch.fault, compiled.path)
+            raise error_from(launch.fault, self.name, *places, [buffer.named for buffer in buffers])
         for buffer in buffers:
-            self._check_written(buffer)
+            self._check_written(buffer, grid)
         settings.launches.append(self._describe(launch, buffers, structs))
         indices = [index for index, buffer in enumerate(buffers) if buffer.written is not None]
         return [arena.read(index, *output) for index, output in zip(indices, outputs, strict=True)]
 
-    def _location(self, fault: FaultStruct, library: Path) -> str | None:
-        if fault.file:
-            return f"{fault.file.decode()}:{fault.line}"
-        return compiler.find_line(library, fault.code_offset, {self.body_file, self.header_file})
+    def _locations(self, fault: FaultStruct, library: Path) -> tuple[str | None, str | None]:
+        """Where the fault is in the source, and where the other thread's access."""
+        files = {self.body_file, self.header_file}
+        known = f"{fault.file.decode()}:{fault.line}" if fault.file else None
+        return (
+            known or compiler.find_line(library, fault.code_offset, files),
+            compiler.find_line(library, fault.other_code_offset, files) if fault.other_code_offset else None,
+        )
 
-    def _check_written(self, buffer: "_Buffer") -> None:
+    def _check_written(self, buffer: "_Buffer", grid: Position) -> None:
         if buffer.written is None or buffer.written.all():
             return
-        missing = np.unique(np.flatnonzero(buffer.written == 0) // buffer.named.itemsize)
+        named = buffer.named
+        missing = np.unique(np.flatnonzero(buffer.written == 0) // named.itemsize)
+        first = ", ".join(str(index) for index in np.unravel_index(missing[0], named.shape))
         raise NeverWritten(
-            f"{len(missing)} of the {buffer.named.count} elements of {buffer.named.name} were never written, "
-            f"the first is {buffer.named.name}[{missing[0]}] (as if it had one dimension): do grid and threadgroups cover it?",
+            f"{len(missing)} of the {named.count} elements of {named.name} were never written, the first is "
+            f"{named.name}[{first}]: does the grid of {math.prod(grid)} threads cover it?",
             kernel=self.name,
         )
 
@@ -261,7 +277,7 @@ def _buffer(
         start = None if init_value is None else bits(mx.full(shape, init_value, dtype))
         span = Span(0, count * dtype.size) if start is None else span_of(start)
         written = np.full(count * dtype.size, init_value is not None, dtype=np.uint8)
-        return _Buffer(Named(parameter.name, dtype.size, count), span, start, written)
+        return _Buffer(Named(parameter.name, dtype.size, count, shape), span, start, written)
     view = views[index]
     if parameter.kind == "input":
         span = span_of(view)
@@ -286,8 +302,8 @@ def _arguments(parameters: list[Parameter]) -> list[str]:
 
 def _check_grid(grid: Position, threadgroup: Position) -> None:
     for name, value in (("grid", grid), ("threadgroup", threadgroup)):
-        if len(value) != 3 or min(value) < 1:
-            raise ValueError(f"{name} is {value}: it takes three numbers (x, y, z) of threads, each at least 1")
+        if len(value) != 3 or not all(isinstance(size, int) and size >= 1 for size in value):
+            raise ValueError(f"{name} is {value}: it takes three whole numbers (x, y, z) of threads, each at least 1")
     if math.prod(threadgroup) > _MOST_THREADS:
         raise ValueError(f"a threadgroup of {threadgroup} has {math.prod(threadgroup)} threads: {_MOST_THREADS} is the most")
 

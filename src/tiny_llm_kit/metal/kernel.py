@@ -8,7 +8,7 @@ import mlx.core as mx
 from tiny_llm_kit.machine import backend
 from tiny_llm_kit.metal.cpu import CpuKernel, is_forced
 from tiny_llm_kit.metal.cuda import cuda_kernel
-from tiny_llm_kit.metal.source import find_stub
+from tiny_llm_kit.metal.source import MetalSource, find_stub
 
 
 class MetalKernel:
@@ -20,9 +20,10 @@ class MetalKernel:
 
     def __call__(self, **call: Any) -> list[mx.array]:
         """Launches the kernel; see `metal_kernel`."""
-        stub = find_stub(self.definition["header"]) or find_stub(self.definition["source"])
-        if stub:
-            raise NotImplementedError(stub)
+        for text in (self.definition["header"], self.definition["source"]):
+            if stub := find_stub(text):
+                file = f" (in {text.path.name})" if isinstance(text, MetalSource) else ""
+                raise NotImplementedError(f"{stub}{file}")
         chosen = "cpu" if is_forced() else backend()
         if chosen not in self.kernels:
             self.kernels[chosen] = _make(chosen, self.definition)

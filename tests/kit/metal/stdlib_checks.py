@@ -23,7 +23,7 @@ def evaluate(
         *(f"result[{n * THREADS} + i] = {expression};" for n, expression in enumerate(expressions)),
     ]
     kernel = metal_kernel("checks", list(inputs), ["result"], "\n".join(lines))
-    with cpu_runner(order):
+    with cpu_runner(order, partial_simd_groups=True):
         [result] = kernel(
             inputs=list(inputs.values()),
             grid=(THREADS, 1, 1),

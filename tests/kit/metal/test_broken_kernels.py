@@ -192,7 +192,9 @@ for (uint round = 0; round < 2; round++) {
 }
 y[lane] = sum;"""
     error = caught(DataRace, body, **ONE_GROUP)
-    assert "no barrier in between" in str(error)
+    assert "in between" in str(error)
+    assert "broken.metal:5" in str(error)
+    assert "broken.metal:7" in str(error)
     assert error.location in ("broken.metal:5", "broken.metal:7")
 
 
@@ -224,8 +226,24 @@ def test_two_simd_sums_in_one_line_are_two_places() -> None:
     body = """float v = x[thread_position_in_grid.x];
 if (thread_index_in_simdgroup < 16) v = simd_sum(v); else v = simd_sum(v);
 y[thread_position_in_grid.x] = v;"""
-    halves = [sum(range(start, start + 16)) for start in (0, 16, 32, 48)]
-    assert run(body).tolist() == [float(half) for half in halves for _ in range(16)]
+    error = caught(BarrierDivergence, body)
+    assert error.location == "broken.metal:2"
+    assert "16 of the 32 lanes" in str(error)
+
+
+def test_lanes_that_end_before_a_simd_sum() -> None:
+    body = """uint i = thread_position_in_grid.x;
+y[i] = 0;
+if (thread_index_in_simdgroup >= 20) return;
+y[i] = simd_sum(x[i]);"""
+    error = caught(BarrierDivergence, body)
+    assert error.location == "broken.metal:4"
+    assert "20 of the 32 lanes" in str(error)
+
+
+def test_a_barrier_for_other_memory() -> None:
+    error = caught(DataRace, REVERSE.format(barrier="threadgroup_barrier(mem_flags::mem_device);"), **ONE_GROUP)
+    assert "mem_flags::mem_threadgroup" in str(error)
 
 
 # Ends
@@ -254,6 +272,20 @@ def test_a_compile_error_has_the_line_of_the_file() -> None:
     error = caught(CompileError, "uint i = thread_position_in_grid.x;\n\n\ny[i] = x[i] + unknown;")
     assert error.location == "broken.metal:4"
     assert "unknown" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("bfloat b = 1; b = x[0];", "T("),
+        ("half h = 1; y[0] = max(x[0], h);", "one type"),
+        ("threadgroup_barrier();", "mem_flags::mem_threadgroup"),
+    ],
+)
+def test_common_compile_errors_come_with_a_hint(line: str, hint: str) -> None:
+    error = caught(CompileError, f"y[thread_position_in_grid.x] = 0;\n{line}")
+    assert hint in str(error).rpartition("Hint:")[2]
+    assert ".h:" not in str(error)
 
 
 def test_a_missing_semicolon() -> None:
@@ -290,6 +322,7 @@ def test_a_stub_names_its_task() -> None:
     ("wrong", "named"),
     [
         ({"grid": (0, 1, 1)}, "grid"),
+        ({"grid": (2.5, 1, 1)}, "whole numbers"),
         ({"threadgroup": (64, 32, 1)}, "2048 threads"),
         ({"output_shapes": []}, "output_shapes"),
         ({"output_dtypes": [mx.float32] * 2}, "output_dtypes"),

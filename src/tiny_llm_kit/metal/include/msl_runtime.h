@@ -36,7 +36,8 @@ Slot* msl_slot();  // of the thread that runs
 uint32_t msl_lane();
 // Returns when the lanes of the SIMD group that take part are here, and `resolve` has computed what they take away.
 void msl_exchange(Resolver resolve, Site site);
-void msl_barrier(Site site);                     // returns when all threads of the threadgroup are here
+// Returns when all threads of the threadgroup are here. Only if it is for threadgroup memory does it order accesses to that.
+void msl_barrier(bool for_threadgroup_memory, Site site);
 // A thread meets the declaration of a threadgroup variable. `granule`: bytes of a number in it. See msl_threadgroup.h.
 void msl_threadgroup_variable(const char* name, void* address, size_t size, size_t granule, Site site);
 void msl_atomic_access(const void* address, size_t size, bool writes);  // atomics are exempt from the search for data races

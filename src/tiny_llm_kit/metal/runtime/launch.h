@@ -21,6 +21,7 @@ enum FaultKind : int32_t {
   DATA_RACE,            // name, offset; other_thread
   ENDED_AT_BARRIER,     // count: threads that ended without reaching the barrier at which the thread waits
   DIFFERENT_BARRIERS,   // other_line
+  PARTIAL_SIMD_GROUP,   // count: lanes at a SIMD function; size: lanes of the SIMD group
   THREADGROUP_MEMORY_EXCEEDED,  // name; count: bytes
   NEVER_ENDS,           // count: steps
   DIVISION_BY_ZERO,
@@ -32,7 +33,8 @@ struct Fault {
   int64_t offset, count;
   uint32_t threadgroup[3], thread[3], other_thread[3];
   uint32_t size, writes, line, other_line;
-  uint64_t code_offset;  // of the access, from the start of the library, when there is no line
+  // Of the access, from the start of the library, when there is no line; of the other thread's access in a data race.
+  uint64_t code_offset, other_code_offset;
   const char *file, *name;
 };
 
@@ -40,6 +42,7 @@ struct Launch {
   Buffer* buffers;
   uint32_t buffer_count, grid[3], threadgroup[3];
   int32_t order;  // 0 ascending, 1 descending, 2 shuffled
+  int32_t whole_simd_groups;  // whether a SIMD function that not all lanes reach is a fault
   uint64_t seed, step_limit;
   uint64_t threadgroups, barriers, simd_operations, threadgroup_bytes;
   Fault fault;

@@ -16,6 +16,7 @@ struct Cell {
   uint32_t write_interval, write_moment, read_interval, read_moment;
   uint16_t writer, reader;
   bool several_readers, several_groups;
+  void *written_at, *read_at;  // in the code
 };
 
 struct Variable {
@@ -36,7 +37,7 @@ inline uint16_t index_of(const Thread& thread) { return thread.tid.thread_index_
 
 [[gnu::cold]] inline void fail_at(Fault& fault, void* return_address, size_t size, bool writes) {
   fault.size = size, fault.writes = writes;
-  at(fault, return_address);
+  fault.code_offset = code_offset(return_address);
   leave_fiber();
 }
 
@@ -56,11 +57,12 @@ inline uint16_t index_of(const Thread& thread) { return thread.tid.thread_index_
   fail_at(fault, return_address, size, writes);
 }
 
-[[gnu::cold]] inline void fail_in(FaultKind kind, const Variable& variable, size_t offset, void* return_address, size_t size,
-                                  bool writes, uint16_t other) {
+[[gnu::cold]] inline void fail_in(FaultKind kind, const Variable& variable, size_t number, void* return_address, size_t size,
+                                  bool writes, uint16_t other, void* other_place) {
   Fault& fault = note_fault(kind, *current);
-  fault.name = variable.name, fault.offset = offset / variable.granule;
+  fault.name = variable.name, fault.offset = number;
   set_thread(fault.other_thread, threads[other]);
+  fault.other_code_offset = code_offset(other_place);
   fail_at(fault, return_address, size, writes);
 }
 
@@ -76,20 +78,20 @@ inline void access_variable(Variable& variable, size_t offset, size_t size, bool
   for (size_t i = offset / variable.granule; i * variable.granule < offset + size; i++) {
     Cell& cell = variable.cells[i];
     if (!writes && cell.write_interval < first_interval)
-      return fail_in(UNINITIALIZED_READ, variable, offset, return_address, size, writes, self);
+      return fail_in(UNINITIALIZED_READ, variable, i, return_address, size, writes, self, nullptr);
     if (!in_order(cell.write_interval, cell.write_moment, cell.writer, now))
-      return fail_in(DATA_RACE, variable, offset, return_address, size, writes, cell.writer);
+      return fail_in(DATA_RACE, variable, i, return_address, size, writes, cell.writer, cell.written_at);
     if (writes) {
       bool other_groups = cell.several_groups && cell.read_interval == interval;
       bool same_moment = cell.several_readers && cell.read_interval == interval && cell.read_moment == moment;
       if (other_groups || same_moment || !in_order(cell.read_interval, cell.read_moment, cell.reader, now))
-        return fail_in(DATA_RACE, variable, offset, return_address, size, writes, cell.reader);
-      cell.write_interval = interval, cell.write_moment = moment, cell.writer = self;
+        return fail_in(DATA_RACE, variable, i, return_address, size, writes, cell.reader, cell.read_at);
+      cell.write_interval = interval, cell.write_moment = moment, cell.writer = self, cell.written_at = return_address;
     } else {
       bool again = cell.read_interval == interval;
       cell.several_groups = again && (cell.several_groups || threads[cell.reader].simd_group() != now.simd_group());
       cell.several_readers = again && (cell.read_moment == moment ? cell.several_readers || cell.reader != self : false);
-      cell.read_interval = interval, cell.read_moment = moment, cell.reader = self;
+      cell.read_interval = interval, cell.read_moment = moment, cell.reader = self, cell.read_at = return_address;
     }
   }
 }
@@ -142,5 +144,6 @@ inline void access_atomically(const void* pointer, size_t size, bool writes, voi
   Variable* variable = find_variable(static_cast<const char*>(pointer));
   if (!variable) return access(pointer, size, writes, return_address);
   Cell& cell = variable->cells[(static_cast<const char*>(pointer) - variable->address) / variable->granule];
-  if (writes) cell.write_interval = interval, cell.write_moment = moments[current->simd_group()], cell.writer = index_of(*current);
+  if (writes) cell.write_interval = interval, cell.write_moment = moments[current->simd_group()], cell.writer = index_of(*current),
+              cell.written_at = return_address;
 }

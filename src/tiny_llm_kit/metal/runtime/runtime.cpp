@@ -28,7 +28,10 @@ static void wait(State state, msl::Site site) {
 extern "C" {
 msl::Slot* msl::msl_slot() { return current->slot; }
 uint32_t msl::msl_lane() { return current->tid.thread_index_in_simdgroup; }
-void msl::msl_barrier(Site site) { wait(State::AT_BARRIER, site); }
+void msl::msl_barrier(bool for_threadgroup_memory, Site site) {
+  current->for_threadgroup_memory = for_threadgroup_memory;
+  wait(State::AT_BARRIER, site);
+}
 void msl::msl_exchange(Resolver resolve, Site site) {
   current->resolve = resolve;
   wait(State::AT_SIMD_OPERATION, site);
@@ -90,6 +93,13 @@ static bool resolve_one(uint32_t first, uint32_t count) {
     if (thread.state != State::AT_SIMD_OPERATION || thread.resolve != leader->resolve) continue;
     if (same_place(thread.site, leader->site)) active |= 1u << lane, thread.state = State::READY;
   }
+  uint32_t present = __builtin_popcount(active);
+  if (launch->whole_simd_groups && present < count) {
+    Fault& fault = note_fault(PARTIAL_SIMD_GROUP, *leader);
+    at(fault, leader->site->_M_file_name, leader->site->_M_line);
+    fault.count = present, fault.size = count;
+    return false;
+  }
   leader->resolve(&slots[first], active);
   launch->simd_operations++;
   moments[first / msl::SIMD_WIDTH]++;
@@ -133,7 +143,7 @@ static bool pass_barrier(uint32_t count) {
   }
   for (uint32_t i = 0; i < count; i++) threads[i].state = State::READY;
   launch->barriers++;
-  interval++;
+  interval += waiting->for_threadgroup_memory;
   return true;
 }
 

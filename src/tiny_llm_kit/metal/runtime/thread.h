@@ -17,6 +17,7 @@ struct Thread {
   msl::Site site;  // where it waits
   msl::Resolver resolve;
   uint64_t steps;
+  bool for_threadgroup_memory;  // of the barrier at which it waits
   msl::Tid tid;
 
   uint32_t simd_group() const { return tid.simdgroup_index_in_threadgroup; }
@@ -47,7 +48,7 @@ inline Fault& note_fault(FaultKind kind, const Thread& thread) {
 inline void at(Fault& fault, const char* file, uint32_t line) { fault.file = file, fault.line = line; }
 
 // For a place in the code that only its address tells: Python looks the line up in the debug information.
-inline void at(Fault& fault, void* return_address) {
+inline uint64_t code_offset(void* return_address) {
   Dl_info library;
-  if (dladdr(return_address, &library)) fault.code_offset = (char*)return_address - 1 - (char*)library.dli_fbase;
+  return dladdr(return_address, &library) ? (char*)return_address - 1 - (char*)library.dli_fbase : 0;
 }
