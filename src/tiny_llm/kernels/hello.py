@@ -32,7 +32,7 @@ def scaled_add(a: float, x: mx.array, y: mx.array) -> mx.array:
 
 @task(week=2, day=3, number=1)
 def launch_scaled_add(a: mx.array, x: mx.array, y: mx.array) -> mx.array:
-    """Runs the kernel `_SCALED_ADD` with a thread for each number.
+    """Runs the kernel `_SCALED_ADD` with a thread for each number. Write this and `hello.metal`.
 
     Args:
         a: float32, no axes.

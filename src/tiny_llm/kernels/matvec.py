@@ -33,7 +33,7 @@ _VECTOR = _matvec_kernel("matvec_vector")
 
 @task(week=2, day=3, number=2)
 def matvec_thread(x: mx.array, weight: QuantizedWeight) -> mx.array:
-    """x Wᵀ, one thread for each number of the result.
+    """x Wᵀ, one thread for each number of the result. Write this and `matvec_thread.metal`.
 
     Args:
         x: `(..., K)`, of float32, float16 or bfloat16.
@@ -48,13 +48,13 @@ def matvec_thread(x: mx.array, weight: QuantizedWeight) -> mx.array:
 
 @task(week=2, day=3, number=3)
 def matvec_simd(x: mx.array, weight: QuantizedWeight) -> mx.array:
-    """The same, with the 32 lanes of a SIMD group for each number of the result."""
+    """The same, with the 32 lanes of a SIMD group for each number of the result. Write this and `matvec_simd.metal`."""
     raise NotImplementedError("Week 2 Day 3, task 3: a SIMD group per row. Read book/src/week2-03-metal-matvec.md")
 
 
 @task(week=2, day=3, number=4)
 def matvec_vector(x: mx.array, weight: QuantizedWeight) -> mx.array:
-    """The same, with loads of 16 bytes, and a SIMD group for every `_ROWS` rows of W.
+    """The same, with loads of 16 bytes, and a SIMD group for every `_ROWS` rows of W. Write this and `matvec_vector.metal`.
 
     x has to start at a multiple of 16 bytes in memory, as every array of its own does, and every slice of whole rows.
     """

@@ -7,8 +7,9 @@
 // out             (rows, N)             T
 
 constexpr uint WORD = 32 / BITS;  // numbers in a word
+constexpr uint MASK = (1u << BITS) - 1;
 constexpr uint CHUNK = 4 * WORD;  // numbers in 16 bytes of w; they are all of one group, and K is a multiple of CHUNK
-struct alignas(16) Numbers {      // 16 bytes of x
+struct alignas(16) Numbers {      // 16 bytes of x: ((const device Numbers*)x)[i].at[j]
   T at[16 / sizeof(T)];
 };
 const uint K = x_shape[1];
