@@ -1,6 +1,5 @@
 """Metal kernels on every machine: on Apple silicon, on NVIDIA, and, watched at every step, on any CPU."""
 
-from tiny_llm_kit.metal.cpu import cpu_runner
 from tiny_llm_kit.metal.errors import (
     BarrierDivergence,
     CompileError,
@@ -16,6 +15,7 @@ from tiny_llm_kit.metal.errors import (
 )
 from tiny_llm_kit.metal.kernel import MetalKernel, metal_kernel
 from tiny_llm_kit.metal.launch import Launch, Traffic
+from tiny_llm_kit.metal.settings import cpu_runner
 from tiny_llm_kit.metal.source import MetalSource, read_metal
 
 __all__ = [

@@ -147,8 +147,10 @@ def _path_of(what: str, compiler: Compiler, text: str, suffix: str) -> Path:
 @functools.cache
 def _own_sources() -> str:
     """All that goes into a kernel beside its own text; a change makes what is kept useless."""
-    paths = [path for path in sorted(HERE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    return "\0".join([platform.machine(), metadata.version("mlx"), *(path.read_text(encoding="utf-8") for path in paths)])
+    paths = [HERE / "rewrite.py", *(path for folder in ("include", "runtime") for path in sorted((HERE / folder).rglob("*")))]
+    return "\0".join(
+        [platform.machine(), metadata.version("mlx"), *(path.read_text("utf-8") for path in paths if path.is_file())]
+    )
 
 
 def _run(command: list[str], kernel: str, text: str | None = None) -> str:

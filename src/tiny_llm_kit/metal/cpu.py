@@ -4,29 +4,25 @@ What it finds it reports as a `MetalError`. It is made to be strict and exact, n
 compiler would say or how fast a kernel is.
 """
 
-import contextlib
-import contextvars
 import ctypes
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from tiny_llm_kit.metal import compiler
-from tiny_llm_kit.metal.arena import Arena, Span, bits, span_of
+from tiny_llm_kit.metal.arena import Arena, Buffer, bits, is_buffer, make_buffer
 from tiny_llm_kit.metal.errors import NeverWritten, Position
-from tiny_llm_kit.metal.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Named, Traffic, error_from
+from tiny_llm_kit.metal.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic, error_from
 from tiny_llm_kit.metal.rewrite import to_cpp
+from tiny_llm_kit.metal.settings import current_settings
 from tiny_llm_kit.metal.signature import Parameter, Signature, Template, check_size, generate
 from tiny_llm_kit.metal.source import MetalSource
 
-Order = Literal["ascending", "descending", "shuffled"]
-
-_ORDERS: dict[str, int] = {"ascending": 0, "descending": 1, "shuffled": 2}
 _STEPS = 20_000_000  # of one thread, in pieces of code between two branches
 _MOST_THREADS = 1024  # of a threadgroup, on every Apple GPU
 GENERATED = "<generated>"
@@ -37,40 +33,6 @@ _PRELUDE = """#include "metal_stdlib"
 using namespace metal;
 #pragma GCC poison double printf malloc
 """
-
-
-@dataclass
-class _Settings:
-    order: int = 0
-    seed: int = 0
-    partial_simd_groups: bool = False
-    launches: list[Launch] = field(default_factory=list)
-
-
-_forced: contextvars.ContextVar[_Settings | None] = contextvars.ContextVar("cpu_runner", default=None)
-
-
-@contextlib.contextmanager
-def cpu_runner(order: Order = "ascending", seed: int = 0, partial_simd_groups: bool = False) -> Iterator[list[Launch]]:
-    """Runs all kernels in the block on the CPU, whatever the machine, and collects what each launch did.
-
-    order: in which order threads run between two barriers, SIMD groups and threadgroups too. A right kernel does not depend
-    on it. seed: of the shuffled order. partial_simd_groups: let SIMD functions work on those lanes that reach them, as Metal
-    does. Otherwise that is a mistake: NVIDIA has no answer to it, and it is seldom what was meant.
-    """
-    if order not in _ORDERS:
-        raise ValueError(f"there is no order {order!r}: choose one of {', '.join(_ORDERS)}")
-    settings = _Settings(_ORDERS[order], seed, partial_simd_groups)
-    token = _forced.set(settings)
-    try:
-        yield settings.launches
-    finally:
-        _forced.reset(token)
-
-
-def is_forced() -> bool:
-    """Whether this is inside a `cpu_runner()` block."""
-    return _forced.get() is not None
 
 
 class CpuKernel:
@@ -140,7 +102,8 @@ class CpuKernel:
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
             path = compiler.build(self._translation_unit(signature), to_cpp, self.name)
-            self.compiled[key] = _Compiled(path, ctypes.CDLL(str(path)).msl_launch, signature.parameters)
+            launch = ctypes.PyDLL(str(path)).msl_launch  # holds Python's lock: one launch at a time in all threads
+            self.compiled[key] = _Compiled(path, launch, signature.parameters)
         return self.compiled[key]
 
     def _translation_unit(self, signature: Signature) -> str:
@@ -172,7 +135,9 @@ class CpuKernel:
         threadgroup: Position,
         init_value: float | None,
     ) -> list[mx.array]:
-        buffers = [_buffer(parameter, views, outputs, init_value) for parameter in compiled.parameters if _is_buffer(parameter)]
+        buffers = [
+            make_buffer(parameter, views, outputs, init_value) for parameter in compiled.parameters if is_buffer(parameter)
+        ]
         arena = Arena([buffer.span.size for buffer in buffers])
         structs = (BufferStruct * len(buffers))()
         for index, buffer in enumerate(buffers):
@@ -182,7 +147,7 @@ class CpuKernel:
             structs[index].size = buffer.span.size
             structs[index].origin = buffer.span.origin
             structs[index].written = buffer.written.ctypes.data if buffer.written is not None else None
-        settings = _forced.get() or _Settings()
+        settings = current_settings()
         launch = LaunchStruct(
             structs,
             len(buffers),
@@ -212,7 +177,7 @@ class CpuKernel:
             compiler.find_line(library, fault.other_code_offset, files) if fault.other_code_offset else None,
         )
 
-    def _check_written(self, buffer: "_Buffer", grid: Position) -> None:
+    def _check_written(self, buffer: Buffer, grid: Position) -> None:
         if buffer.written is None or buffer.written.all():
             return
         named = buffer.named
@@ -224,7 +189,7 @@ class CpuKernel:
             kernel=self.name,
         )
 
-    def _describe(self, launch: LaunchStruct, buffers: list["_Buffer"], structs: Any) -> Launch:
+    def _describe(self, launch: LaunchStruct, buffers: list[Buffer], structs: Any) -> Launch:
         traffic = {
             buffer.named.name: Traffic(s.size, s.loads, s.bytes_read, s.stores, s.bytes_written)
             for buffer, s in zip(buffers, structs, strict=True)
@@ -249,55 +214,9 @@ class _Compiled:
     parameters: list[Parameter]
 
 
-@dataclass(frozen=True)
-class _Buffer:
-    """What a parameter points to. `written`: a flag a byte, for outputs. `keep` owns the memory of `span`."""
-
-    named: Named
-    span: Span
-    keep: np.ndarray | None
-    written: np.ndarray | None = None
-    counts: bool = True
-
-    @property
-    def filled(self) -> bool:
-        return self.keep is not None
-
-
-def _buffer(
-    parameter: Parameter,
-    views: list[np.ndarray],
-    outputs: list[tuple[tuple[int, ...], mx.Dtype]],
-    init_value: float | None,
-) -> _Buffer:
-    index = int(parameter.of)
-    if parameter.kind == "output":
-        shape, dtype = outputs[index]
-        count = math.prod(shape)
-        start = None if init_value is None else bits(mx.full(shape, init_value, dtype))
-        span = Span(0, count * dtype.size) if start is None else span_of(start)
-        written = np.full(count * dtype.size, init_value is not None, dtype=np.uint8)
-        return _Buffer(Named(parameter.name, dtype.size, count, shape), span, start, written)
-    view = views[index]
-    if parameter.kind == "input":
-        span = span_of(view)
-        return _Buffer(Named(parameter.name, view.itemsize, span.size // view.itemsize), span, view)
-    about: dict[str, np.ndarray] = {
-        "shape": np.array(view.shape, np.int32),
-        "strides": np.array([stride // view.itemsize for stride in view.strides], np.int64),
-        "ndim": np.array([view.ndim], np.int32),
-    }
-    numbers = about[parameter.kind]
-    return _Buffer(Named(parameter.name, numbers.itemsize, numbers.size), span_of(numbers), numbers, counts=False)
-
-
-def _is_buffer(parameter: Parameter) -> bool:
-    return parameter.kind != "attribute"
-
-
 def _arguments(parameters: list[Parameter]) -> list[str]:
     """What is passed for each parameter: a pointer to the buffer, or the attribute's value. Attributes come last."""
-    return [f"buffers[{i}]" if _is_buffer(p) else f"tid->{p.name}" for i, p in enumerate(parameters)]
+    return [f"buffers[{i}]" if is_buffer(p) else f"tid->{p.name}" for i, p in enumerate(parameters)]
 
 
 def _check_grid(grid: Position, threadgroup: Position) -> None:

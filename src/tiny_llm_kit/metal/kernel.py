@@ -6,8 +6,9 @@ from typing import Any
 import mlx.core as mx
 
 from tiny_llm_kit.machine import backend
-from tiny_llm_kit.metal.cpu import CpuKernel, is_forced
+from tiny_llm_kit.metal.cpu import CpuKernel
 from tiny_llm_kit.metal.cuda import cuda_kernel
+from tiny_llm_kit.metal.settings import is_forced
 from tiny_llm_kit.metal.source import MetalSource, find_stub
 
 
