@@ -1,0 +1,82 @@
+"""Tasks 4 and 5 have one contract, and so the same checks."""
+
+import mlx.core as mx
+import pytest
+
+from oracles import HALF, assert_close, attention64, causal64, to_numpy
+from week2.day4_flash_attention.kernel_checks import (
+    THREADS,
+    Attention,
+    bytes_read,
+    check_refusals,
+    in_order,
+    make_qkv,
+)
+
+CASES = [
+    (1, 2, 2, 40, 40, 64, True),
+    (2, 4, 2, 5, 70, 64, True),
+    (1, 3, 1, 1, 33, 64, True),
+    (1, 2, 1, 33, 64, 64, True),
+    (1, 1, 1, 64, 64, 64, True),
+    (2, 2, 1, 19, 45, 64, False),
+    (1, 1, 1, 50, 7, 64, False),
+    (1, 2, 1, 37, 41, 128, True),
+    (1, 1, 1, 16, 20, 32, True),
+]
+
+
+def check_formula(attend: Attention, case: tuple[int, int, int, int, int, int, bool]) -> None:
+    *dims, causal = case
+    q, k, v = make_qkv(*dims)
+    length, total = dims[3:5]
+    hint = f"B, H, KV, L, S, D, causal = {case}: head h reads h // G, query i stands at S − L + i, tiles may be cut off"
+    got = attend(q, k, v, causal=causal)
+    assert_close(got, attention64(q, k, v, mask=causal64(length, total) if causal else 0.0), hint)
+
+
+def check_scale(attend: Attention) -> None:
+    q, k, v = make_qkv(1, 2, 1, 20, 40, 64)
+    want = attention64(q, k, v, 0.3, causal64(20, 40))
+    assert_close(attend(q, k, v, 0.3), want, "scale 0.3 instead of 1/√D, and causal unless told otherwise")
+
+
+def check_half(attend: Attention, dtype: mx.Dtype) -> None:
+    q, k, v = make_qkv(1, 2, 1, 20, 40, 64, dtype)
+    out = attend(q, k, v)
+    assert out.dtype == dtype, f"the result has the dtype of q, {dtype}, not {out.dtype}"
+    assert_close(out, attention64(q, k, v, mask=causal64(20, 40)), "sum in float, round at the end", HALF[dtype])
+
+
+def check_large_scores(attend: Attention) -> None:
+    q, k, v = make_qkv(1, 1, 1, 40, 100, 64, size=300.0)
+    want = attention64(q, k, v, mask=causal64(40, 100))
+    # Scores of a few hundred have an absolute error of about 1e-4 in float32, which is a relative one in the weights.
+    assert_close(attend(q, k, v), want, "scores of a few hundred: a running maximum for each row, and rescaled sums", 1e-3)
+
+
+def check_traffic(attend: Attention) -> None:
+    q, k, v = make_qkv(1, 1, 1, 128, 128, 64)
+    everything = bytes_read(lambda: attend(q, k, v, causal=False))["k"]
+    most = 128 // 8 * k.nbytes
+    assert everything <= most, f"{everything} bytes read of k, more than {most}: a tile of keys serves a whole tile of queries"
+    causal = bytes_read(lambda: attend(q, k, v, causal=True))["k"]
+    assert causal <= 0.8 * everything, f"{causal} bytes read of k, {everything} without the mask: skip tiles that nobody sees"
+
+
+def check_order(attend: Attention, order: str) -> None:
+    q, k, v = make_qkv(1, 2, 1, 40, 70, 64)
+    assert_close(in_order(order, lambda: attend(q, k, v)), attention64(q, k, v, mask=causal64(40, 70)), THREADS)
+
+
+def check_row_alone(attend: Attention) -> None:
+    q, k, v = make_qkv(2, 2, 1, 20, 40, 64)
+    alone = mx.concatenate([attend(q[b : b + 1], k[b : b + 1], v[b : b + 1]) for b in range(2)])
+    assert_close(attend(q, k, v), to_numpy(alone), "a row's result must not depend on its neighbours", 0.0)
+
+
+def check_errors(attend: Attention) -> None:
+    mx.eval(attend(*make_qkv(1, 2, 1, 3, 8, 64)))
+    check_refusals(attend, 3, unsupported_dim=160)
+    with pytest.raises(ValueError, match="9 queries"):
+        attend(*make_qkv(1, 2, 1, 9, 8, 64))

@@ -1,0 +1,56 @@
+"""What the tests of day 4's kernels share.
+
+What is about numbers runs on whatever this machine has: Metal, CUDA, or the CPU runner. What is about memory traffic or the
+order of threads asks for the CPU runner, which counts and can shuffle.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import pytest
+
+from oracles import normal
+from tiny_llm_kit.metal import cpu_runner
+
+Attention = Callable[..., mx.array]
+Qkv = tuple[mx.array, mx.array, mx.array]
+
+ORDERS = ["ascending", "descending", "shuffled"]
+THREADS = "threads may run in any order: is there a barrier between writing threadgroup memory and reading it?"
+
+
+def in_order(order: str, compute: Callable[[], mx.array]) -> mx.array:
+    """What `compute` gives on the CPU runner when the threads run in this order."""
+    with cpu_runner(order=order, seed=1):
+        out = compute()
+        mx.eval(out)
+    return out
+
+
+def bytes_read(compute: Callable[[], mx.array]) -> dict[str, int]:
+    """How many bytes `compute` reads of each input of its kernel."""
+    with cpu_runner() as launches:
+        mx.eval(compute())
+    return {name: sum(launch.buffers[name].bytes_read for launch in launches) for name in launches[-1].buffers}
+
+
+def make_qkv(
+    batch: int, heads: int, kv_heads: int, length: int, total: int, dim: int, dtype: mx.Dtype = mx.float32, size: float = 1.0
+) -> Qkv:
+    q = normal(batch, heads, length, dim, seed=1, size=size, dtype=dtype)
+    k, v = (normal(batch, kv_heads, total, dim, seed=seed, dtype=dtype) for seed in (2, 3))
+    return q, k, v
+
+
+def check_refusals(attend: Attention, length: int, unsupported_dim: int) -> None:
+    """Head counts, head dimensions, shapes and dtypes that no attention kernel takes."""
+    for dims, name in [((2, 3, 2, length, 8, 32), "3 query heads"), ((2, 2, 2, length, 8, 48), "48")]:
+        with pytest.raises(ValueError, match=name):
+            attend(*make_qkv(*dims))
+    with pytest.raises(ValueError, match=str(unsupported_dim)):
+        attend(*make_qkv(2, 2, 2, length, 8, unsupported_dim))
+    q, k, v = make_qkv(2, 2, 2, length, 8, 32)
+    with pytest.raises(ValueError, match="float16"):
+        attend(q, k.astype(mx.float16), v)
+    with pytest.raises(ValueError, match="7"):
+        attend(q, k, v[:, :, :7])
