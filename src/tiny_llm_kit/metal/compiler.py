@@ -3,6 +3,7 @@
 It knows what a translation unit has to be compiled with, and not what is in it.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -26,6 +27,7 @@ from tiny_llm_kit.metal.errors import CompileError, NoCompiler
 HERE = Path(__file__).parent
 INCLUDES = (HERE / "include", Path(mx.__file__).parent / "include")  # ours come first: some stand in for MLX's
 OLDEST = {"g++": 12, "clang": 15}
+MOST_KEPT = 2000  # files of about 100 KB; all tests of the course together need about 400
 
 _COMMON = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
 _KERNEL = [
@@ -123,7 +125,22 @@ def build(text: str, rewrite: Callable[[str], str], kernel: str) -> Path:
             _run([*compiler.command, *compiler.flags, *_KERNEL, "-c", str(unit), "-o", str(compiled)], kernel)
             _run([*compiler.command, "-shared", str(compiled), str(runtime), "-o", str(linked)], kernel)
             os.replace(linked, library)  # whole or not at all, also when two processes compile the same kernel
-    return library
+        _forget_oldest(library.parent)
+    return _mark_used(library)
+
+
+def _mark_used(path: Path) -> Path:
+    with contextlib.suppress(OSError):  # a folder that may only be read is as good
+        os.utime(path)
+    return path
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Deletes what has not been used for the longest time. A process that has loaded it keeps it."""
+    with contextlib.suppress(FileNotFoundError):  # another process is at the same
+        ages = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+        for path in sorted(ages, key=ages.__getitem__)[:-MOST_KEPT]:
+            path.unlink()
 
 
 def _build_runtime(compiler: Compiler, kernel: str) -> Path:
@@ -134,7 +151,7 @@ def _build_runtime(compiler: Compiler, kernel: str) -> Path:
             source = HERE / "runtime/runtime.cpp"
             _run([*compiler.command, *compiler.flags, "-c", str(source), "-o", str(compiled)], kernel)
             os.replace(compiled, path)
-    return path
+    return _mark_used(path)
 
 
 def _path_of(what: str, compiler: Compiler, text: str, suffix: str) -> Path:

@@ -15,8 +15,9 @@ import mlx.core as mx
 import numpy as np
 
 from tiny_llm_kit.metal import compiler
+from tiny_llm_kit.metal.address_spaces import SPACES, find_bare_pointers
 from tiny_llm_kit.metal.arena import Arena, Buffer, bits, is_buffer, make_buffer
-from tiny_llm_kit.metal.errors import NeverWritten, Position
+from tiny_llm_kit.metal.errors import CompileError, NeverWritten, Position
 from tiny_llm_kit.metal.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic, error_from
 from tiny_llm_kit.metal.rewrite import to_cpp
 from tiny_llm_kit.metal.settings import current_settings
@@ -101,10 +102,18 @@ class CpuKernel:
             )
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
+            self._check_address_spaces(template)
             path = compiler.build(self._translation_unit(signature), to_cpp, self.name)
             launch = ctypes.PyDLL(str(path)).msl_launch  # holds Python's lock: one launch at a time in all threads
             self.compiled[key] = _Compiled(path, launch, signature.parameters)
         return self.compiled[key]
+
+    def _check_address_spaces(self, template: Template) -> None:
+        types = tuple(name for name, value in template if isinstance(value, mx.Dtype))
+        for text, file in ((self.header, self.header_file), (self.source, self.body_file)):
+            for line, pointer in find_bare_pointers(text, types):
+                problem = f"`{pointer}` does not say where it points to. Metal wants one of {', '.join(SPACES)} before the type"
+                raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")
 
     def _translation_unit(self, signature: Signature) -> str:
         instance = signature.function + signature.template_arguments

@@ -300,6 +300,43 @@ def test_a_compile_error_in_the_header_has_the_line_of_the_header() -> None:
     assert error.location == "helpers.metal:2"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "const float4* v = reinterpret_cast<const float4*>(x); y[0] = v[0].x;",
+        "device float* z = (float*)y; z[0] = 0;",
+        "float const& z = x[0]; y[0] = z;",
+        "struct Pair { float a, b; }; thread Pair p = {x[0], x[1]}; Pair* q = &p; y[0] = q->a;",
+        "metal::uint2 u = 0; metal::uint2& v = u; y[0] = v.x;",
+    ],
+)
+def test_a_pointer_without_an_address_space(line: str) -> None:
+    error = caught(CompileError, f"// float* is fine in a comment\ny[thread_position_in_grid.x] = 0;\n{line}")
+    assert error.location == "broken.metal:3"
+    assert "device, constant, threadgroup, thread" in str(error)
+
+
+def test_a_pointer_to_a_type_of_the_template_or_the_header_needs_an_address_space() -> None:
+    error = caught(CompileError, "const T* z = x;\ny[thread_position_in_grid.x] = z[0];", template=[("T", mx.float32)])
+    assert error.location == "broken.metal:1"
+    header = MetalSource("template <typename U>\nU first(const device U* a, U& b) { return a[0] + b; }", Path("helpers.metal"))
+    error = caught(CompileError, "y[0] = x[0];", header=header)
+    assert error.location == "helpers.metal:2"
+    assert "`U&`" in str(error)
+
+
+def test_pointers_that_metal_takes() -> None:
+    body = """uint i = thread_position_in_grid.x;
+const device float2* pairs = (const device float2*)x;
+float device const* numbers = x; device float *z = y, *w = y;
+float local = 2; thread float& two = local; auto& also = local;
+const uint four = sizeof(float) * 1 & 7;
+threadgroup float tile[32]; threadgroup float* t = tile;
+t[i % 32] = numbers[i] + pairs[i / 2][i % 2]; z[i] = 0;
+w[i] = t[i % 32] * four + two * float(also);"""
+    assert run(body).tolist() == [2 * i * 4 + 4 for i in range(COUNT)]
+
+
 TOO_LARGE = "float big[100000]; for (int i = 0; i < 100000; i++) big[i] = x[i % 64]; y[0] = big[int(x[1])];"
 
 

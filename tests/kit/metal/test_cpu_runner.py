@@ -1,5 +1,7 @@
 """The CPU runner with kernels that are right: launches, strides, counts, the order of threads, and what is kept on disk."""
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tiny_llm_kit.metal import CompileError, Launch, cpu_runner, metal_kernel
+from tiny_llm_kit.metal import CompileError, Launch, compiler, cpu_runner, metal_kernel
 from tiny_llm_kit.metal.rewrite import replace_threadgroup_variables, to_cpp
 
 COPY = "uint i = thread_position_in_grid.x;\ny[i] = x[i];"
@@ -197,6 +199,24 @@ def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     launch(COPY + "\n", x, 64)
     assert len(kept(tmp_path)) == len(first) + 1
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".so", ".o"}
+
+
+def test_what_was_used_last_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TINY_LLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiler, "MOST_KEPT", 3)  # the runtime and two kernels
+    x = mx.ones(64)
+    launch(COPY, x, 64)
+    [first] = kept(tmp_path)
+    launch(COPY + "\n", x, 64)
+    [second] = kept(tmp_path) - {first}
+    for days, name in ((2, first), (1, second)):
+        ago = time.time() - days * 86400
+        os.utime(next(tmp_path.rglob(name)), (ago, ago))
+    launch(COPY, x, 64)
+    launch(COPY + "\n\n", x, 64)
+    assert len(kept(tmp_path)) == 2
+    assert first in kept(tmp_path)
+    assert second not in kept(tmp_path)
 
 
 def test_nothing_is_kept_of_a_kernel_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
