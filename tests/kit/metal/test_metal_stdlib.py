@@ -218,7 +218,7 @@ def test_a_vector_is_loaded_and_stored_in_one_access(vector: str) -> None:
     width = {"": 1, "2": 2, "3": 4, "4": 4}[vector[len(scalar) :]]  # three take the place of four
     body = f"""
         uint i = thread_position_in_grid.x;
-        (({vector}*)y)[i] = ((const device {vector}*)x)[i] + {vector}(1);"""
+        ((device {vector}*)y)[i] = ((const device {vector}*)x)[i] + {vector}(1);"""
     kernel = metal_kernel("vectors", ["x"], ["y"], body)
     with cpu_runner() as launches:
         kernel(
