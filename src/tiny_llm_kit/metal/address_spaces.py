@@ -7,9 +7,10 @@ only on somebody else's. This reads the text alone: it sees a pointer without an
 import re
 from collections.abc import Iterator
 
+from tiny_llm_kit.metal.source import STRING, without_comments
+
 SPACES = ("device", "constant", "threadgroup", "thread")
 
-_COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', re.DOTALL)
 _OWN_TYPE = re.compile(r"\b(?:struct|class|typename|using)\s+(\w+)")
 _WORDS_BEFORE = re.compile(r"(?:\w+\s+)*(?:metal::)?$")
 _WORDS = 200  # characters before a type in which its qualifiers are looked for
@@ -23,7 +24,7 @@ def find_bare_pointers(text: str, type_names: tuple[str, ...] = ()) -> Iterator[
     type_names: what is a type beside Metal's own and those that `text` declares, as the arguments of a template.
     Metal Shading Language Specification, "Address Spaces": every pointer and reference must have one.
     """
-    text = _COMMENT_OR_STRING.sub(lambda found: "\n" * found[0].count("\n"), text)
+    text = re.sub(STRING, '""', without_comments(text))
     types = "|".join([_TYPES, *map(re.escape, type_names), *_OWN_TYPE.findall(text)])
     qualifiers = rf"(?:\s*\b(?:const|volatile|{'|'.join(SPACES)})\b)*"
     for found in re.finditer(rf"\b(?P<type>{types})(?P<after>{qualifiers})\s*(?P<mark>\*|&(?!&))", text):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tiny_llm_kit.metal.rewrite import replace_threadgroup_variables
 from tiny_llm_kit.metal.signature import ATTRIBUTES
-from tiny_llm_kit.metal.source import MetalSource
+from tiny_llm_kit.metal.source import MetalSource, without_comments
 
 HEADERS = ("scalars", "vectors", "math", "launch", "simd", "simdgroup_matrix", "atomics", "words")
 """The files of `on_cuda/`, in the order in which they need each other. They are text to MLX: no #include finds them."""
@@ -21,7 +21,6 @@ GRID = "metal_grid"
 """The input, hidden from the kernel's author, that brings the grid in threads where not all threadgroups are full."""
 
 _ADDRESS_SPACE = re.compile(r"\b(?:device|constant|thread)\b")
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*([<\"][^>\"\n]*[>\"])", re.MULTILINE)
 _DOUBLE = re.compile(r"(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![\w.])")
 _SIMD = re.compile(r"\b(?:simd_\w+|simdgroup_(?!index_in_threadgroup\b)\w+|make_filled_simdgroup_matrix)")
@@ -80,7 +79,7 @@ def to_cuda(
 
 def uses_simd_groups(text: str) -> bool:
     """Whether lanes of a SIMD group exchange values somewhere in it."""
-    return bool(_SIMD.search(_without_comments(text)))
+    return bool(_SIMD.search(without_comments(text)))
 
 
 def _bounds(threads: int) -> str:
@@ -109,14 +108,9 @@ def _translate(text: str) -> str:
     A macro `device` would not do: CUDA's own `__device__` is a macro with that word in it. And 1.5 is a float in Metal, but in
     CUDA a double, which is slow.
     """
-    text = replace_threadgroup_variables(_without_comments(text), lambda declaration, _: f"__shared__ {declaration};")
+    text = replace_threadgroup_variables(without_comments(text), lambda declaration, _: f"__shared__ {declaration};")
     text = _ADDRESS_SPACE.sub("", text)
     return _DOUBLE.sub(r"\1f", text)
-
-
-def _without_comments(text: str) -> str:
-    """The same with a space for each comment, and every line where it was."""
-    return _COMMENT.sub(lambda comment: " " + "\n" * comment[0].count("\n"), text)
 
 
 def _hidden(name: str) -> str:

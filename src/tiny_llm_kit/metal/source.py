@@ -6,6 +6,8 @@ A `.metal` file holds the body of one kernel; `metal_kernel` puts the signature 
 import re
 from pathlib import Path
 
+STRING = r'"(?:[^"\\\n]|\\.)*"'
+_STRING_OR_COMMENT = re.compile(rf"({STRING})|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _STUB = re.compile(r'^[ \t]*#[ \t]*error[ \t]+"(Week \d.*)"[ \t]*$', re.MULTILINE)
 
 
@@ -33,6 +35,11 @@ def read_metal(path: Path) -> MetalSource:
         raise FileNotFoundError(f"there is no {path}: a kernel's .metal file lies beside the module that reads it") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def without_comments(text: str) -> str:
+    """The same with a space for each comment, and every line where it was."""
+    return _STRING_OR_COMMENT.sub(lambda found: found[1] or " " + "\n" * found[0].count("\n"), text)
 
 
 def stub_line(message: str) -> str:
