@@ -22,7 +22,7 @@ from tiny_llm_kit.metal.launch import BufferStruct, FaultStruct, Launch, LaunchS
 from tiny_llm_kit.metal.rewrite import to_cpp
 from tiny_llm_kit.metal.settings import current_settings
 from tiny_llm_kit.metal.signature import Parameter, Signature, Template, check_size, generate
-from tiny_llm_kit.metal.source import MetalSource
+from tiny_llm_kit.metal.source import KernelDefinition, MetalSource
 
 _STEPS = 20_000_000  # of one thread, in pieces of code between two branches
 _MOST_THREADS = 1024  # of a threadgroup, on every Apple GPU
@@ -39,25 +39,11 @@ using namespace metal;
 class CpuKernel:
     """A kernel for the CPU runner; called like what `mx.fast.metal_kernel` returns, but it computes at once."""
 
-    def __init__(
-        self,
-        name: str,
-        input_names: Sequence[str],
-        output_names: Sequence[str],
-        source: str,
-        header: str = "",
-        ensure_row_contiguous: bool = True,
-        atomic_outputs: bool = False,
-    ) -> None:
-        self.name = name
-        self.input_names = list(input_names)
-        self.output_names = list(output_names)
-        self.source = source
-        self.header = header
-        self.ensure_row_contiguous = ensure_row_contiguous
-        self.atomic_outputs = atomic_outputs
-        self.body_file = _label(source, f"<{name}>")
-        self.header_file = _label(header, f"<header of {name}>")
+    def __init__(self, definition: KernelDefinition) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.body_file = _label(definition.source, f"<{definition.name}>")
+        self.header_file = _label(definition.header, f"<header of {definition.name}>")
         self.compiled: dict[Any, _Compiled] = {}
 
     def __call__(
@@ -74,12 +60,12 @@ class CpuKernel:
         stream: Any = None,
     ) -> list[mx.array]:
         """Runs the kernel to its end; `stream` means nothing here. Raises what `errors` lists, and ValueError."""
-        check_size("inputs", inputs, self.input_names)
-        check_size("output_shapes", output_shapes, self.output_names)
-        check_size("output_dtypes", output_dtypes, self.output_names)
+        check_size("inputs", inputs, self.definition.input_names)
+        check_size("output_shapes", output_shapes, self.definition.output_names)
+        check_size("output_dtypes", output_dtypes, self.definition.output_names)
         _check_grid(grid, threadgroup)
         arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
-        if self.ensure_row_contiguous:
+        if self.definition.ensure_row_contiguous:
             arrays = [mx.contiguous(array) for array in arrays]
         views = [bits(array) for array in arrays]  # evaluates them
         compiled = self._compiled(arrays, output_dtypes, template or (), verbose)
@@ -89,17 +75,7 @@ class CpuKernel:
     def _compiled(self, arrays: list[mx.array], dtypes: Sequence[mx.Dtype], template: Template, verbose: bool) -> "_Compiled":
         key = tuple((a.dtype, a.ndim == 0, a.size < 8) for a in arrays), tuple(dtypes), tuple(template)
         if key not in self.compiled or verbose:
-            signature = generate(
-                self.name,
-                self.input_names,
-                self.output_names,
-                self.source,
-                arrays,
-                dtypes,
-                template=template,
-                header=self.header,
-                atomic_outputs=self.atomic_outputs,
-            )
+            signature = generate(self.definition, arrays, dtypes, template)
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
             self._check_address_spaces(template)
@@ -110,7 +86,7 @@ class CpuKernel:
 
     def _check_address_spaces(self, template: Template) -> None:
         types = tuple(name for name, value in template if isinstance(value, mx.Dtype))
-        for text, file in ((self.header, self.header_file), (self.source, self.body_file)):
+        for text, file in ((self.definition.header, self.header_file), (self.definition.source, self.body_file)):
             for line, pointer in find_bare_pointers(text, types):
                 problem = f"`{pointer}` does not say where it points to. Metal wants one of {', '.join(SPACES)} before the type"
                 raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")

@@ -19,6 +19,7 @@ import numpy as np
 
 from tiny_llm_kit.metal.cuda_source import to_cuda, uses_simd_groups
 from tiny_llm_kit.metal.signature import check_size
+from tiny_llm_kit.metal.source import KernelDefinition
 
 Size = tuple[int, int, int]
 
@@ -35,24 +36,9 @@ class CudaKernel:
     there is one of MLX's kernels for each combination, made when it is first needed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        input_names: Sequence[str],
-        output_names: Sequence[str],
-        source: str,
-        header: str = "",
-        ensure_row_contiguous: bool = True,
-        atomic_outputs: bool = False,
-    ) -> None:
-        self.name = name
-        self.input_names = input_names
-        self.output_names = output_names
-        self.source = source
-        self.header = header
-        self.ensure_row_contiguous = ensure_row_contiguous
-        self.atomic_outputs = atomic_outputs
-        self.uses_simd_groups = uses_simd_groups(f"{header}\n{source}")
+    def __init__(self, definition: KernelDefinition) -> None:
+        self.definition = definition
+        self.uses_simd_groups = uses_simd_groups(f"{definition.header}\n{definition.source}")
         self.kernels: dict[tuple[Any, ...], Any] = {}
 
     def __call__(
@@ -68,10 +54,10 @@ class CudaKernel:
 
         ValueError if the number of inputs or the launch's sizes are not possible on CUDA, or would give wrong results there.
         """
-        check_size("inputs", inputs, self.input_names)
+        check_size("inputs", inputs, self.definition.input_names)
         launch = _look_at(tuple(grid), tuple(threadgroup))
         if launch.problem or (self.uses_simd_groups and launch.simd_problem):
-            raise ValueError(f"kernel {self.name!r}: {launch.problem or launch.simd_problem}")
+            raise ValueError(f"kernel {self.definition.name!r}: {launch.problem or launch.simd_problem}")
         arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
         kernel = self._kernel(arrays, output_dtypes, launch)
         arrays += [mx.array(tuple(grid), dtype=mx.uint32)] * launch.partial
@@ -81,33 +67,18 @@ class CudaKernel:
         scalars = [array.ndim == 0 for array in arrays]
         key = (*scalars, launch.partial, launch.threads, *(array.dtype for array in arrays), *output_dtypes)
         if key not in self.kernels:
-            text = to_cuda(
-                self.name,
-                self.input_names,
-                self.output_names,
-                self.source,
-                self.header,
-                scalars=scalars,
-                partial=launch.partial,
-                threads=launch.threads,
-                atomic_outputs=self.atomic_outputs,
-            )
+            text = to_cuda(self.definition, scalars=scalars, partial=launch.partial, threads=launch.threads)
             # MLX 0.32.0 knows compiled kernels by their names alone: what differs in anything needs another name.
             fingerprint = hashlib.sha256(repr((text, key)).encode()).hexdigest()[:16]
             self.kernels[key] = mx.fast.cuda_kernel(
-                name=f"{self.name}_{fingerprint}",
+                name=f"{self.definition.name}_{fingerprint}",
                 input_names=text.input_names,
                 output_names=text.output_names,
                 source=text.source,
                 header=text.header,
-                ensure_row_contiguous=self.ensure_row_contiguous,
+                ensure_row_contiguous=self.definition.ensure_row_contiguous,
             )
         return self.kernels[key]
-
-
-def cuda_kernel(**definition: Any) -> CudaKernel:
-    """A kernel in Metal's language for NVIDIA. The arguments are those of `metal_kernel`, without compile_options."""
-    return CudaKernel(**definition)
 
 
 @dataclass(frozen=True)

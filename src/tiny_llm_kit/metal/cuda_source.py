@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tiny_llm_kit.metal.rewrite import replace_threadgroup_variables
 from tiny_llm_kit.metal.signature import ATTRIBUTES
-from tiny_llm_kit.metal.source import MetalSource, without_comments
+from tiny_llm_kit.metal.source import KernelDefinition, MetalSource, without_comments
 
 HEADERS = ("scalars", "vectors", "math", "launch", "simd", "simdgroup_matrix", "atomics", "words")
 """The files of `on_cuda/`, in the order in which they need each other. They are text to MLX: no #include finds them."""
@@ -36,18 +36,7 @@ class CudaSource:
     source: str
 
 
-def to_cuda(
-    name: str,
-    input_names: Sequence[str],
-    output_names: Sequence[str],
-    source: str,
-    header: str,
-    *,
-    scalars: Sequence[bool],
-    partial: bool,
-    threads: int,
-    atomic_outputs: bool,
-) -> CudaSource:
+def to_cuda(definition: KernelDefinition, *, scalars: Sequence[bool], partial: bool, threads: int) -> CudaSource:
     """Translates a kernel.
 
     Args:
@@ -57,16 +46,18 @@ def to_cuda(
     Raises:
         ValueError: if the header includes files, which MLX's CUDA compiler would not find.
     """
-    if wrong := [file for file in _INCLUDE.findall(header) if not file.startswith("<metal")]:
+    name, source, names = definition.name, definition.source, definition.input_names
+    if wrong := [file for file in _INCLUDE.findall(definition.header) if not file.startswith("<metal")]:
         raise ValueError(f"the header of kernel {name!r} includes {wrong[0]}: on CUDA only Metal's can be")
-    inputs = [_hidden(n) if is_scalar else n for n, is_scalar in zip(input_names, scalars, strict=True)]
-    outputs = [_hidden(n) if atomic_outputs else n for n in output_names]
+    inputs = [_hidden(n) if is_scalar else n for n, is_scalar in zip(names, scalars, strict=True)]
+    atomics = definition.output_names if definition.atomic_outputs else ()
+    outputs = [_hidden(n) if n in atomics else n for n in definition.output_names]
     body = _translate(source)
-    prologue = [f"const auto& {n} = *{_hidden(n)};" for n in input_names if _hidden(n) in inputs]
-    prologue += [f"const auto {n} = metal::on_cuda::as_atomic({_hidden(n)});" for n in output_names if atomic_outputs]
+    prologue = [f"const auto& {n} = *{_hidden(n)};" for n in names if _hidden(n) in inputs]
+    prologue += [f"const auto {n} = metal::on_cuda::as_atomic({_hidden(n)});" for n in atomics]
     prologue += _attributes(body, partial)
     file = source.path.name if isinstance(source, MetalSource) else f"{name}.metal"
-    own_header = _INCLUDE.sub("", _translate(header))
+    own_header = _INCLUDE.sub("", _translate(definition.header))
     if own_header:
         own_header = f'namespace mlx::core::cu {{\n#line 1 "header of {file}"\n{own_header}\n}}\n'
     return CudaSource(

@@ -7,28 +7,37 @@ import mlx.core as mx
 
 from tiny_llm_kit.machine import backend
 from tiny_llm_kit.metal.cpu import CpuKernel
-from tiny_llm_kit.metal.cuda import cuda_kernel
+from tiny_llm_kit.metal.cuda import CudaKernel
 from tiny_llm_kit.metal.settings import is_forced
-from tiny_llm_kit.metal.source import MetalSource, find_stub
+from tiny_llm_kit.metal.source import KernelDefinition
 
 
 class MetalKernel:
     """A kernel that is compiled when it is first called, for what MLX computes on by then."""
 
-    def __init__(self, **definition: Any) -> None:
+    def __init__(self, definition: KernelDefinition, compile_options: dict[str, Any] | None) -> None:
         self.definition = definition
+        self.compile_options = compile_options
+        self.stub = definition.find_stub()
         self.kernels: dict[str, Any] = {}
 
     def __call__(self, **call: Any) -> list[mx.array]:
         """Launches the kernel; see `metal_kernel`."""
-        for text in (self.definition["header"], self.definition["source"]):
-            if stub := find_stub(text):
-                file = f" (in {text.path.name})" if isinstance(text, MetalSource) else ""
-                raise NotImplementedError(f"{stub}{file}")
+        if self.stub:
+            raise NotImplementedError(self.stub)
         chosen = "cpu" if is_forced() else backend()
         if chosen not in self.kernels:
-            self.kernels[chosen] = _make(chosen, self.definition)
+            self.kernels[chosen] = self._make(chosen)
         return self.kernels[chosen](**call)
+
+    def _make(self, chosen: str) -> Any:
+        if chosen == "cpu":
+            return CpuKernel(self.definition)
+        if chosen == "cuda":
+            return CudaKernel(self.definition)
+        # Metal's math mode, which is all that compile_options can say, is "safe" everywhere else.
+        options: dict[str, Any] = {} if self.compile_options is None else {"compile_options": self.compile_options}
+        return mx.fast.metal_kernel(**vars(self.definition), **options)
 
 
 def metal_kernel(
@@ -53,23 +62,5 @@ def metal_kernel(
         init_value, verbose and stream, which returns a list of arrays. It raises NotImplementedError while the source holds
         the stub of a task.
     """
-    definition: dict[str, Any] = {
-        "name": name,
-        "input_names": input_names,
-        "output_names": output_names,
-        "source": source,
-        "header": header,
-        "ensure_row_contiguous": ensure_row_contiguous,
-        "atomic_outputs": atomic_outputs,
-    }
-    if compile_options is not None:
-        definition["compile_options"] = compile_options
-    return MetalKernel(**definition)
-
-
-def _make(chosen: str, definition: dict[str, Any]) -> Any:
-    if chosen == "metal":
-        return mx.fast.metal_kernel(**definition)
-    # What compile_options can say, Metal's math mode, is "safe" everywhere else.
-    definition = {key: value for key, value in definition.items() if key != "compile_options"}
-    return CpuKernel(**definition) if chosen == "cpu" else cuda_kernel(**definition)
+    definition = KernelDefinition(name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs)
+    return MetalKernel(definition, compile_options)

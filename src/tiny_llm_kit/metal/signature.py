@@ -10,6 +10,8 @@ from typing import Literal
 
 import mlx.core as mx
 
+from tiny_llm_kit.metal.source import KernelDefinition
+
 Template = Sequence[tuple[str, mx.Dtype | int | bool]]
 
 METAL_TYPES = {  # all but float64, which no GPU of Apple has
@@ -87,30 +89,21 @@ class Signature:
 
 
 def generate(
-    name: str,
-    input_names: Sequence[str],
-    output_names: Sequence[str],
-    source: str,
-    inputs: Sequence[mx.array],
-    output_dtypes: Sequence[mx.Dtype],
-    *,
-    template: Template = (),
-    header: str = "",
-    atomic_outputs: bool = False,
+    definition: KernelDefinition, inputs: Sequence[mx.array], output_dtypes: Sequence[mx.Dtype], template: Template = ()
 ) -> Signature:
     """The kernel that MLX would compile for a call with these arrays.
 
     ValueError when there are more or fewer arrays or dtypes than names, when a template argument is of the wrong type,
     and for float64.
     """
-    check_size("inputs", inputs, input_names)
-    check_size("output_dtypes", output_dtypes, output_names)
+    check_size("inputs", inputs, definition.input_names)
+    check_size("output_dtypes", output_dtypes, definition.output_names)
     values = [_template_value(argument, value) for argument, value in template]
     template_arguments = f"<{', '.join(values)}>" if values else ""
-    function = _function_name(name, values, inputs, output_dtypes)
-    parameters = _parameters(input_names, output_names, source, inputs)
+    function = _function_name(definition.name, values, inputs, output_dtypes)
+    parameters = _parameters(definition, inputs)
     declarations = ",\n".join(
-        f"  {_declaration(parameter, inputs, output_dtypes, atomic_outputs)} [[{_binding(parameter, index)}]]"
+        f"  {_declaration(parameter, inputs, output_dtypes, definition.atomic_outputs)} [[{_binding(parameter, index)}]]"
         for index, parameter in enumerate(parameters)
     )
     head, tail = f"[[kernel]] void {function}(\n{declarations}) {{\n", "\n}\n"
@@ -118,7 +111,7 @@ def generate(
         instance = function + template_arguments
         head = f"template <{', '.join(f'{_template_kind(value)} {argument}' for argument, value in template)}>\n{head}"
         tail += f'\ntemplate [[host_name("{function}")]] [[kernel]] decltype({instance}) {instance};\n'
-    return Signature(header, head, source, tail, function, template_arguments, parameters)
+    return Signature(definition.header, head, definition.source, tail, function, template_arguments, parameters)
 
 
 def _function_name(name: str, values: Sequence[str], inputs: Sequence[mx.array], output_dtypes: Sequence[mx.Dtype]) -> str:
@@ -135,17 +128,15 @@ def check_size(what: str, values: Sequence[object], names: Sequence[str]) -> Non
         raise ValueError(f"Expected `{what}` to have size {len(names)} ({', '.join(names)}) but got size {len(values)}.")
 
 
-def _parameters(
-    input_names: Sequence[str], output_names: Sequence[str], source: str, inputs: Sequence[mx.array]
-) -> list[Parameter]:
+def _parameters(definition: KernelDefinition, inputs: Sequence[mx.array]) -> list[Parameter]:
     parameters = []
-    for index, (name, array) in enumerate(zip(input_names, inputs, strict=True)):
+    for index, (name, array) in enumerate(zip(definition.input_names, inputs, strict=True)):
         parameters.append(Parameter(name, "input", index))
         if array.ndim > 0:
             of_array = [Parameter(f"{name}_{kind}", kind, index) for kind in ("shape", "strides", "ndim")]
-            parameters += [parameter for parameter in of_array if parameter.name in source]
-    parameters += [Parameter(name, "output", index) for index, name in enumerate(output_names)]
-    return parameters + [Parameter(name, "attribute", name) for name in ATTRIBUTES if name in source]
+            parameters += [parameter for parameter in of_array if parameter.name in definition.source]
+    parameters += [Parameter(name, "output", index) for index, name in enumerate(definition.output_names)]
+    return parameters + [Parameter(name, "attribute", name) for name in ATTRIBUTES if name in definition.source]
 
 
 def _declaration(

@@ -1,9 +1,11 @@
-"""The text of `.metal` files: where it comes from, and whether it is still a stub.
+"""A kernel as its author gives it: its text, the file that this comes from, whether it is still a stub.
 
 A `.metal` file holds the body of one kernel; `metal_kernel` puts the signature around it. Nothing here compiles.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 STRING = r'"(?:[^"\\\n]|\\.)*"'
@@ -20,6 +22,26 @@ class MetalSource(str):
         source = super().__new__(cls, text)
         source.path = path
         return source
+
+
+@dataclass(frozen=True)
+class KernelDefinition:
+    """What a kernel is made from on every machine: arguments of `mx.fast.metal_kernel`, whose documentation holds."""
+
+    name: str
+    input_names: Sequence[str]
+    output_names: Sequence[str]
+    source: str
+    header: str = ""
+    ensure_row_contiguous: bool = True
+    atomic_outputs: bool = False
+
+    def find_stub(self) -> str | None:
+        """The message of the first task that is not written, with the file that it is in."""
+        for text in (self.header, self.source):
+            if stub := find_stub(text):
+                return f"{stub} (in {text.path.name})" if isinstance(text, MetalSource) else stub
+        return None
 
 
 def read_metal(path: Path) -> MetalSource:

@@ -16,7 +16,8 @@ from kit.metal.cuda_cases import CASES, DTYPES, Case
 from kit.metal.mlx_cuda import CudaBackend, Size, compile_with_nvcc, precompile_headers
 from oracles import HALF, assert_close, to_numpy
 from tiny_llm_kit.metal import cpu_runner, read_metal
-from tiny_llm_kit.metal.cuda import cuda_kernel
+from tiny_llm_kit.metal.cuda import CudaKernel
+from tiny_llm_kit.metal.source import KernelDefinition
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_what_differs_in_anything_has_a_name_of_its_own(monkeypatch: pytest.Monk
         return lambda **call: call
 
     monkeypatch.setattr(mx.fast, "cuda_kernel", fake)
-    kernel = cuda_kernel(name="k", input_names=["x"], output_names=["out"], source="out[thread_position_in_grid.x] = x[0];")
+    kernel = CudaKernel(KernelDefinition("k", ["x"], ["out"], "out[thread_position_in_grid.x] = x[0];"))
     call = {"threadgroup": (32, 1, 1), "output_shapes": [(64,)], "verbose": True, "stream": mx.cpu, "init_value": 2.0}
     for x in (mx.ones(3), mx.array(1.0), mx.ones(3, dtype=mx.int32)):
         for grid in ((64, 1, 1), (33, 1, 1), (128, 1, 1)):

@@ -14,6 +14,7 @@ import pytest
 
 from kit.metal.print_signatures import template_value
 from tiny_llm_kit.metal.signature import ATTRIBUTES, METAL_TYPES, Signature, generate
+from tiny_llm_kit.metal.source import KernelDefinition
 
 DTYPES = [name for name, value in vars(mx).items() if isinstance(value, mx.Dtype) and value in METAL_TYPES]
 
@@ -79,7 +80,7 @@ def printed_by_mlx() -> dict[str, str]:
 
 def signature(case: dict[str, Any], **changes: Any) -> Signature:
     arguments = {
-        **case["kernel"],
+        "definition": KernelDefinition(**case["kernel"]),
         "inputs": [mx.zeros(shape, getattr(mx, dtype), stream=mx.cpu) for shape, dtype in case["inputs"]],
         "output_dtypes": [getattr(mx, dtype) for dtype in case["output_dtypes"]],
         "template": [(name, template_value(value)) for name, value in case["template"]],
