@@ -1,4 +1,4 @@
-// What Python and the runtime exchange: cpu.py mirrors these structures with ctypes, field by field.
+// What Python and the runtime exchange: launch.py mirrors these structures with ctypes, field by field.
 #pragma once
 #include <stdint.h>
 
