@@ -7,7 +7,6 @@ import mlx.core as mx
 
 from tiny_llm_kit.course import task
 from tiny_llm_kit.load import Weights
-from tiny_llm_kit.quantized import QuantizedWeight
 
 from .model import Model
 
@@ -25,12 +24,6 @@ def bytes_per_token(weights: Weights) -> int:
     raise NotImplementedError(
         "Week 2 Day 2, task 5: measure: bytes and perplexity. Read book/src/week2-02-quantized-weights.md"
     )
-
-
-def _nbytes(weight: mx.array | QuantizedWeight) -> int:
-    if isinstance(weight, QuantizedWeight):
-        return weight.weight.nbytes + weight.scales.nbytes + weight.biases.nbytes
-    return weight.nbytes
 
 
 @task(week=2, day=2, number=5)

@@ -50,11 +50,26 @@ class QuantizedWeight:
         N, groups = self.scales.shape
         return N, groups * self.group_size
 
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array]:
+        """weight, scales and biases."""
+        return self.weight, self.scales, self.biases
+
+    @property
+    def nbytes(self) -> int:
+        """Of the three arrays together: what reading the matrix takes."""
+        return sum(array.nbytes for array in self.arrays)
+
     def dequantize(self, dtype: mx.Dtype) -> mx.array:
         """The full matrix, (N, K). The arithmetic is done in `dtype`: float32 loses nothing of what the file holds."""
         return mx.dequantize(
             self.weight, self.scales.astype(dtype), self.biases.astype(dtype), group_size=self.group_size, bits=self.bits
         )
+
+
+def full_precision(w: mx.array | QuantizedWeight) -> mx.array:
+    """The full array in float32."""
+    return w.dequantize(mx.float32) if isinstance(w, QuantizedWeight) else w.astype(mx.float32)
 
 
 Weights = dict[str, mx.array | QuantizedWeight]
@@ -73,10 +88,7 @@ def place(weights: Mapping[str, mx.array | QuantizedWeight], keep_quantized: boo
             name: w if isinstance(w, QuantizedWeight) or dtype is None else w.astype(dtype) for name, w in weights.items()
         }
     else:
-        placed = {
-            name: w.dequantize(mx.float32) if isinstance(w, QuantizedWeight) else w.astype(mx.float32)
-            for name, w in weights.items()
-        }
+        placed = {name: full_precision(w) for name, w in weights.items()}
     for w in placed.values():
-        mx.eval([w.weight, w.scales, w.biases] if isinstance(w, QuantizedWeight) else w)
+        mx.eval(w.arrays if isinstance(w, QuantizedWeight) else w)
     return placed

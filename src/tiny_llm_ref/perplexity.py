@@ -7,7 +7,6 @@ import mlx.core as mx
 
 from tiny_llm_kit.course import task
 from tiny_llm_kit.load import Weights
-from tiny_llm_kit.quantized import QuantizedWeight
 
 from .model import Model
 
@@ -22,17 +21,11 @@ def bytes_per_token(weights: Weights) -> int:
     Every parameter is read once, a packed matrix with its scales and biases. The embedding table is read whole where it is
     also the head (a model without "lm_head.weight" is tied); of a table of its own, one row is read.
     """
-    total = sum(_nbytes(weight) for weight in weights.values())
+    total = sum(weight.nbytes for weight in weights.values())
     if HEAD in weights:
         table = weights[EMBEDDING]
-        total -= _nbytes(table) // table.shape[0] * (table.shape[0] - 1)
+        total -= table.nbytes // table.shape[0] * (table.shape[0] - 1)
     return total
-
-
-def _nbytes(weight: mx.array | QuantizedWeight) -> int:
-    if isinstance(weight, QuantizedWeight):
-        return weight.weight.nbytes + weight.scales.nbytes + weight.biases.nbytes
-    return weight.nbytes
 
 
 @task(week=2, day=2, number=5)

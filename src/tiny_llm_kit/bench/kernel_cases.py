@@ -179,7 +179,7 @@ def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _arrays(arguments: tuple[Any, ...]) -> list[mx.array]:
     packed = [w for w in arguments if isinstance(w, QuantizedWeight)]
-    return [a for a in arguments if isinstance(a, mx.array)] + [a for w in packed for a in (w.weight, w.scales, w.biases)]
+    return [a for a in arguments if isinstance(a, mx.array)] + [a for w in packed for a in w.arrays]
 
 
 def _in_float32(argument: Any) -> Any:

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from tiny_llm_kit.load import LoadedModel
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.quantized import QuantizedWeight, full_precision
 
 LIGHTHOUSE = Path(__file__).parents[1] / "data" / "lighthouse.txt"
 COLUMNS = ["format", "read per token", "size", "error of weights", "perplexity"]
@@ -78,7 +78,7 @@ class Report:
         self.answer = answer
         self.loaded = loaded
         self.tokens = tokens
-        self.truth = {name: _unpacked(w) for name, w in loaded.weights.items()}
+        self.truth = {name: full_precision(w) for name, w in loaded.weights.items()}
         self.matrices = [name for name, w in self.truth.items() if w.ndim == 2]
 
     def measure(self, form: Format) -> Row:
@@ -92,7 +92,7 @@ class Report:
         return Row(
             form.name,
             self.answer.bytes_per_token(stored),
-            sum(_nbytes(w) for w in stored.values()),
+            sum(w.nbytes for w in stored.values()),
             relative_error((dense[name], self.truth[name]) for name in self.matrices),
             self.answer.perplexity(self.answer.Model(self.loaded.config, dense), self.tokens),
             len(self.matrices),
@@ -116,14 +116,6 @@ def relative_error(pairs: Iterable[tuple[mx.array, mx.array]]) -> float:
 def _square_sum(x: mx.array) -> float:
     # Rows in float32 and their sums in float64: one float32 sum over millions of numbers would lose most of its digits.
     return float(np.array(mx.square(x).sum(axis=-1)).sum(dtype=np.float64))
-
-
-def _unpacked(w: mx.array | QuantizedWeight) -> mx.array:
-    return w.dequantize(mx.float32) if isinstance(w, QuantizedWeight) else w.astype(mx.float32)
-
-
-def _nbytes(w: mx.array | QuantizedWeight) -> int:
-    return sum(part.nbytes for part in (w.weight, w.scales, w.biases)) if isinstance(w, QuantizedWeight) else w.nbytes
 
 
 def read_text(path: Path) -> str:
