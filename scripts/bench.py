@@ -1,8 +1,7 @@
 """`pdm run bench`: batch sizes and engines, in turn, in one run."""
 
 import gc
-import json
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from tiny_llm_kit.bench import overhead, report
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
 from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import choose_operators, import_answer, kernels_option, unfinished_tasks_end_the_program
+from tiny_llm_kit.cli.results import write_results
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
 from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
@@ -104,7 +104,12 @@ def main(
         "kernels": kernels,
         "repeats": repeats,
     }
-    _write(console, out, results, goals, about, title)
+    tables = [
+        markdown(report.COLUMNS, report.rows(results)),
+        markdown(["", "wanted", "measured", "reached"], [goal.row() for goal in goals]),
+    ]
+    document = report.as_json(results, goals, about)
+    write_results(console, out, "bench", document, "\n\n".join(tables), partial(report.draw, results, title=title))
     if any(not result.quiet for result in results):
         console.print("Some cases had no quiet run and so have no result: close other programs, and run again.")
         raise SystemExit(1)
@@ -121,20 +126,6 @@ def _run(console: Console, cases: list[Case], repeats: int, noise: float) -> lis
             progress.update(bar, advance=0 if run.noisy else 1)
 
         return run_in_turn(cases, repeats, noise, on_run)
-
-
-def _write(console: Console, out: Path, results: list[Result], goals: list[report.Target], about: dict, title: str) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"bench-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    document = report.as_json(results, goals, about)
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    tables = [
-        markdown(report.COLUMNS, report.rows(results)),
-        markdown(["", "wanted", "measured", "reached"], [goal.row() for goal in goals]),
-    ]
-    stem.with_suffix(".md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
-    report.draw(results, stem.with_suffix(".png"), title)
-    console.print(f"Written: {stem}.json, .md and .png")
 
 
 if __name__ == "__main__":

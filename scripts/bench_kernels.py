@@ -1,26 +1,23 @@
 """`pdm run bench-kernels`: each kernel of the course beside MLX's own operator, on what MLX computes on here."""
 
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import mlx.core as mx
 from rich.console import Console
 
 from tiny_llm_kit.bench import kernel_report
+from tiny_llm_kit.bench.each_kernel import look_at_each
 from tiny_llm_kit.bench.kernel_cases import DTYPES, KERNELS, Comparison, comparisons
-from tiny_llm_kit.bench.kernel_counts import Counts, count
+from tiny_llm_kit.bench.kernel_counts import count
 from tiny_llm_kit.bench.kernel_report import Report
-from tiny_llm_kit.bench.kernels import Figures, Peaks, copy_bandwidth, hand_over_queues_whole, measure, product_speed
+from tiny_llm_kit.bench.kernels import Peaks, copy_bandwidth, hand_over_queues_whole, measure, product_speed
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
-from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.cli.results import write_results
 from tiny_llm_kit.machine import backend, describe_machine
-from tiny_llm_kit.metal import NoCompiler
-from tiny_llm_kit.tables import make_console, make_progress, plain_table
+from tiny_llm_kit.tables import make_console, plain_table
 
 REPEATS = 25
 MOST_DIFFERENCE = {"float32": 2e-3, "float16": 4e-3, "bfloat16": 2e-2}
@@ -28,7 +25,6 @@ MOST_DIFFERENCE = {"float32": 2e-3, "float16": 4e-3, "bfloat16": 2e-2}
 that rounds the factors of a product in float32 to eleven bits."""
 
 Makers = dict[str, Callable[[], Comparison]]
-Row = TypeVar("Row", Figures, Counts)
 
 
 @click.command()
@@ -63,7 +59,9 @@ def main(kernels: tuple[str, ...], dtype: str, solution: str, out: Path) -> None
         for note in report.notes:
             console.print(note, highlight=False)
         about = {"machine": machine, "solution": solution, "dtype": dtype, **report.about, "notes": report.notes}
-        _write(console, out, report, {**about, "kernels": report.records, "not_measured": failures}, title)
+        document = {**about, "kernels": report.records, "not_measured": failures}
+        draw = partial(kernel_report.draw, report, title=title)
+        write_results(console, out, "kernels", document, report.as_markdown(), draw)
     wrong = [row["name"] for row in report.records if not row["difference"] <= MOST_DIFFERENCE[dtype]]  # nan is wrong too
     if wrong:
         console.print(f"Not what MLX computes: {', '.join(wrong)}. `pdm run test` tells more.", highlight=False)
@@ -71,44 +69,15 @@ def main(kernels: tuple[str, ...], dtype: str, solution: str, out: Path) -> None
 
 
 def _count(console: Console, makers: Makers) -> tuple[Report, dict[str, str]]:
-    rows, failures = _each(console, makers, count)
+    rows, failures = look_at_each(console, makers, count)
     return kernel_report.of_counts(rows), failures
 
 
 def _measure(console: Console, makers: Makers, dtype: mx.Dtype) -> tuple[Report, dict[str, str]]:
     with console.status("Measuring a copy and a large product …"):
         peaks = Peaks(copy_bandwidth(REPEATS), product_speed(dtype, REPEATS))
-    rows, failures = _each(console, makers, partial(measure, copy_speed=peaks.bytes, repeats=REPEATS))
+    rows, failures = look_at_each(console, makers, partial(measure, copy_speed=peaks.bytes, repeats=REPEATS))
     return kernel_report.of_times(rows, peaks, REPEATS), failures
-
-
-def _each(console: Console, makers: Makers, look_at: Callable[[Comparison], Row]) -> tuple[list[Row], dict[str, str]]:
-    """What was seen of each kernel, and why nothing of the others: one broken kernel does not hide the rest."""
-    rows: list[Row] = []
-    failures = {}
-    with make_progress(console) as progress:
-        bar = progress.add_task("kernels", total=len(makers))
-        for name, make in makers.items():
-            progress.update(bar, description=name)
-            try:
-                rows.append(look_at(make()))
-            except NoCompiler as error:
-                raise BadInput(str(error)) from None
-            except NotImplementedError:
-                raise
-            except RuntimeError as error:
-                failures[name] = str(error)
-            progress.advance(bar)
-    return rows, failures
-
-
-def _write(console: Console, out: Path, report: Report, document: dict[str, Any], title: str) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(report.as_markdown(), encoding="utf-8")
-    kernel_report.draw(report, stem.with_suffix(".png"), title)
-    console.print(f"Written: {stem}.json, .md and .png")
 
 
 if __name__ == "__main__":

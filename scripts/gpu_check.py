@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench.kernels import COLUMNS, Figures, comparisons, copy_bandwidth, hand_over_queues_whole, measure
+from tiny_llm_kit.bench.each_kernel import look_at_each
+from tiny_llm_kit.bench.kernel_cases import comparisons
+from tiny_llm_kit.bench.kernels import COLUMNS, Figures, copy_bandwidth, hand_over_queues_whole, measure
 from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.cli.errors import BadInput
@@ -91,22 +94,10 @@ def _run_suites(console: Console, solution: str, timeout: int) -> dict[str, Suit
 
 def _measure(console: Console, answer: ModuleType, repeats: int) -> tuple[float, list[Figures], dict[str, str]]:
     """The speed of a copy, the figures, and why there are none of the other kernels."""
-    makers = comparisons(answer)
-    figures, failures = [], {}
-    with make_progress(console) as progress:
-        bar = progress.add_task("copy", total=1 + len(makers))
+    with console.status("Measuring a copy …"):
         copy_speed = copy_bandwidth(repeats)
-        progress.advance(bar)
-        for name, make in makers.items():
-            progress.update(bar, description=name)
-            try:
-                figures.append(measure(make(), copy_speed, repeats))
-            except NotImplementedError:  # a stub, which is a RuntimeError to Python
-                raise
-            except RuntimeError as error:  # a kernel that the GPU's compiler refuses, for one: the others still count
-                failures[name] = str(error)
-            progress.advance(bar)
-    return copy_speed, figures, failures
+    look_at = partial(measure, copy_speed=copy_speed, repeats=repeats)
+    return copy_speed, *look_at_each(console, comparisons(answer), look_at)
 
 
 def _goals(suites: dict[str, SuiteRun], figures: list[Figures]) -> list[Target]:

@@ -1,16 +1,14 @@
 """`pdm run quantize-report`: what quantized weights save, and what they cost."""
 
-import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
 from tiny_llm_kit.bench.quantization import COLUMNS, FORMATS, LIGHTHOUSE, Report, Row, read_text
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
+from tiny_llm_kit.cli.results import write_results
 from tiny_llm_kit.load import load
 from tiny_llm_kit.machine import describe_machine
 from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
@@ -39,10 +37,12 @@ def main(model: str | None, text: Path, out: Path, solution: str) -> None:
 
     cells = [row.cells() for row in rows]
     console.print(plain_table(f"{loaded.name}, {text.name}: {len(tokens)} tokens", COLUMNS, cells))
-    for note in _notes(rows):
+    notes = _notes(rows)
+    for note in notes:
         console.print(note, highlight=False)
     about = {"machine": describe_machine(), "model": loaded.name, "text": {"name": text.name, "tokens": len(tokens)}}
-    _write(console, out, rows, about)
+    document = {**about, "formats": [asdict(row) for row in rows]}
+    write_results(console, out, "quantize", document, "\n\n".join([markdown(COLUMNS, cells), *notes]))
 
 
 def _measure(console: Console, report: Report) -> list[Row]:
@@ -64,16 +64,6 @@ def _notes(rows: list[Row]) -> list[str]:
         for row in rows
         if row.odd_matrices
     ]
-
-
-def _write(console: Console, out: Path, rows: list[Row], about: dict[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"quantize-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    document = {**about, "formats": [asdict(row) for row in rows]}
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    table = markdown(COLUMNS, [row.cells() for row in rows])
-    stem.with_suffix(".md").write_text("\n\n".join([table, *_notes(rows)]) + "\n", encoding="utf-8")
-    console.print(f"Written: {stem}.json and .md")
 
 
 if __name__ == "__main__":

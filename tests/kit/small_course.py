@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiny_llm_kit.course import find_root
+import pytest
+
+from tiny_llm_kit.course import find_root, load_course
+from tiny_llm_kit.skeleton import generate
+from tiny_llm_kit.skeleton import write as write_skeleton
 
 COURSE = """\
 [[week]]
@@ -185,6 +189,15 @@ def write_small_course(root: Path) -> Path:
     for pattern in MACHINERY:
         for path in project.glob(pattern):
             write(root / path.relative_to(project), path.read_text())
+    return root
+
+
+def write_checked_course(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The course at `root` with its skeleton, as the one that `pdm run check` checks until the end of the test."""
+    monkeypatch.setattr("tiny_llm_kit.cli.check.find_root", lambda: root)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    write_small_course(root)
+    write_skeleton(root, generate(root, load_course(root)))
     return root
 
 

@@ -1,6 +1,5 @@
 """`pdm run batch-main`: what it refuses, and one real batch from prompts to JSON."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,18 +7,13 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
-from tiny_llm_kit.course import find_root
+from kit.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def command() -> Command:
-    """The script's command: scripts are no package, so it is imported by its path."""
-    spec = importlib.util.spec_from_file_location("batch_main", find_root() / "scripts" / "batch_main.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    main: Command = load_script("batch_main").main
+    return main
 
 
 def run(command: Command, *arguments: str) -> Result:

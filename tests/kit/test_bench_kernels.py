@@ -1,6 +1,5 @@
 """`pdm run bench-kernels`: it counts what the CPU runner counts, times the two sides in turn, and never mixes up the two."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -12,12 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import tiny_llm_ref
+from kit.scripts import load_script
 from tiny_llm_kit.bench import kernel_report, kernels
 from tiny_llm_kit.bench.gpu_time import Launches
 from tiny_llm_kit.bench.kernel_cases import KERNELS, Comparison, comparisons
 from tiny_llm_kit.bench.kernel_counts import count
 from tiny_llm_kit.bench.kernels import Figures, Peaks, measure
-from tiny_llm_kit.course import find_root
 from tiny_llm_kit.metal import OutOfBounds, cpu_runner, metal_kernel
 from tiny_llm_kit.metal.compiler import find_compiler
 
@@ -26,12 +25,8 @@ FEW = ("--kernel", "scaled_add", "--kernel", "fused_rms_norm")
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """On a machine without a GPU. Scripts are no package, so it is imported by its path."""
-    spec = importlib.util.spec_from_file_location("bench_kernels", find_root() / "scripts" / "bench_kernels.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """On a machine without a GPU."""
+    module = load_script("bench_kernels")
     monkeypatch.setattr(module, "backend", lambda: "cpu")
     return module
 

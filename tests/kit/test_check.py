@@ -6,22 +6,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kit.small_course import edit, run_command, write, write_small_course
+from kit.small_course import edit, run_command, write, write_checked_course
 from tiny_llm_kit.cli.check import main
 from tiny_llm_kit.consistency import find_contradictions, judge_stub
 from tiny_llm_kit.course import load_course
 from tiny_llm_kit.skeleton import generate
-from tiny_llm_kit.skeleton import write as write_skeleton
 from tiny_llm_kit.suite import Outcome, TestResult
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tiny_llm_kit.cli.check.find_root", lambda: tmp_path)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    write_small_course(tmp_path)
-    write_skeleton(tmp_path, generate(tmp_path, load_course(tmp_path)))
-    return tmp_path
+    return write_checked_course(tmp_path, monkeypatch)
 
 
 def step_words(output: str) -> dict[str, str]:

@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kit.small_course import edit, run_command, write, write_small_course
+from kit.small_course import edit, run_command, write, write_checked_course
 from tiny_llm_kit.cli.check import main
-from tiny_llm_kit.course import load_course
 from tiny_llm_kit.metal.errors import MetalError, NoCompiler, OutOfBounds, find_no_compiler
-from tiny_llm_kit.skeleton import generate
-from tiny_llm_kit.skeleton import write as write_skeleton
 
 REASON = "no C++ compiler: install one"
 
@@ -67,11 +64,7 @@ def test_task_1_stub():
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tiny_llm_kit.cli.check.find_root", lambda: tmp_path)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    write_small_course(tmp_path)
-    write_skeleton(tmp_path, generate(tmp_path, load_course(tmp_path)))
-    return tmp_path
+    return write_checked_course(tmp_path, monkeypatch)
 
 
 def add_skipped_test(root: Path, body: str = "launch()") -> None:

@@ -1,6 +1,5 @@
 """`pdm run quantize-report`: what it refuses, and what it says of a tiny model."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
+from kit.scripts import load_script
 from kit.tiny_models import save_folder, save_quantized
 from tiny_llm_kit.bench.quantization import FORMATS, LIGHTHOUSE, Format, relative_error
-from tiny_llm_kit.course import find_root
 from tiny_llm_kit.tiny_random import random_weights, tiny_config
 
 TEXT = "The lamp turned all night, and the keeper slept."
@@ -20,13 +19,8 @@ TEXT = "The lamp turned all night, and the keeper slept."
 
 @pytest.fixture(scope="module")
 def command() -> Command:
-    """The script's command: scripts are no package, so it is imported by its path."""
-    spec = importlib.util.spec_from_file_location("quantize_report", find_root() / "scripts" / "quantize_report.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    main: Command = load_script("quantize_report").main
+    return main
 
 
 def run(command: Command, *arguments: str) -> Result:

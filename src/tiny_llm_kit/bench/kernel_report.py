@@ -33,7 +33,7 @@ class Report:
     axis: str
 
     def as_markdown(self) -> str:
-        return "\n\n".join([*(markdown(table.columns, table.rows) for table in self.tables), *self.notes]) + "\n"
+        return "\n\n".join([*(markdown(table.columns, table.rows) for table in self.tables), *self.notes])
 
 
 def of_times(rows: Sequence[Figures], peaks: Peaks, repeats: int) -> Report:

@@ -1,6 +1,6 @@
 """How long a kernel takes beside MLX's operator for the same, and beside what the machine was seen to do.
 
-It is given what to launch, and knows nothing of it; `comparisons` makes it.
+It is given what to launch, and knows nothing of it; `kernel_cases` makes it.
 """
 
 import os
@@ -11,19 +11,7 @@ from statistics import median
 import mlx.core as mx
 
 from tiny_llm_kit.bench.gpu_time import seconds_per_launch
-from tiny_llm_kit.bench.kernel_cases import Comparison, comparisons
-
-__all__ = [
-    "COLUMNS",
-    "Comparison",
-    "Figures",
-    "Peaks",
-    "comparisons",
-    "copy_bandwidth",
-    "hand_over_queues_whole",
-    "measure",
-    "product_speed",
-]
+from tiny_llm_kit.bench.kernel_cases import Comparison
 
 COLUMNS = ["kernel", "inputs", "ours", "MLX's", "of MLX's time", "memory", "of bandwidth", "difference"]
 

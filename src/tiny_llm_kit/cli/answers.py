@@ -11,6 +11,7 @@ import click
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course import solution_package
 from tiny_llm_kit.machine import backend
+from tiny_llm_kit.metal.errors import NoCompiler
 
 KERNELS = ("arrays", "mlx", "course")
 
@@ -33,12 +34,12 @@ def import_answer(solution: str) -> ModuleType:
 
 @contextlib.contextmanager
 def unfinished_tasks_end_the_program() -> Iterator[None]:
-    """A stub that is still a stub, or bad input, ends the program with exit code 2 and one clear message."""
+    """A stub that is still a stub, bad input, or a compiler that is lacking: exit code 2 and one clear message."""
     try:
         yield
     except NotImplementedError as stub:
         raise BadInput(f"{stub}\nThis program needs that task. To watch the reference instead: --solution ref") from None
-    except ValueError as error:
+    except (ValueError, NoCompiler) as error:
         raise BadInput(str(error)) from None
     except KeyboardInterrupt:
         raise click.Abort from None

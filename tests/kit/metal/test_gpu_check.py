@@ -1,6 +1,5 @@
 """`pdm run gpu-check`: what it says without a GPU, how it times, and what it makes of results."""
 
-import importlib.util
 import json
 import time
 from pathlib import Path
@@ -11,9 +10,10 @@ import mlx.core as mx
 import pytest
 from click.testing import CliRunner, Result
 
+from kit.scripts import load_script
 from tiny_llm_kit.bench import gpu_time, kernels
-from tiny_llm_kit.bench.kernels import Comparison, Figures, measure
-from tiny_llm_kit.course import find_root
+from tiny_llm_kit.bench.kernel_cases import Comparison
+from tiny_llm_kit.bench.kernels import Figures, measure
 from tiny_llm_kit.suite import SuiteRun, TestResult
 
 PASSED = SuiteRun(0, [TestResult("suite", "test_a", "passed", ""), TestResult("suite", "test_b", "skipped", "why")], "")
@@ -22,13 +22,7 @@ FAILED = SuiteRun(1, [TestResult("suite", "test_a", "failed", "look at the barri
 
 @pytest.fixture
 def script() -> ModuleType:
-    """Scripts are no package, so it is imported by its path."""
-    spec = importlib.util.spec_from_file_location("gpu_check", find_root() / "scripts" / "gpu_check.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("gpu_check")
 
 
 def figures(bandwidth: float, ratio: float) -> dict[str, Figures]:
