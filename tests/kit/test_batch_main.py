@@ -77,6 +77,14 @@ def test_an_unfinished_task_is_named(command: Command, monkeypatch: pytest.Monke
     assert "Week 9 Day 9, task 9" in result.output
 
 
+def test_without_a_compiler_the_course_s_kernels_end_the_program(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiny_llm_kit.cli.answers.backend", lambda: "cpu")
+    monkeypatch.setenv("CXX", "/nonexistent")
+    result = run(command, "--kernels", "course", "--prompt", "hi")
+    assert result.exit_code == 2, result.output
+    assert "no C++ compiler: $CXX is '/nonexistent'" in result.output
+
+
 def test_a_real_batch(command: Command, tmp_path: Path) -> None:
     prompts, report = tmp_path / "prompts.txt", tmp_path / "report.json"
     prompts.write_text("What is the capital of France?\nWhy does it rain?\n")

@@ -11,6 +11,7 @@ import click
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course import solution_package
 from tiny_llm_kit.machine import backend
+from tiny_llm_kit.metal.compiler import find_compiler
 from tiny_llm_kit.metal.errors import NoCompiler
 
 KERNELS = ("arrays", "mlx", "course")
@@ -23,7 +24,12 @@ kernels_option = click.option(
 
 
 def choose_operators(answer: ModuleType, kernels: str | None) -> Any:
-    """The `Operators` of an answer package that `--kernels` names; without it, those that are fastest on this machine."""
+    """The `Operators` of an answer package that `--kernels` names; without it, those that are fastest on this machine.
+
+    NoCompiler if they could not run: said here, it is said once, and not by each request that fails.
+    """
+    if kernels == "course" and backend() == "cpu":
+        find_compiler(kernels)
     return answer.OPERATORS[kernels or ("arrays" if backend() == "cpu" else "mlx")]
 
 
