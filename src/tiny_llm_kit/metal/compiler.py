@@ -36,10 +36,10 @@ _KERNEL = [
     "-fsanitize=thread,bounds,integer-divide-by-zero",  # no sanitizer's library is linked: runtime/hooks.h takes the calls
     *("-fsanitize-coverage=trace-pc", "-fno-finite-loops"),  # a loop that never ends has to be there to be found
 ]
-# In Metal 1.0 is a float. A function that wants more than half of a fiber's stack is refused.
-_OF_GCC = ["-g1", "-fsingle-precision-constant", "-fno-gnu-unique", "-fmax-errors=3", "-Werror=frame-larger-than=131072"]
+# A function that wants more than half of a fiber's stack is refused.
+_OF_GCC = ["-g1", "-fno-gnu-unique", "-fmax-errors=3", "-Werror=frame-larger-than=131072"]
 _OF_CLANG = [
-    *("-gline-tables-only", "-Xclang", "-cl-single-precision-constant", "-ferror-limit=3"),
+    *("-gline-tables-only", "-ferror-limit=3"),
     *("-Wno-everything", "-Wframe-larger-than=131072", "-Werror=frame-larger-than"),
     *("-mllvm", "-sanitizer-coverage-prune-blocks=0"),  # else a loop that nothing follows is not counted
     *("-mllvm", "-disable-vector-combine"),  # else the load of an int2 becomes two
@@ -164,7 +164,8 @@ def _path_of(what: str, compiler: Compiler, text: str, suffix: str) -> Path:
 @functools.cache
 def _own_sources() -> str:
     """All that goes into a kernel beside its own text; a change makes what is kept useless."""
-    paths = [HERE / "rewrite.py", *(path for folder in ("include", "runtime") for path in sorted((HERE / folder).rglob("*")))]
+    texts = [path for folder in ("include", "runtime") for path in sorted((HERE / folder).rglob("*"))]
+    paths = [HERE / "rewrite.py", HERE / "source.py", *texts]
     return "\0".join(
         [platform.machine(), metadata.version("mlx"), *(path.read_text("utf-8") for path in paths if path.is_file())]
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tiny_llm_kit.metal.rewrite import replace_threadgroup_variables
+from tiny_llm_kit.metal.rewrite import make_doubles_floats, replace_threadgroup_variables
 from tiny_llm_kit.metal.signature import ATTRIBUTES
 from tiny_llm_kit.metal.source import KernelDefinition, MetalSource, without_comments
 
@@ -22,7 +22,6 @@ GRID = "metal_grid"
 
 _ADDRESS_SPACE = re.compile(r"\b(?:device|constant|thread)\b")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*([<\"][^>\"\n]*[>\"])", re.MULTILINE)
-_DOUBLE = re.compile(r"(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![\w.])")
 _SIMD = re.compile(r"\b(?:simd_\w+|simdgroup_(?!index_in_threadgroup\b)\w+|make_filled_simdgroup_matrix)")
 
 
@@ -96,12 +95,10 @@ def _attributes(body: str, partial: bool) -> list[str]:
 def _translate(text: str) -> str:
     """Threadgroup variables in CUDA's words; other address spaces need none, as one kind of pointer reaches them all.
 
-    A macro `device` would not do: CUDA's own `__device__` is a macro with that word in it. And 1.5 is a float in Metal, but in
-    CUDA a double, which is slow.
+    A macro `device` would not do: CUDA's own `__device__` is a macro with that word in it. And a double is slow.
     """
     text = replace_threadgroup_variables(without_comments(text), lambda declaration, _: f"__shared__ {declaration};")
-    text = _ADDRESS_SPACE.sub("", text)
-    return _DOUBLE.sub(r"\1f", text)
+    return make_doubles_floats(_ADDRESS_SPACE.sub("", text))
 
 
 def _hidden(name: str) -> str:

@@ -1,13 +1,16 @@
-"""The little of Metal's grammar that macros cannot turn into C++: attributes, and variables in threadgroup memory.
+"""The little of Metal's grammar that macros cannot turn into C++: attributes, numbers, and variables in threadgroup memory.
 
-It works on text that the preprocessor has already seen, and keeps every line where it was.
+It works on text without comments, and keeps every line where it was.
 """
 
 import re
 from collections.abc import Callable
 
+from tiny_llm_kit.metal.source import STRING
+
 _ATTRIBUTE = re.compile(r"\[\[(?:[^\[\]]|\([^()]*\))*\]\]")
 _THREADGROUP = re.compile(r"\bthreadgroup\b\s*")
+_STRING_OR_DOUBLE = re.compile(rf"({STRING})|(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![\w.])")
 _BFLOAT_LITERAL = re.compile(r"\b((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)bf\b")
 _LINE_MARKER = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _NESTED = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\([^()]*\)")
@@ -17,6 +20,11 @@ _CONTEXT = 4000  # characters before a word in which the end of the statement be
 def erase_attributes(text: str) -> str:
     """Without `[[buffer(0)]]` and its like: the order of the parameters says the same."""
     return _ATTRIBUTE.sub("", text)
+
+
+def make_doubles_floats(text: str) -> str:
+    """1.5 is a float in Metal, and in C++ a double. (clang's option for it is lost where a template is instantiated.)"""
+    return _STRING_OR_DOUBLE.sub(lambda found: found[1] or f"{found[2]}f", text)
 
 
 def replace_threadgroup_variables(text: str, declare: Callable[[str, list[str]], str]) -> str:
@@ -64,7 +72,8 @@ def to_cpp(text: str) -> str:
         calls = " ".join(f'msl::declare("{name}", {name});' for name in names)
         return f"static {variables}; {calls}"
 
-    return replace_threadgroup_variables(_BFLOAT_LITERAL.sub(r"bfloat(\1f)", erase_attributes(text)), declare)
+    text = make_doubles_floats(_BFLOAT_LITERAL.sub(r"bfloat(\1f)", erase_attributes(text)))
+    return replace_threadgroup_variables(text, declare)
 
 
 def _split(declaration: str) -> list[str]:

@@ -182,6 +182,16 @@ y[thread_position_in_grid.x] = s + 1000 * simd_sum(1.0f);"""
     assert y.tolist() == [32000.0 + in_loop[lane % 4] for lane in range(32)]
 
 
+@pytest.mark.parametrize("template", [[], [("T", mx.float32)]], ids=["plain", "template"])
+def test_a_number_without_a_suffix_is_a_float(template: list[tuple[str, mx.Dtype]]) -> None:
+    body = "uint i = thread_position_in_grid.x;\ny[i] = (16777216.0 + x[i]) - 1.6777216e7 + (sizeof(1.0) - sizeof(.5)) + 2.;"
+    kernel = metal_kernel("floats", ["x"], ["y"], body)
+    with cpu_runner():
+        call = {"grid": (64, 1, 1), "threadgroup": (32, 1, 1), "output_shapes": [(64,)], "output_dtypes": [mx.float32]}
+        (y,) = kernel(inputs=[mx.ones(64)], template=template, **call)
+    assert y.tolist() == [2.0] * 64, "in double it would be 3"
+
+
 # What is kept
 
 
