@@ -10,14 +10,15 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from metal_anywhere.backend import backend
 from tiny_llm_kit.cli.answers import choose_operators, import_answer, kernels_option, unfinished_tasks_end_the_program
-from tiny_llm_kit.jobs import Job, make_jobs, make_requests, needed_seq_len
-from tiny_llm_kit.live import make_view
-from tiny_llm_kit.load import load
-from tiny_llm_kit.machine import backend, describe_machine
-from tiny_llm_kit.prompts import Prompt, make_prompts, read_prompts
-from tiny_llm_kit.tables import as_figures, latency_table, make_console, make_progress, plain_table
-from tiny_llm_kit.workloads import CHAT_PROMPTS
+from tiny_llm_kit.cli.live import make_view
+from tiny_llm_kit.cli.tables import as_figures, latency_table, make_console, make_progress, plain_table
+from tiny_llm_kit.machine.description import describe_machine
+from tiny_llm_kit.models.load import load
+from tiny_llm_kit.workloads.jobs import Job, make_jobs, make_requests, needed_seq_len
+from tiny_llm_kit.workloads.lists import CHAT_PROMPTS
+from tiny_llm_kit.workloads.prompts import Prompt, make_prompts, read_prompts
 
 DEFAULT_MAX_TOKENS = 64
 STRATEGIES = ("fifo", "shortest-remaining", "length-balance")

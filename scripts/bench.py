@@ -12,10 +12,10 @@ from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
 from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import choose_operators, import_answer, kernels_option, unfinished_tasks_end_the_program
 from tiny_llm_kit.cli.results import write_results
-from tiny_llm_kit.load import load
-from tiny_llm_kit.machine import describe_machine
-from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
-from tiny_llm_kit.workloads import WORKLOADS, workload
+from tiny_llm_kit.cli.tables import make_console, make_progress, markdown, plain_table
+from tiny_llm_kit.machine.description import describe_machine
+from tiny_llm_kit.models.load import load
+from tiny_llm_kit.workloads.lists import WORKLOADS, workload
 
 ENGINES = ("sequential", "static", "continuous", "mlx-lm")
 TARGET_SLOTS = 8

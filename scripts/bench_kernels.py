@@ -8,6 +8,7 @@ import click
 import mlx.core as mx
 from rich.console import Console
 
+from metal_anywhere.backend import backend
 from tiny_llm_kit.bench import kernel_report
 from tiny_llm_kit.bench.each_kernel import look_at_each
 from tiny_llm_kit.bench.kernel_cases import DTYPES, KERNELS, Comparison, comparisons
@@ -16,8 +17,8 @@ from tiny_llm_kit.bench.kernel_report import Report
 from tiny_llm_kit.bench.kernels import Peaks, copy_bandwidth, hand_over_queues_whole, measure, product_speed
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.cli.results import write_results
-from tiny_llm_kit.machine import backend, describe_machine
-from tiny_llm_kit.tables import make_console, plain_table
+from tiny_llm_kit.cli.tables import make_console, plain_table
+from tiny_llm_kit.machine.description import describe_machine
 
 REPEATS = 25
 MOST_DIFFERENCE = {"float32": 2e-3, "float16": 4e-3, "bfloat16": 2e-2}

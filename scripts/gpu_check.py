@@ -12,19 +12,20 @@ from typing import Any
 import click
 from rich.console import Console
 
+from metal_anywhere.backend import backend
 from tiny_llm_kit.bench.each_kernel import look_at_each
 from tiny_llm_kit.bench.kernel_cases import comparisons
 from tiny_llm_kit.bench.kernels import COLUMNS, Figures, copy_bandwidth, hand_over_queues_whole, measure
 from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.course import find_root, load_course
-from tiny_llm_kit.machine import backend, describe_machine
-from tiny_llm_kit.suite import SuiteRun, run_suites
-from tiny_llm_kit.tables import make_console, make_progress, plain_table
+from tiny_llm_kit.cli.tables import make_console, make_progress, plain_table
+from tiny_llm_kit.course.course_map import find_root, load_course
+from tiny_llm_kit.course.suite import SuiteRun, run_suites
+from tiny_llm_kit.machine.description import describe_machine
 
 KERNEL_DAYS = ((2, 3), (2, 4))
-TRANSLATION = "tests/kit/metal/test_gpu.py"
+TRANSLATION = "tests/metal/test_gpu.py"
 """The suite that holds the GPU, and with it the translation to CUDA, to what the CPU runner computes."""
 
 LEAST_BANDWIDTH = 0.6

@@ -9,9 +9,9 @@ from rich.console import Console
 from tiny_llm_kit.bench.quantization import COLUMNS, FORMATS, LIGHTHOUSE, Report, Row, read_text
 from tiny_llm_kit.cli.answers import import_answer, unfinished_tasks_end_the_program
 from tiny_llm_kit.cli.results import write_results
-from tiny_llm_kit.load import load
-from tiny_llm_kit.machine import describe_machine
-from tiny_llm_kit.tables import make_console, make_progress, markdown, plain_table
+from tiny_llm_kit.cli.tables import make_console, make_progress, markdown, plain_table
+from tiny_llm_kit.machine.description import describe_machine
+from tiny_llm_kit.models.load import load
 
 
 @click.command()

@@ -10,8 +10,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tiny_llm_kit.course import LEARNER, solution_package
-from tiny_llm_kit.metal.errors import NO_COMPILER, find_no_compiler
+from metal_anywhere.errors import NO_COMPILER, find_no_compiler
+from tiny_llm_kit.course.course_map import LEARNER, solution_package
 
 # The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at.
 hypothesis.settings.register_profile("course", derandomize=True, deadline=None, report_multiple_bugs=False)

@@ -17,8 +17,8 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.load import LoadedModel, Weights, load
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import LoadedModel, Weights, load
 
 # Float32 has 7 digits. Sums of a few hundred numbers of size 1, and the kit's exp (1e-5), cost up to three of them.
 FLOAT32 = 1e-4

@@ -9,9 +9,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.load import load
-from tiny_llm_kit.tiny_random import ByteTokenizer, tiny_config
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import load
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, tiny_config
 
 NEAR_TIE = 1e-3
 """Rows of a batch are summed in another order than a row alone, which moves the toy's logits by about 1e-5. Expected tokens

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from tiny_llm_kit.config import ModelConfig
 from tiny_llm_kit.course import task
-from tiny_llm_kit.load import Weights
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import Weights
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 from .embedding import Embedding
 from .kv_cache import KvCacheBase
@@ -84,7 +84,7 @@ class Model:
 
     Args:
         config: shapes and switches.
-        weights: by Hugging Face parameter name, as `tiny_llm_kit.load.load` gives them.
+        weights: by Hugging Face parameter name, as `tiny_llm_kit.models.load.load` gives them.
         operators: what the layers compute with.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.load import Weights
+from tiny_llm_kit.models.load import Weights
 
 from .model import Model
 

@@ -7,8 +7,8 @@ layout is MLX's (see `mx.quantize`), so that its kernels can read what is made h
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.fast_math import matmul_transposed
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.machine.fast_math import matmul_transposed
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 WORD = 32
 SUPPORTED_BITS = (4, 8)

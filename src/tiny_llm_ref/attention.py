@@ -6,7 +6,7 @@ Nothing here knows of caches, positions or batches of requests: those arrive as 
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.fast_math import exp
+from tiny_llm_kit.machine.fast_math import exp
 
 
 @task(week=1, day=1, number=1)

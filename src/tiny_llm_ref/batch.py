@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.tokenizer import Tokenizer
+from tiny_llm_kit.models.tokenizer import Tokenizer
 
 from .engine import ContinuousBatchScheduler
 from .model import Model

@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 from .linear import Product, linear
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.tokenizer import StreamingDetokenizer
+from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
 from .kv_cache import KvCache
 from .model import Model

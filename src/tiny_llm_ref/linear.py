@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.fast_math import matmul_transposed
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.machine.fast_math import matmul_transposed
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 
 @task(week=1, day=5, number=1)

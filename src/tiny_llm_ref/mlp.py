@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.fast_math import exp
+from tiny_llm_kit.machine.fast_math import exp
 
 
 @task(week=1, day=4, number=2)

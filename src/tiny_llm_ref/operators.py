@@ -10,7 +10,7 @@ from functools import partial
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 from .attention import grouped_query_attention
 from .kernels.decode_attention import decode_attention

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.tokenizer import StreamingDetokenizer
+from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
 from .kv_cache import KvCache
 from .sampler import Sampler, SamplingParams

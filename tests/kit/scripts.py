@@ -3,7 +3,7 @@
 import importlib.util
 from types import ModuleType
 
-from tiny_llm_kit.course import find_root
+from tiny_llm_kit.course.course_map import find_root
 
 
 def load_script(name: str) -> ModuleType:

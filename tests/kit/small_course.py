@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tiny_llm_kit.course import find_root, load_course
-from tiny_llm_kit.skeleton import generate
-from tiny_llm_kit.skeleton import write as write_skeleton
+from tiny_llm_kit.course.course_map import find_root, load_course
+from tiny_llm_kit.course.skeleton import generate
+from tiny_llm_kit.course.skeleton import write as write_skeleton
 
 COURSE = """\
 [[week]]
@@ -144,7 +144,7 @@ pythonpath = ["src", "tests"]
 
 [tool.ruff]
 line-length = 120
-exclude = ["src/tiny_llm_kit", "tests/answer.py", "tests/conftest.py"]  # held to this project's own rules
+exclude = ["src/metal_anywhere", "src/tiny_llm_kit", "tests/answer.py", "tests/conftest.py"]  # held to this project's own rules
 
 [tool.ruff.lint]
 select = ["E", "F"]
@@ -166,15 +166,17 @@ FILES = {
     "src/tiny_llm_ref/shapes.py": SHAPES,
     "src/tiny_llm_ref/kernels/double.metal": DOUBLE,
     "src/tiny_llm_kit/__init__.py": "",
-    "src/tiny_llm_kit/metal/__init__.py": "",
+    "src/metal_anywhere/__init__.py": "",
     "tests/week1/test_day1_doubling.py": TEST_NUMBERS,
     "tests/week1/day2_shapes/test_area.py": TEST_SHAPES,
     "tests/mistakes/numbers.toml": MISTAKES,
     "tests/kit/test_kit.py": "def test_kit():\n    assert 1 + 1 == 2\n",
+    "tests/metal/test_metal.py": "def test_metal():\n    assert 2 + 2 == 4\n",
 }
-COURSE_MODULES = ("course", "skeleton", "metal_regions", "suite", "mistakes", "consistency", "metal/errors", "metal/source")
 MACHINERY = (
-    *(f"src/tiny_llm_kit/{name}.py" for name in COURSE_MODULES),
+    "src/tiny_llm_kit/course/*.py",
+    "src/metal_anywhere/errors.py",
+    "src/metal_anywhere/source.py",
     "src/tiny_llm_kit/cli/*.py",
     "tests/answer.py",
     "tests/conftest.py",

@@ -10,9 +10,9 @@ import tiny_llm_ref
 from tiny_llm_kit.bench import overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
 from tiny_llm_kit.bench.run import Case, Result, Run, Served
-from tiny_llm_kit.quantized import QuantizedWeight
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
-from tiny_llm_kit.workloads import WorkItem
+from tiny_llm_kit.models.quantized import QuantizedWeight
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.workloads.lists import WorkItem
 
 SERVED = Served(tokens=[[1, 2], [3, 4]], ttft=[1.0, 3.0], tpot=[0.5, 0.5], steps=3, utilization=0.5, crowded=1.0)
 

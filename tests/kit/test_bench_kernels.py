@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 import tiny_llm_ref
 from kit.scripts import load_script
+from metal_anywhere import OutOfBounds, cpu_runner, metal_kernel
+from metal_anywhere.compiler import find_compiler
 from tiny_llm_kit.bench import kernel_report, kernels
 from tiny_llm_kit.bench.gpu_time import Launches
 from tiny_llm_kit.bench.kernel_cases import KERNELS, Comparison, comparisons
 from tiny_llm_kit.bench.kernel_counts import count
 from tiny_llm_kit.bench.kernels import Figures, Peaks, measure
-from tiny_llm_kit.metal import OutOfBounds, cpu_runner, metal_kernel
-from tiny_llm_kit.metal.compiler import find_compiler
 
 FEW = ("--kernel", "scaled_add", "--kernel", "fused_rms_norm")
 

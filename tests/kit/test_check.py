@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from kit.small_course import edit, run_command, write, write_checked_course
 from tiny_llm_kit.cli.check import main
-from tiny_llm_kit.consistency import find_contradictions, judge_stub
-from tiny_llm_kit.course import load_course
-from tiny_llm_kit.skeleton import generate
-from tiny_llm_kit.suite import Outcome, TestResult
+from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
+from tiny_llm_kit.course.course_map import load_course
+from tiny_llm_kit.course.skeleton import generate
+from tiny_llm_kit.course.suite import Outcome, TestResult
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def test_a_course_that_holds_together_passes(small: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(step_words(done.stdout).values()) == {"ok"}
     assert "one too many (week 1 day 1, task 1): caught by test_task_1_doubles\n" in done.stdout
-    # five steps that count as one, 1 test of the kit, 3 of the days on the reference, 3 on the skeleton, 2 mistakes
-    assert done.stdout.splitlines()[-1] == "14 passed, 0 failed"
+    # five steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton, 2 mistakes
+    assert done.stdout.splitlines()[-1] == "15 passed, 0 failed"
 
 
 def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path) -> None:
@@ -53,7 +53,7 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     assert "look at double" in done.stdout
     assert "mistake 'a': lacks" in done.stdout
     # failed: five steps that count as one, the test of the kit, double and the area that needs it, the list of mistakes
-    assert done.stdout.splitlines()[-1] == "4 passed, 9 failed"
+    assert done.stdout.splitlines()[-1] == "5 passed, 9 failed"
 
 
 def test_only_runs_the_steps_it_is_given(small: Path) -> None:

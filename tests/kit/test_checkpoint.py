@@ -13,9 +13,9 @@ import mlx_lm.utils
 import pytest
 
 from kit.tiny_models import TOKENS, TOLERANCE, logits, save_folder, save_quantized
-from tiny_llm_kit.config import SUPPORTED_ARCHITECTURES, ModelConfig
-from tiny_llm_kit.load import QuantizedWeight, check_weights, load
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.config import SUPPORTED_ARCHITECTURES, ModelConfig
+from tiny_llm_kit.models.load import QuantizedWeight, check_weights, load
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 
 @pytest.mark.parametrize("architecture", SUPPORTED_ARCHITECTURES)

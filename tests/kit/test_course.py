@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from kit.small_course import COURSE, edit, run_command, write, write_small_course
 from tiny_llm_kit.cli.test import main
-from tiny_llm_kit.course import Course, find_root, load_course, solution_package, task
+from tiny_llm_kit.course.course_map import Course, find_root, load_course, solution_package, task
 
 
 @pytest.fixture(scope="module")

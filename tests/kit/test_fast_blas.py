@@ -42,7 +42,7 @@ def result(code: str, **environment: str) -> Any:
 
 STATUS = """
 import dataclasses, json
-from tiny_llm_kit import fast_blas
+from tiny_llm_kit.machine import fast_blas
 print(json.dumps(dataclasses.asdict(fast_blas.enable())))
 """
 
@@ -126,7 +126,8 @@ def test_status_counts_the_threads_of_openblas() -> None:
 
 @linux_cpu
 def test_status_is_that_of_enable() -> None:
-    code = "from tiny_llm_kit import fast_blas\nprint(int(fast_blas.enable() is fast_blas.enable() is fast_blas.status()))"
+    code = """from tiny_llm_kit.machine import fast_blas
+print(int(fast_blas.enable() is fast_blas.enable() is fast_blas.status()))"""
     assert result(code) == 1, "enable() should act once, and status() tell what it did"
 
 

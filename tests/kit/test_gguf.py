@@ -8,9 +8,9 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from kit.tiny_models import TOKENS, TOLERANCE, logits, mlx_lm_model
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.load import Weights, load
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import Weights, load
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 
 def gguf_tensors(config: ModelConfig, weights: Weights) -> dict[str, mx.array]:

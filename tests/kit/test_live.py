@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tiny_llm_kit.live import LiveView, PlainView, make_view
+from tiny_llm_kit.cli.live import LiveView, PlainView, make_view
 
 
 def request(number: int, state: str, **changes: Any) -> Any:

@@ -13,10 +13,10 @@ import mlx.core as mx
 import pytest
 
 from kit.tiny_models import mlx_lm_model, save_folder, save_quantized
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.load import LoadedModel, QuantizedWeight, load
-from tiny_llm_kit.quantized import place
-from tiny_llm_kit.tiny_random import tiny_config
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import LoadedModel, QuantizedWeight, load
+from tiny_llm_kit.models.quantized import place
+from tiny_llm_kit.models.tiny_random import tiny_config
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -97,7 +97,7 @@ def test_weights_keep_the_type_that_the_gpu_computes_in() -> None:
 @pytest.mark.parametrize(("machine", "packed"), [("cpu", False), ("metal", True), ("cuda", True)])
 def test_the_machine_decides_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, packed: bool) -> None:
     folder = save_quantized(tmp_path, tiny_config())
-    monkeypatch.setattr("tiny_llm_kit.load.backend", lambda: machine)
+    monkeypatch.setattr("tiny_llm_kit.models.load.backend", lambda: machine)
     weight = load(folder).weights["model.layers.0.mlp.up_proj.weight"]
     assert isinstance(weight, QuantizedWeight) == packed, f"packed products are {'' if packed else 'not '}fast on {machine}"
 
@@ -127,9 +127,9 @@ def test_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 def test_importing_load_does_not_wait_for_transformers() -> None:
-    code = (
-        "import sys, tiny_llm_kit.load, tiny_llm_kit.tiny_random; print({'transformers', 'huggingface_hub'} & {*sys.modules})"
-    )
+    code = """import sys
+import tiny_llm_kit.models.load, tiny_llm_kit.models.tiny_random
+print({'transformers', 'huggingface_hub'} & {*sys.modules})"""
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "set()", "transformers takes seconds to import: import it where a tokenizer is built"

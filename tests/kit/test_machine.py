@@ -15,7 +15,8 @@ import mlx.core as mx
 import psutil
 import pytest
 
-from tiny_llm_kit.machine import LoadMeter, backend, describe_machine
+from metal_anywhere.backend import backend
+from tiny_llm_kit.machine.description import LoadMeter, describe_machine
 
 
 def test_the_description_is_json_and_says_what_matters() -> None:

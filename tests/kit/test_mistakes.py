@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kit.small_course import edit, write, write_small_course
-from tiny_llm_kit.course import load_course
-from tiny_llm_kit.mistakes import Mistake, Verdict, load_mistakes, run_mistakes
+from tiny_llm_kit.course.course_map import load_course
+from tiny_llm_kit.course.mistakes import Mistake, Verdict, load_mistakes, run_mistakes
 
 HEAD = '[[mistake]]\nname = "a"\nweek = 1\nday = 1\ntask = 1\n'
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from kit.small_course import edit, run_command, write, write_checked_course
+from metal_anywhere.errors import MetalError, NoCompiler, OutOfBounds, find_no_compiler
 from tiny_llm_kit.cli.check import main
-from tiny_llm_kit.metal.errors import MetalError, NoCompiler, OutOfBounds, find_no_compiler
 
 REASON = "no C++ compiler: install one"
 
@@ -16,7 +16,7 @@ TEST_KERNELS = """\
 import pytest
 from answer import answer
 from hypothesis import given, strategies
-from tiny_llm_kit.metal.errors import NoCompiler, OutOfBounds
+from metal_anywhere.errors import NoCompiler, OutOfBounds
 
 
 def launch():
@@ -81,7 +81,7 @@ def test_a_test_that_lacks_a_compiler_is_skipped_and_the_summary_says_so_once(sm
     assert "1 failed, 1 passed, 5 skipped" in done.stdout
     assert re.findall(r"^5 tests were skipped: .*$", done.stdout, re.MULTILINE) == [f"5 tests were skipped: {REASON}"]
     assert done.stdout.count(REASON) == 1
-    assert "test_task_1_fails_for_another_reason - tiny_llm_kit.metal.errors.OutOfBounds" in done.stdout
+    assert "test_task_1_fails_for_another_reason - metal_anywhere.errors.OutOfBounds" in done.stdout
 
 
 def test_the_summary_is_silent_where_nothing_was_skipped(small: Path) -> None:

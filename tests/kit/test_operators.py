@@ -4,9 +4,9 @@ import mlx.core as mx
 import pytest
 
 import tiny_llm_ref as answer
-from tiny_llm_kit.metal import cpu_runner
-from tiny_llm_kit.quantized import QuantizedWeight, Weights
-from tiny_llm_kit.tiny_random import ByteTokenizer, random_weights, tiny_config
+from metal_anywhere import cpu_runner
+from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
 
 CONFIG = tiny_config("qwen3", num_layers=2)  # with norms inside of attention, too
 PROMPTS = ["one", "a longer prompt than the first", "two words"]

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from kit.scripts import load_script
 from kit.tiny_models import save_folder, save_quantized
 from tiny_llm_kit.bench.quantization import FORMATS, LIGHTHOUSE, Format, relative_error
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 TEXT = "The lamp turned all night, and the keeper slept."
 

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kit.small_course import NUMBERS, SHAPES, edit, run_git, write, write_small_course
+from metal_anywhere.source import find_stub
 from tiny_llm_kit.cli.skeleton import main
-from tiny_llm_kit.course import load_course
-from tiny_llm_kit.metal.source import find_stub
-from tiny_llm_kit.skeleton import generate, remove_answers
+from tiny_llm_kit.course.course_map import load_course
+from tiny_llm_kit.course.skeleton import generate, remove_answers
 
 LEARNER_NUMBERS = '''\
 """Numbers."""

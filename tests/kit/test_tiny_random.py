@@ -14,9 +14,9 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
 from kit.tiny_models import mlx_lm_model
-from tiny_llm_kit.config import SUPPORTED_ARCHITECTURES
-from tiny_llm_kit.load import check_weights
-from tiny_llm_kit.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.models.config import SUPPORTED_ARCHITECTURES
+from tiny_llm_kit.models.load import check_weights
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
 
 PROMPTS = ("hello", "The quick brown fox", "a", "0123456789")
 SEEDS = (0, 1, 2, 3)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny_llm_kit.load import load
-from tiny_llm_kit.tiny_random import ByteTokenizer
-from tiny_llm_kit.tokenizer import StreamingDetokenizer, Tokenizer
+from tiny_llm_kit.models.load import load
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
+from tiny_llm_kit.models.tokenizer import StreamingDetokenizer, Tokenizer
 
 TEXTS = [
     "",

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiny_llm_kit import workloads
-from tiny_llm_kit.workloads import WORKLOADS, WorkItem, chat, heavy_tail, poisson_arrivals, prefill_heavy, workload
+from tiny_llm_kit.workloads import lists as workloads
+from tiny_llm_kit.workloads.lists import WORKLOADS, WorkItem, chat, heavy_tail, poisson_arrivals, prefill_heavy, workload
 
 VOCAB_SIZE = 1000
 

@@ -11,9 +11,9 @@ import mlx_lm.utils
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.load import LoadedModel, Weights
-from tiny_llm_kit.tiny_random import random_weights
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import LoadedModel, Weights
+from tiny_llm_kit.models.tiny_random import random_weights
 
 # Two ways to the same float32 logits (of size ~10) round differently in sums of up to 128 numbers and three layers.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}

@@ -21,10 +21,10 @@ from oracles import (
     rotation,
     to_numpy,
 )
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.load import Weights
-from tiny_llm_kit.quantized import QuantizedWeight
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.load import Weights
+from tiny_llm_kit.models.quantized import QuantizedWeight
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 FORMATS = pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (8, 64)])

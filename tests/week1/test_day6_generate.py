@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from answer import answer
 from oracles import CountingModel, CountUp, embedded, embedded_oracle, mlx_lm_greedy, mlx_lm_model
-from tiny_llm_kit.tiny_random import ByteTokenizer, random_weights, tiny_config
-from tiny_llm_kit.tokenizer import StreamingDetokenizer
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
 # Task 1: the decode loop
 

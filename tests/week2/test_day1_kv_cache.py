@@ -23,7 +23,7 @@ from oracles import (
     mlx_lm_model,
     normal,
 )
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 SHAPE = (2, 3, 0, 4)  # B, KV, no token yet, D
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from answer import answer
 from oracles import FLOAT32, HALF, assert_close, embedded, embedded_oracle, normal, to_numpy
 from support import CountingModel, ToyModel, make_prompt
-from tiny_llm_kit.quantized import QuantizedWeight
-from tiny_llm_kit.tiny_random import tiny_config
+from tiny_llm_kit.models.quantized import QuantizedWeight
+from tiny_llm_kit.models.tiny_random import tiny_config
 
 FORMATS = [(bits, group_size) for bits in (4, 8) for group_size in (32, 64, 128)]
 format_names = [f"{bits} bits, groups of {group_size}" for bits, group_size in FORMATS]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from answer import answer
+from metal_anywhere import cpu_runner
 from oracles import FLOAT32, HALF, assert_close, normal, to_numpy
-from tiny_llm_kit.metal import cpu_runner
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 Matvec = Callable[[mx.array, QuantizedWeight], mx.array]
 

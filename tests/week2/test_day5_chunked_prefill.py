@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from answer import answer
 from oracles import LOGITS, CountingModel, assert_close, mlx_lm_model
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 # Task 1: cut the prompt into chunks
 

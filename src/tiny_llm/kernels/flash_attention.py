@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from tiny_llm_kit.metal import metal_kernel, read_metal
+from metal_anywhere import metal_kernel, read_metal
 
 from .decode_attention import check_attention
 

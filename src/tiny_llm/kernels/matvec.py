@@ -9,9 +9,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from metal_anywhere import metal_kernel, read_metal
 from tiny_llm_kit.course import task
-from tiny_llm_kit.metal import metal_kernel, read_metal
-from tiny_llm_kit.quantized import QuantizedWeight
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 _SIMD_WIDTH = 32
 _ROWS = 4

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from tiny_llm_kit.metal import metal_kernel, read_metal
+from metal_anywhere import metal_kernel, read_metal
 
 _SIMD_WIDTH = 32
 

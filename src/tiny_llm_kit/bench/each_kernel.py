@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from metal_anywhere import NoCompiler
 from tiny_llm_kit.bench.kernel_cases import Comparison
-from tiny_llm_kit.metal import NoCompiler
-from tiny_llm_kit.tables import make_progress
+from tiny_llm_kit.cli.tables import make_progress
 
 Row = TypeVar("Row")
 

@@ -11,9 +11,9 @@ from typing import Any
 import mlx.core as mx
 
 from tiny_llm_kit.bench.run import Served
-from tiny_llm_kit.config import ModelConfig
-from tiny_llm_kit.quantized import QuantizedWeight, Weights
-from tiny_llm_kit.workloads import WorkItem
+from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
+from tiny_llm_kit.workloads.lists import WorkItem
 
 
 def max_seq_len(items: Sequence[WorkItem]) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from tiny_llm_kit.machine import backend
-from tiny_llm_kit.quantized import QuantizedWeight
+from metal_anywhere.backend import backend
+from tiny_llm_kit.models.quantized import QuantizedWeight
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 _SHORT = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from metal_anywhere import cpu_runner
 from tiny_llm_kit.bench.kernel_cases import Comparison
-from tiny_llm_kit.metal import cpu_runner
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiny_llm_kit.bench.kernel_counts import Counts
 from tiny_llm_kit.bench.kernels import Figures, Peaks
-from tiny_llm_kit.tables import markdown
+from tiny_llm_kit.cli.tables import markdown
 
 
 @dataclass(frozen=True)

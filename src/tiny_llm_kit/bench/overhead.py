@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from tiny_llm_kit.bench.engines import max_seq_len
-from tiny_llm_kit.workloads import WorkItem
+from tiny_llm_kit.workloads.lists import WorkItem
 
 FAKE_VOCABULARY = 16
 

@@ -13,10 +13,10 @@ from types import ModuleType
 import mlx.core as mx
 import numpy as np
 
-from tiny_llm_kit.load import LoadedModel
-from tiny_llm_kit.quantized import QuantizedWeight, full_precision
+from tiny_llm_kit.models.load import LoadedModel
+from tiny_llm_kit.models.quantized import QuantizedWeight, full_precision
 
-LIGHTHOUSE = Path(__file__).parents[1] / "data" / "lighthouse.txt"
+LIGHTHOUSE = Path(__file__).parents[1] / "workloads" / "data" / "lighthouse.txt"
 COLUMNS = ["format", "read per token", "size", "error of weights", "perplexity"]
 GROUP_SIZES = (128, 64, 32)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_llm_kit.bench.run import Result, find
-from tiny_llm_kit.tables import duration
+from tiny_llm_kit.cli.tables import duration
 
 COLUMNS = [
     "engine",

@@ -10,7 +10,7 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
-from tiny_llm_kit.machine import LoadMeter
+from tiny_llm_kit.machine.description import LoadMeter
 
 MAX_TRIES = 3
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from metal_anywhere.backend import backend
+from metal_anywhere.compiler import find_compiler
+from metal_anywhere.errors import NoCompiler
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.course import solution_package
-from tiny_llm_kit.machine import backend
-from tiny_llm_kit.metal.compiler import find_compiler
-from tiny_llm_kit.metal.errors import NoCompiler
+from tiny_llm_kit.course.course_map import solution_package
 
 KERNELS = ("arrays", "mlx", "course")
 

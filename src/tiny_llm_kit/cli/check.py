@@ -12,11 +12,11 @@ from rich.console import Console
 
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.cli.skeleton import DRIFT
-from tiny_llm_kit.consistency import find_contradictions, judge_stub
-from tiny_llm_kit.course import LEARNER, REFERENCE, Course, find_root, load_course
-from tiny_llm_kit.mistakes import load_mistakes, run_mistakes
-from tiny_llm_kit.skeleton import find_drift, generate
-from tiny_llm_kit.suite import SuiteRun, run_suites
+from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, find_root, load_course
+from tiny_llm_kit.course.mistakes import load_mistakes, run_mistakes
+from tiny_llm_kit.course.skeleton import find_drift, generate
+from tiny_llm_kit.course.suite import SuiteRun, run_suites
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _map(root: Path, course: Course) -> Report:
 
 
 def _kit(root: Path, course: Course) -> Report:
-    return _suite_report(run_suites(root, ["tests/kit"], REFERENCE, "-q"))
+    return _suite_report(run_suites(root, ["tests/kit", "tests/metal"], REFERENCE, "-q"))
 
 
 def _reference(root: Path, course: Course) -> Report:
@@ -92,7 +92,7 @@ STEPS: dict[str, tuple[str, Callable[[Path, Course], Report]]] = {
     "types": ("mypy", _command("mypy")),
     "skeleton": (f"src/{LEARNER} is what the skeleton generator writes", _drift),
     "map": ("course.toml says what is there", _map),
-    "kit": ("tests of the kit", _kit),
+    "kit": ("tests of the kit, and of Metal on any CPU", _kit),
     "reference": ("every day's tests pass on the reference", _reference),
     "stubs": ("every day's tests fail on the skeleton, and name a task", _stubs),
     "mistakes": ("every known mistake is caught", _mistakes),

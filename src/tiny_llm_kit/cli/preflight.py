@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from tiny_llm_kit.course import find_root
+from tiny_llm_kit.course.course_map import find_root
 
 NEEDED = ("click", "hypothesis", "libcst", "mlx_lm", "pytest", "rich", "ruff")
 

@@ -3,8 +3,8 @@
 import click
 
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.course import LEARNER, REFERENCE, find_root, load_course
-from tiny_llm_kit.skeleton import back_up, find_drift, find_work, generate, write
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, find_root, load_course
+from tiny_llm_kit.course.skeleton import back_up, find_drift, find_work, generate, write
 
 DRIFT = (
     f"src/{LEARNER} is not what `pdm run skeleton` makes of src/{REFERENCE}. If you changed the reference, run that "

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.course import LEARNER, Course, Day, find_root, load_course, solution_package
+from tiny_llm_kit.course.course_map import LEARNER, Course, Day, find_root, load_course, solution_package
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

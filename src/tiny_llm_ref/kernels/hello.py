@@ -4,8 +4,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from metal_anywhere import metal_kernel, read_metal
 from tiny_llm_kit.course import task
-from tiny_llm_kit.metal import metal_kernel, read_metal
 
 _SCALED_ADD = metal_kernel(
     name="scaled_add",

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import mlx.core as mx
 import pytest
 
+from metal_anywhere import cpu_runner
 from oracles import normal
-from tiny_llm_kit.metal import cpu_runner
 
 Attention = Callable[..., mx.array]
 Qkv = tuple[mx.array, mx.array, mx.array]

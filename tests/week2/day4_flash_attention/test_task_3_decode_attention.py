@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from answer import answer
+from metal_anywhere import cpu_runner
 from oracles import HALF, assert_close, attention64, to_numpy
-from tiny_llm_kit.metal import cpu_runner
 from week2.day4_flash_attention.kernel_checks import ORDERS, THREADS, Qkv, bytes_read, check_refusals, in_order, make_qkv
 
 

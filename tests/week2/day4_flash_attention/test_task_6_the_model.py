@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from answer import answer
+from metal_anywhere import cpu_runner
 from oracles import LOGITS, assert_close, attention64, causal64, mlx_lm_model, normal, to_numpy
-from tiny_llm_kit.metal import cpu_runner
-from tiny_llm_kit.quantized import QuantizedWeight, Weights
-from tiny_llm_kit.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 
 def packed(weight: mx.array, bits: int = 4) -> QuantizedWeight:

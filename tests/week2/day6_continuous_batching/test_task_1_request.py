@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from tiny_llm_kit.tiny_random import ByteTokenizer
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 

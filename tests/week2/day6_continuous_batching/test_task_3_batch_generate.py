@@ -4,7 +4,7 @@ import pytest
 
 from answer import answer
 from support import CountingModel, RealModel, ToyModel, alone, make_prompt, until_eos
-from tiny_llm_kit.tiny_random import ByteTokenizer
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 TEXTS = ["a", "What is a batch?", "The quick brown fox jumps over the lazy dog.", "ab", "12345", "Hello, world", "z" * 30]

@@ -21,7 +21,7 @@ from support import (
     make_prompt,
     step_until,
 )
-from tiny_llm_kit.tiny_random import ByteTokenizer
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 
 def engine(model: Any, slots: int = 2, **options: Any) -> Any:

@@ -24,7 +24,7 @@ from support import (
     step_until,
     until_eos,
 )
-from tiny_llm_kit.workloads import heavy_tail
+from tiny_llm_kit.workloads.lists import heavy_tail
 
 EXAMPLES = 25
 MAX_SEQ_LEN = 40

@@ -1,0 +1,184 @@
+"""Makes the learner's package from the reference: the same files, without the answers, which are marked `@task`.
+
+It keeps what is already in the learner's package safe, and knows nothing of what the answers compute.
+"""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Task
+from tiny_llm_kit.course.metal_regions import remove_regions, stub_message
+
+
+class _RemoveAnswers(cst.CSTTransformer):
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self, course: Course, path: Path) -> None:
+        super().__init__()
+        self.course = course
+        self.path = path
+        self.found: set[Task] = set()
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:
+        task = self._task_of(original_node)
+        if task is None:
+            return updated_node
+        self.found.add(task)
+        docstring = _docstring(updated_node)
+        body = [*docstring, _raise_line(stub_message(task, self.course))]
+        header = updated_node.body.header if isinstance(updated_node.body, cst.IndentedBlock) else cst.TrailingWhitespace()
+        return updated_node.with_changes(body=cst.IndentedBlock(body, header=header))
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        for decorator in node.decorators:
+            if _is_task_call(decorator.decorator):
+                raise self._error(decorator, f"@task on the class {node.name.value}: mark its methods instead")
+
+    def _task_of(self, function: cst.FunctionDef) -> Task | None:
+        calls = [decorator.decorator for decorator in function.decorators if _is_task_call(decorator.decorator)]
+        if not calls:
+            return None
+        call = cst.ensure_type(calls[0], cst.Call)
+        try:
+            return self.course.find_task(*_arguments(call))
+        except ValueError as error:
+            raise self._error(call, str(error)) from None
+
+    def _error(self, node: cst.CSTNode, message: str) -> ValueError:
+        line = self.get_metadata(PositionProvider, node).start.line
+        return ValueError(f"{self.path}:{line}: {message}")
+
+
+def _is_task_call(decorator: cst.BaseExpression) -> bool:
+    return isinstance(decorator, cst.Call) and isinstance(decorator.func, cst.Name) and decorator.func.value == "task"
+
+
+def _arguments(call: cst.Call) -> list[int]:
+    names = ["week", "day", "number"]
+    given = {
+        arg.keyword.value if arg.keyword else name: arg.value.evaluated_value
+        for name, arg in zip(names, call.args, strict=False)
+        if isinstance(arg.value, cst.Integer)
+    }
+    if len(call.args) != len(names) or given.keys() != set(names):
+        raise ValueError("@task takes three plain numbers: week, day, number")
+    return [given[name] for name in names]
+
+
+def _docstring(function: cst.FunctionDef) -> list[cst.BaseStatement]:
+    match function.body:
+        case cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[cst.Expr(value=cst.SimpleString())]) as line, *_]):
+            return [line]
+    return []
+
+
+def _raise_line(message: str) -> cst.SimpleStatementLine:
+    return cst.ensure_type(cst.parse_statement(f"raise NotImplementedError({_quoted(message)})"), cst.SimpleStatementLine)
+
+
+def _quoted(message: str) -> str:
+    escaped = message.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The learner's package as it should be: `files` by path from the package's root, and the tasks marked in it."""
+
+    files: dict[Path, bytes]
+    tasks: set[Task]
+
+
+def remove_answers(source: str, path: Path, course: Course) -> tuple[str, set[Task]]:
+    """`source` without the bodies of its marked functions (`.metal`: its marked regions), and the tasks it marks.
+
+    ValueError names `path` and the line of a mark that `course` does not know, or that is not where a mark can be.
+    """
+    for number, line in enumerate(source.splitlines(), start=1):
+        if REFERENCE in line:
+            raise ValueError(f"{path}:{number}: names {REFERENCE}; learners get the same text, so import relatively")
+    if path.suffix == ".metal":
+        return remove_regions(source, path, course)
+    transformer = _RemoveAnswers(course, path)
+    text = MetadataWrapper(cst.parse_module(source)).visit(transformer).code
+    return text, transformer.found
+
+
+def generate(root: Path, course: Course) -> Skeleton:
+    """The skeleton of the reference in `root`; ValueError as in `remove_answers`. Writes nothing."""
+    reference = root / "src" / REFERENCE
+    files: dict[Path, bytes] = {}
+    tasks: set[Task] = set()
+    for path in _files_in(reference):
+        content = path.read_bytes()
+        if path.suffix in (".py", ".metal"):
+            text, found = remove_answers(content.decode(), path.relative_to(root), course)
+            tasks |= found
+            if found:
+                content = _formatted(text, path, root) if path.suffix == ".py" else text.encode()
+        files[path.relative_to(reference)] = content
+    return Skeleton(files, tasks)
+
+
+def _formatted(text: str, path: Path, root: Path) -> bytes:
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(path), "-"]
+    return subprocess.run(command, input=text.encode(), cwd=root, check=True, stdout=subprocess.PIPE).stdout
+
+
+def _files_in(package: Path) -> Iterator[Path]:
+    return (path for path in sorted(package.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+
+
+def find_drift(root: Path, skeleton: Skeleton) -> dict[Path, str]:
+    """The files, by path from the root of the package, in which the learner's package is not the skeleton, and how."""
+    package = root / "src" / LEARNER
+    present = {path.relative_to(package) for path in _files_in(package)}
+    drift = dict.fromkeys(skeleton.files.keys() - present, "missing")
+    drift |= dict.fromkeys(present - skeleton.files.keys(), "stale")
+    for path in present & skeleton.files.keys():
+        if (package / path).read_bytes() != skeleton.files[path]:
+            drift[path] = "differs"
+    return dict(sorted(drift.items()))
+
+
+def find_work(root: Path, skeleton: Skeleton) -> list[Path]:
+    """The files that hold a learner's work: neither what would be generated nor what the last commit holds."""
+    package = root / "src" / LEARNER
+    changed = [path for path, how in find_drift(root, skeleton).items() if how != "missing"]
+    return [path for path in changed if (package / path).read_bytes() != _committed(package / path)]
+
+
+def _committed(path: Path) -> bytes | None:
+    command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # no git, no commit, or a file that no commit knows
+        return None
+
+
+def write(root: Path, skeleton: Skeleton) -> None:
+    """Makes the learner's package equal to the skeleton, removing files that are not part of it."""
+    package = root / "src" / LEARNER
+    for path, how in find_drift(root, skeleton).items():
+        if how == "stale":
+            (package / path).unlink()
+        else:
+            (package / path).parent.mkdir(parents=True, exist_ok=True)
+            (package / path).write_bytes(skeleton.files[path])
+
+
+def back_up(root: Path) -> Path:
+    """Copies the learner's package beside itself, to the first free name, which it returns."""
+    package = root / "src" / LEARNER
+    names = (package.with_name(f"{LEARNER}.bak-{number}") for number in itertools.count(1))
+    backup = next(path for path in names if not path.exists())
+    shutil.copytree(package, backup, ignore=shutil.ignore_patterns("__pycache__"))
+    return backup

@@ -1,0 +1,1 @@
+"""What is to be served: prompts from people, and lists of requests to measure with."""
