@@ -30,7 +30,8 @@ def test_a_course_that_holds_together_passes(small: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(step_words(done.stdout).values()) == {"ok"}
     assert "one too many (week 1 day 1, task 1): caught by test_task_1_doubles\n" in done.stdout
-    # five steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton, 2 mistakes
+    # five steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton,
+    # 2 mistakes
     assert done.stdout.splitlines()[-1] == "15 passed, 0 failed"
 
 
