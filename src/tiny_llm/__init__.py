@@ -31,9 +31,10 @@ from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
 from .request import Request
+from .request_book import RequestBook
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
-from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, top_k, top_p
+from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, seen_tokens, top_k, top_p
 from .scheduling import (
     STRATEGIES,
     Fifo,
@@ -46,6 +47,7 @@ from .scheduling import (
 )
 from .slots import SlotManager
 from .stop_strings import StopStrings
+from .text_stream import TextStream
 
 __all__ = [
     "ARRAYS",
@@ -74,6 +76,7 @@ __all__ = [
     "QuantizedLinear",
     "RMSNorm",
     "Request",
+    "RequestBook",
     "RoPE",
     "Sampler",
     "SamplingParams",
@@ -83,6 +86,7 @@ __all__ = [
     "StepPlan",
     "StopStrings",
     "Strategy",
+    "TextStream",
     "Timeline",
     "TransformerBlock",
     "batch_generate",
@@ -123,6 +127,7 @@ __all__ = [
     "sample",
     "scaled_add",
     "scaled_dot_product_attention",
+    "seen_tokens",
     "silu",
     "softmax",
     "stream_text",

@@ -5,16 +5,18 @@ Both use the same model, caches and sampling, so that only the schedule differs.
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from tiny_llm_kit.course import task
 
 from .engine import ContinuousBatchScheduler
-from .launch import Launch
-from .metrics import BatchingMetrics, BatchState, Event, EventKind
+from .in_flight import InFlight
+from .metrics import BatchingMetrics
 from .model import Model
 from .model_runner import ModelRunner
 from .prefill import chunk_bounds
 from .request import Request
+from .request_book import RequestBook
 
 
 @task(week=2, day=6, number=9)
@@ -49,26 +51,6 @@ def run_static(
     raise NotImplementedError("Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md")
 
 
-def _start_group(runner: ModelRunner, group: Sequence[Request], prefill_step: int) -> Launch:
-    launch = Launch()
-    for slot, request in enumerate(group):
-        for start, end in chunk_bounds(len(request.prompt), prefill_step):
-            first_token = runner.prefill(request, start, end)
-            if first_token is not None:
-                launch.add([request], first_token)
-                runner.join(request, slot, first_token)
-    launch.start()
-    return launch
-
-
-def _hand_out(launch: Launch, events: list[Event], clock: Callable[[], float]) -> int:
-    taken = 0
-    for request, token in launch.read():
-        if request.state == "finished":
-            continue
-        if not request.generated_tokens:
-            events.append(Event(clock(), EventKind.FIRST_TOKEN, request.request_id))
-        taken += request.accept(token)
-        if request.state == "finished":
-            events.append(Event(clock(), EventKind.FINISHED, request.request_id, len(request.generated_tokens)))
-    return taken
+@task(week=2, day=6, number=9)
+def _start_group(runner: ModelRunner, book: RequestBook, group: Sequence[Request], prefill_step: int) -> InFlight:
+    raise NotImplementedError("Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md")

@@ -1,29 +1,25 @@
 """The engine: the loop in which requests join and leave a running batch.
 
-One iteration is: plan → launch → read what the iteration before computed → update the requests. Deciding is in
-`scheduling`, computing in `model_runner`; this file moves requests between waiting, running and finished.
+One iteration is: make room → plan → launch → read what the iteration before computed → update the requests. Deciding is in
+`scheduling`, computing in `model_runner`, and who waits, runs and ends is in `request_book`.
 """
 
 import time
-from collections.abc import Callable, Sequence
-
-import mlx.core as mx
+from collections.abc import Callable
 
 from tiny_llm_kit.course import task
 
-from .launch import Launch
-from .metrics import BatchingMetrics, BatchState, Event, EventKind
+from .in_flight import Drawn, InFlight
 from .model import Model
 from .model_runner import ModelRunner
 from .request import Request
+from .request_book import RequestBook
 from .scheduling import Fifo, StepPlan, Strategy, plan_step
 from .slots import SlotManager
 
 
-class ContinuousBatchScheduler:
+class ContinuousBatchScheduler(RequestBook):
     """Serves requests through one batch: each joins when a slot is free for it and leaves the moment it ends.
-
-    Requests may be submitted and cancelled at any time between steps, also from `on_update`. Call it from one thread.
 
     Args:
         model: see `Model`.
@@ -50,60 +46,38 @@ class ContinuousBatchScheduler:
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: it must be at least 1")
-        self.max_seq_len = max_seq_len
+        super().__init__(max_seq_len, model.config.vocab_size, clock)
         self.prefill_step = prefill_step
         self.strategy = strategy or Fifo()
-        self.clock = clock
         self.runner = ModelRunner(model, max_batch_size, max_seq_len)
         self.slots = SlotManager(max_batch_size)
-        self.metrics = BatchingMetrics()
-        self.waiting: list[Request] = []
-        self.running: dict[int, Request] = {}
-        self._open: set[int] = set()
-        self._in_flight = Launch()
-        self._events: list[Event] = []
-        self._ended: list[Request] = []
-
-    @property
-    def has_work(self) -> bool:
-        """Whether anything waits, runs, is on the device, or has ended and not been returned by `step` yet."""
-        return bool(self._open or self._in_flight.requests or self._ended)
-
-    @task(week=2, day=6, number=4)
-    def submit(self, request: Request) -> Request:
-        """Queue a new request; it is limited to what `max_seq_len` leaves for its answer.
-
-        Raises:
-            ValueError: if the prompt is empty or leaves no room for an answer, or the request is not new. Nothing else is
-                touched.
-        """
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
-
-    @task(week=2, day=6, number=4)
-    def cancel(self, request: Request) -> None:
-        """End a request in whatever state it is; its slot and memory are free at once.
-
-        One that has finished stays as it is, and one that was refused just ends: a client that hangs up need not know.
-        """
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
+        self._in_flight = InFlight()
 
     @task(week=2, day=6, number=4)
     def step(self) -> list[Request]:
-        """Run one iteration and return the requests that have ended since the last one."""
+        """Run one iteration and return the requests that have ended since the last one.
+
+        Raises:
+            BaseException: what interrupts an iteration, such as Ctrl-C, ends all that run with that error and is raised again.
+                Those that wait are still there: step on, or cancel them. See `RequestBook.iteration`.
+        """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
-    def run(self) -> list[Request]:
-        """Step until there is no more work; return the requests in the order in which they ended."""
+    def release(self, request: Request) -> None:
+        """Free the request's slot, if it has one."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
+
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        self._in_flight = InFlight()
+        self.slots = SlotManager(self.slots.max_slots)
+        self.runner.reset()
+        super().abandon(error)
 
     @task(week=2, day=6, number=9)
     def check_integrity(self) -> None:
@@ -117,62 +91,32 @@ class ContinuousBatchScheduler:
         )
 
     @task(week=2, day=6, number=4)
-    def _make_room(self) -> None:
-        """Free the slots of requests whose last token is on its way already, and close the gaps."""
+    def _make_room(self) -> list[Request]:
+        """Free the slots of requests whose last token is on its way already, and close the gaps.
+
+        Returns:
+            Those that have a slot or need one: all others that run.
+        """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
-    def _launch(self, plan: StepPlan) -> Launch:
+    def _launch(self, plan: StepPlan) -> InFlight:
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
-    def _admit(self, request: Request) -> None:
+    def _join(self, request: Request, first_token: Drawn) -> None:
+        """Give a prefilled request its row of the batch, unless it has all it wants."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
-    def _join(self, request: Request, first_token: mx.array) -> None:
+    def _update(self, landed: InFlight) -> int:
+        """Hand the tokens of the last iteration to their requests; return how many were kept."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
-
-    @task(week=2, day=6, number=4)
-    def _update(self, landed: Launch) -> int:
-        """Hand the tokens of the last iteration to their requests; return how many were taken."""
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
-
-    @task(week=2, day=6, number=4)
-    def _end(self, request: Request, reason: str, error: Exception | None = None) -> None:
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
-
-    @task(week=2, day=6, number=4)
-    def _fail(self, requests: Sequence[Request], error: Exception) -> None:
-        """What the device was asked for these requests has failed: they end, the others go on."""
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
-
-    @task(week=2, day=6, number=4)
-    def _retire(self, request: Request) -> None:
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
-
-    @task(week=2, day=6, number=4)
-    def _release(self, request: Request) -> None:
-        """Give back what a request holds: its place among the running, its slot, its own cache."""
-        raise NotImplementedError(
-            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
-        )
-
-    def _log(self, kind: EventKind, request: Request, tokens: int = 0) -> None:
-        self._events.append(Event(self.clock(), kind, request.request_id, tokens))

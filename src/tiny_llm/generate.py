@@ -9,13 +9,13 @@ from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
 from .kv_cache import KvCache
 from .model import Model
-from .stop_strings import StopStrings
+from .text_stream import TextStream
 
-Choose = Callable[[mx.array], mx.array]
+Choose = Callable[[mx.array, Sequence[int]], mx.array]
 
 
-def greedy(logits: mx.array) -> mx.array:
-    """The most likely token: logits `(..., V)` to ids `(...)`."""
+def greedy(logits: mx.array, tokens: Sequence[int] = ()) -> mx.array:
+    """The most likely token, whatever came before: logits `(..., V)` to ids `(...)`."""
     return mx.argmax(logits, axis=-1)
 
 
@@ -33,7 +33,7 @@ def generate_tokens(
         prompt: token ids, at least one.
         max_tokens: stop after this many.
         eos_token_ids: tokens that end the text; the one that ends it is not yielded.
-        sampler: logits `(V,)` to a token id, a scalar array.
+        sampler: logits `(V,)`, and all tokens before the one that is wanted, to a token id, a scalar array.
     Yields:
         Token ids, each as soon as it is known.
     Raises:

@@ -3,15 +3,17 @@
 It knows no request object and no array: an event is a time, a kind and an id.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from tiny_llm_kit.course import task
+
+KEPT = 10_000
 
 
 class EventKind(Enum):
@@ -66,16 +68,23 @@ class Timeline:
 
 @dataclass
 class BatchingMetrics:
-    """Figures of a run, kept up to date by `update`."""
+    """Figures of a run, kept up to date by `update`.
+
+    Counts and means are over everything. What is kept for each request, and so `values` and `percentiles`, goes back to the
+    `KEPT` requests that ended last: the memory of a server that runs for weeks is bounded.
+    """
 
     total_requests: int = 0
+    finished_requests: int = 0
     active_requests: int = 0
     queue_size: int = 0
     total_tokens: int = 0
     steps: int = 0
-    timelines: dict[int, Timeline] = field(default_factory=dict)
+    open: dict[int, Timeline] = field(default_factory=dict)
+    finished: deque[Timeline] = field(default_factory=lambda: deque(maxlen=KEPT))
     started: float | None = None
     ended: float = 0.0
+    _latency: float = 0.0
     _utilization: float = 0.0
     _crowded_steps: int = 0
     _crowded_utilization: float = 0.0

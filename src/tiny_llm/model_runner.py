@@ -11,12 +11,12 @@ import mlx.core as mx
 from tiny_llm_kit.course import task
 
 from .batching_kv_cache import BatchingKvCache
+from .in_flight import Drawn
 from .kv_cache import KvCache
 from .masking import create_batch_mask
 from .model import Model
 from .prefill import prefill_chunk
 from .request import Request
-from .sampler import Sampler
 
 
 class ModelRunner:
@@ -30,33 +30,45 @@ class ModelRunner:
 
     def __init__(self, model: Model, max_batch_size: int, max_seq_len: int) -> None:
         self.model = model
-        self.caches = [BatchingKvCache(max_batch_size, max_seq_len) for _ in range(model.config.num_layers)]
-        self.last_tokens = mx.zeros((max_batch_size,), dtype=mx.uint32)
+        self.max_batch_size = max_batch_size
+        self.max_seq_len = max_seq_len
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty slots in new memory: what was there may hang on a computation that has failed."""
+        layers = range(self.model.config.num_layers)
+        self.caches = [BatchingKvCache(self.max_batch_size, self.max_seq_len) for _ in layers]
+        self.last_tokens = mx.zeros((self.max_batch_size,), dtype=mx.uint32)
+
+    def scrub(self) -> None:
+        """Clear what lies behind the slots' lengths: a mask hides left-over numbers from others, but not NaN or infinity."""
+        for cache in self.caches:
+            cache.scrub()
 
     @task(week=2, day=6, number=4)
-    def prefill(self, request: Request, start: int, end: int) -> mx.array | None:
+    def prefill(self, request: Request, start: int, end: int) -> Drawn | None:
         """Launch one chunk of a prompt into the request's own cache.
 
         Returns:
-            The first token of the answer `(1,)`, uint32, if `end` is the prompt's end, else None.
+            The first token of the answer if `end` is the prompt's end, else None.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
-    def join(self, request: Request, slot: int, first_token: mx.array) -> None:
-        """Put a prefilled request, with its first token `(1,)`, into a slot; its own cache is given up."""
+    def join(self, request: Request, slot: int, first_token: Drawn) -> None:
+        """Put a prefilled request, with its first token, into a slot; its own cache is given up."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
-    def decode(self, requests: Sequence[Request]) -> mx.array:
+    def decode(self, requests: Sequence[Request]) -> Drawn:
         """Launch one token for each request; they own the slots 0 … B − 1, in this order.
 
         Returns:
-            The next tokens `(B,)`, uint32.
+            The next tokens of all rows.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
@@ -78,12 +90,13 @@ class ModelRunner:
 
 
 @task(week=2, day=6, number=4)
-def sample(logits: mx.array, samplers: Sequence[Sampler]) -> mx.array:
-    """Draw a token a row: greedy rows share one argmax, the others use their own sampler.
+def sample(logits: mx.array, requests: Sequence[Request], last_tokens: mx.array | None = None) -> mx.array:
+    """Draw a token for each row: greedy rows share one argmax, the others use their own request's sampler.
 
     Args:
         logits: `(B, V)`.
-        samplers: B of them.
+        requests: B of them; the first `offset` tokens of each are known.
+        last_tokens: `(B,)` or more, the token after these, which may not have been read yet; None if there is none.
     Returns:
         `(B,)`, uint32, on the device.
     """

@@ -3,7 +3,8 @@
 Every step takes logits `(V,)` and returns logits `(V,)`, with −inf for what is ruled out, so the steps can be chained.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -21,9 +22,9 @@ class SamplingParams:
         top_p: keep the most likely tokens that together reach this probability; 1 keeps all.
         min_p: keep tokens at least this fraction as likely as the most likely one; 0 keeps all.
         repetition_penalty: above 1, tokens that occurred already become less likely; 1 is off.
-        seed: two requests with the same seed, prompt and parameters draw the same tokens, in any company.
+        seed: below 2³². Two requests with the same seed, prompt and parameters draw the same tokens, in any company.
     Raises:
-        ValueError: if a value is out of range.
+        ValueError: if a value is out of range, or no number.
     """
 
     temperature: float = 0.0
@@ -34,17 +35,19 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        rules = [
-            ("temperature", self.temperature >= 0, "at least 0 (0 takes the most likely token)"),
-            ("top_k", self.top_k >= 0, "at least 0 (0 keeps all tokens)"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (1 keeps all tokens)"),
-            ("min_p", 0 <= self.min_p <= 1, "between 0 and 1 (0 keeps all tokens)"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0 (1 is no penalty)"),
-            ("seed", self.seed >= 0, "at least 0"),
+        rules: list[tuple[str, type, Callable[[float], bool], str]] = [
+            ("temperature", float, lambda t: t == 0 or 1e-5 <= t < math.inf, "0 (the most likely token), or from 1e-5 on"),
+            ("top_k", int, lambda k: k >= 0, "a whole number from 0 on (0 keeps all tokens)"),
+            ("top_p", float, lambda p: 0 < p <= 1, "above 0 and at most 1 (1 keeps all tokens)"),
+            ("min_p", float, lambda p: 0 <= p <= 1, "between 0 and 1 (0 keeps all tokens)"),
+            ("repetition_penalty", float, lambda p: 0 < p < math.inf, "above 0 (1 is no penalty)"),
+            ("seed", int, lambda s: 0 <= s < 2**32, "a whole number from 0 to 4294967295"),
         ]
-        for name, valid, remedy in rules:
-            if not valid:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be {remedy}")
+        for name, kind, allowed, remedy in rules:
+            value = getattr(self, name)
+            numeric = isinstance(value, int | kind) and not isinstance(value, bool)
+            if not (numeric and allowed(value)):
+                raise ValueError(f"{name} is {value!r}: it must be {remedy}")
 
 
 @task(week=1, day=7, number=1)
@@ -85,30 +88,29 @@ def repetition_penalty(logits: mx.array, seen: mx.array, penalty: float) -> mx.a
 
 
 class Sampler:
-    """Draws the tokens of one request; its state is its own, so a neighbour in the batch can't change what it draws.
+    """Draws the tokens of one request, each as a function of the logits, the tokens before it, and the request's seed.
 
-    Penalty first, then temperature, top-k, top-p, min-p, and a draw.
+    A sampler remembers nothing: a token that was drawn and thrown away leaves no trace, and a neighbour in the batch can't
+    change what is drawn. Penalty first, then temperature, top-k, top-p, min-p, and a draw.
 
     `greedy` tells whether it takes the most likely token as the model scores it: then a row can do without its own draw.
-
-    Args:
-        params: how to draw.
-        prompt: token ids that count as seen.
     """
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, params: SamplingParams) -> None:
         self.params = params
-        self.prompt = prompt
-        self.key = mx.random.key(params.seed)
-        self.seen: mx.array | None = None
         self.greedy = params.temperature == 0 and params.repetition_penalty == 1
 
     @task(week=1, day=7, number=5)
-    def __call__(self, logits: mx.array) -> mx.array:
-        """Logits `(V,)` to a token id, a scalar integer array. The token stays on the device: nothing is read here."""
+    def __call__(self, logits: mx.array, tokens: Sequence[int | mx.array]) -> mx.array:
+        """Logits `(V,)` to a token id, a scalar integer array. The token stays on the device: nothing is read here.
+
+        Args:
+            tokens: all tokens before this one, prompt and answer. Each is an id, or a scalar array that is not read yet.
+        """
         raise NotImplementedError("Week 1 Day 7, task 5: a sampler with its own seed. Read book/src/week1-07-sampling.md")
 
-    @task(week=1, day=7, number=5)
-    def _seen(self, vocab_size: int) -> mx.array:
-        """Bool `(V,)`: the prompt's tokens and those drawn. Made when first needed: only the logits tell V."""
-        raise NotImplementedError("Week 1 Day 7, task 5: a sampler with its own seed. Read book/src/week1-07-sampling.md")
+
+@task(week=1, day=7, number=5)
+def seen_tokens(tokens: Sequence[int | mx.array], vocab_size: int) -> mx.array:
+    """Bool `(V,)`: true for the ids among `tokens`, which are as in `Sampler`."""
+    raise NotImplementedError("Week 1 Day 7, task 5: a sampler with its own seed. Read book/src/week1-07-sampling.md")

@@ -5,16 +5,18 @@ Both use the same model, caches and sampling, so that only the schedule differs.
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from tiny_llm_kit.course import task
 
 from .engine import ContinuousBatchScheduler
-from .launch import Launch
-from .metrics import BatchingMetrics, BatchState, Event, EventKind
+from .in_flight import InFlight
+from .metrics import BatchingMetrics
 from .model import Model
 from .model_runner import ModelRunner
 from .prefill import chunk_bounds
 from .request import Request
+from .request_book import RequestBook
 
 
 @task(week=2, day=6, number=9)
@@ -52,47 +54,35 @@ def run_static(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: a batch needs at least 1 slot")
-    metrics = BatchingMetrics()
-    events = [Event(clock(), EventKind.ARRIVED, request.request_id) for request in requests]
-    for first in range(0, len(requests), batch_size):
-        group = requests[first : first + batch_size]
-        waiting = len(requests) - first - len(group)
-        longest = max(len(request.prompt) for request in group) + max(request.max_tokens for request in group)
-        runner = ModelRunner(model, batch_size, longest)
-        launch = _start_group(runner, group, prefill_step)
-        events += [Event(clock(), EventKind.ADMITTED, request.request_id) for request in group]
-        while any(request.state != "finished" for request in group):
-            active = [request for request in group if request.state != "finished"]
-            following = Launch()
-            if not all(request.all_launched for request in active):
+    longest = max((len(request.prompt) + request.max_tokens for request in requests), default=1)
+    book = RequestBook(longest, model.config.vocab_size, clock)
+    for request in requests:
+        book.submit(request)
+    while book.waiting:
+        group = list(islice(book.waiting.values(), batch_size))
+        runner = ModelRunner(model, batch_size, max(len(r.prompt) for r in group) + max(r.max_tokens for r in group))
+        in_flight = _start_group(runner, book, group, prefill_step)
+        while book.running:
+            active = len(book.running)
+            following = InFlight()
+            if not all(request.all_launched for request in book.running.values()):
                 following.add(group, runner.decode(group))
                 following.start()
-            new_tokens = _hand_out(launch, events, clock)
-            metrics.update(BatchState(clock(), len(active), batch_size, waiting, new_tokens, events=events))
-            events, launch = [], following
-    return metrics
+            new_tokens = sum(book.take(request, token) for request, token, _ in in_flight.read())
+            book.close_iteration(active, batch_size, len(book.waiting), new_tokens)
+            in_flight = following
+    return book.metrics
 
 
-def _start_group(runner: ModelRunner, group: Sequence[Request], prefill_step: int) -> Launch:
-    launch = Launch()
+@task(week=2, day=6, number=9)
+def _start_group(runner: ModelRunner, book: RequestBook, group: Sequence[Request], prefill_step: int) -> InFlight:
+    in_flight = InFlight()
     for slot, request in enumerate(group):
+        book.admit(request)
         for start, end in chunk_bounds(len(request.prompt), prefill_step):
             first_token = runner.prefill(request, start, end)
             if first_token is not None:
-                launch.add([request], first_token)
+                in_flight.add([request], first_token)
                 runner.join(request, slot, first_token)
-    launch.start()
-    return launch
-
-
-def _hand_out(launch: Launch, events: list[Event], clock: Callable[[], float]) -> int:
-    taken = 0
-    for request, token in launch.read():
-        if request.state == "finished":
-            continue
-        if not request.generated_tokens:
-            events.append(Event(clock(), EventKind.FIRST_TOKEN, request.request_id))
-        taken += request.accept(token)
-        if request.state == "finished":
-            events.append(Event(clock(), EventKind.FINISHED, request.request_id, len(request.generated_tokens)))
-    return taken
+    in_flight.start()
+    return in_flight

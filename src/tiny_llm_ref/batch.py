@@ -1,5 +1,6 @@
 """Continuous batching in one call: prompts in, answers out."""
 
+import warnings
 from collections.abc import Sequence
 
 from tiny_llm_kit.course import task
@@ -39,7 +40,8 @@ def batch_generate(
         sampling, stop, strategy: for all requests alike.
     Returns:
         A finished request for each prompt, in the prompts' order: `text`, `generated_tokens`, and `finish_reason`. A prompt
-        that can never fit, or is empty, is refused on its own: `finish_reason` is "error" and `error` says why.
+        that can never fit, or is empty, is refused on its own: `finish_reason` is "error" and `error` says why. The first
+        error is shown as a warning, too, so that none is silent.
     Raises:
         ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1.
     """
@@ -62,4 +64,7 @@ def batch_generate(
         except ValueError as error:
             request.finish("error", error=error)
     scheduler.run()
+    failed = [request for request in requests if request.error is not None]
+    if failed:
+        warnings.warn(f"{len(failed)} of {len(requests)} requests failed, the first with {failed[0].error!r}", stacklevel=2)
     return requests

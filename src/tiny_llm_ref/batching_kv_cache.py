@@ -124,6 +124,12 @@ class BatchingKvCache(KvCacheBase):
                 self.slabs[i] = mx.slice_update(self.slabs[i], new[0, head], start, axes=[0])
         self.lengths[slot] = length
 
+    def scrub(self) -> None:
+        """Set everything behind the lengths of the slots to 0."""
+        lengths = mx.array([self.lengths.get(slot, 0) for slot in range(self.max_active_requests)])
+        behind = (mx.arange(self.max_seq_len) >= lengths[:, None])[:, None, :, None]
+        self.slabs = [mx.where(behind, 0, slab).reshape(-1, slab.shape[-1]) for slab in self._slabs()]
+
     def row_lengths(self) -> list[int]:
         """The lengths of the taken slots, in rising order of slots."""
         return [self.lengths[slot] for slot in sorted(self.lengths)]

@@ -9,13 +9,13 @@ from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
 from .kv_cache import KvCache
 from .model import Model
-from .stop_strings import StopStrings
+from .text_stream import TextStream
 
-Choose = Callable[[mx.array], mx.array]
+Choose = Callable[[mx.array, Sequence[int]], mx.array]
 
 
-def greedy(logits: mx.array) -> mx.array:
-    """The most likely token: logits `(..., V)` to ids `(...)`."""
+def greedy(logits: mx.array, tokens: Sequence[int] = ()) -> mx.array:
+    """The most likely token, whatever came before: logits `(..., V)` to ids `(...)`."""
     return mx.argmax(logits, axis=-1)
 
 
@@ -33,7 +33,7 @@ def generate_tokens(
         prompt: token ids, at least one.
         max_tokens: stop after this many.
         eos_token_ids: tokens that end the text; the one that ends it is not yielded.
-        sampler: logits `(V,)` to a token id, a scalar array.
+        sampler: logits `(V,)`, and all tokens before the one that is wanted, to a token id, a scalar array.
     Yields:
         Token ids, each as soon as it is known.
     Raises:
@@ -44,7 +44,7 @@ def generate_tokens(
     tokens = list(prompt)
     for _ in range(max_tokens):
         logits = model(mx.array([tokens]), logits_to_keep=1)
-        token = int(sampler(logits[0, -1]))
+        token = int(sampler(logits[0, -1], tokens))
         if token in eos_token_ids:
             return
         tokens.append(token)
@@ -70,13 +70,14 @@ def generate_tokens_with_cache(
     if not prompt:
         raise ValueError("the prompt is empty: a model needs at least one token to continue")
     cache = cache or [KvCache() for _ in range(model.config.num_layers)]
-    tokens = list(prompt)
+    tokens, new = list(prompt), len(prompt)
     for _ in range(max_tokens):
-        logits = model(mx.array([tokens]), cache[0].offset, cache, logits_to_keep=1)
-        token = int(sampler(logits[0, -1]))
+        logits = model(mx.array([tokens[-new:]]), cache[0].offset, cache, logits_to_keep=1)
+        token = int(sampler(logits[0, -1], tokens))
         if token in eos_token_ids:
             return
-        tokens = [token]
+        tokens.append(token)
+        new = 1
         yield token
 
 
@@ -94,13 +95,11 @@ def stream_text(tokens: Iterable[int], detokenizer: StreamingDetokenizer, stop: 
     Yields:
         Pieces that are not empty.
     """
-    stops = StopStrings(stop)
+    stream = TextStream(detokenizer, stop)
     for token in tokens:
-        detokenizer.add_token(token)
-        if text := stops.push(detokenizer.last_segment):
+        if text := stream.push(token):
             yield text
-        if stops.stopped:
+        if stream.stopped:
             return
-    detokenizer.finalize()
-    if text := stops.push(detokenizer.last_segment) + ("" if stops.stopped else stops.flush()):
+    if text := stream.finish():
         yield text

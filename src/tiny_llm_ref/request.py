@@ -6,13 +6,14 @@ A request knows no scheduler, no slot and no model.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from operator import index
 
 from tiny_llm_kit.course import task
 from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
 from .kv_cache import KvCache
 from .sampler import Sampler, SamplingParams
-from .stop_strings import StopStrings
+from .text_stream import TextStream
 
 _next_id = count()
 
@@ -22,7 +23,7 @@ class Request:
     """A prompt on its way to an answer: `waiting → prefilling → decoding → finished`.
 
     Two counters tell where it is: `offset`, the tokens whose keys and values have been asked of the device, and
-    `len(generated_tokens)`, the tokens that came back.
+    `len(generated_tokens)`, the tokens that came back. `shown` counts the letters of `text` that `on_update` has been given.
 
     Args:
         prompt: token ids.
@@ -31,10 +32,9 @@ class Request:
         eos_token_ids: tokens that end the answer and are not part of it.
         stop: strings that end the answer and are not part of it; they need a `detokenizer`.
         detokenizer: turns tokens into text; without one `text` stays empty.
-        on_update: called as `on_update(request, new_text)` after every token and at the end; the last token and the end share
-            a call. If it raises, this request ends with that error. It is not called for an end by error.
+        on_update: called by whoever serves the request, as `on_update(request, new_text)`; see `RequestBook`.
     Raises:
-        ValueError: for `max_tokens` below 1, or stop strings without a detokenizer.
+        ValueError: for tokens that are not whole numbers, `max_tokens` below 1, or stop strings without a detokenizer.
     """
 
     prompt: Sequence[int]
@@ -50,17 +50,22 @@ class Request:
     generated_tokens: list[int] = field(default_factory=list, init=False)
     offset: int = field(default=0, init=False)
     text: str = field(default="", init=False)
+    shown: int = field(default=0, init=False)
     finish_reason: str | None = field(default=None, init=False)
-    error: Exception | None = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
     overtaken: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens is {self.max_tokens}: it must be at least 1")
+        self.prompt = _whole_numbers("prompt", self.prompt)
+        self.eos_token_ids = frozenset(_whole_numbers("eos_token_ids", self.eos_token_ids))
+        if type(self.max_tokens) is not int or self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens!r}: it must be a whole number from 1 on")
+        if isinstance(self.stop, str) or not all(isinstance(stop, str) for stop in self.stop):
+            raise ValueError(f"stop is {self.stop!r}: it must be a list of strings")
         if self.stop and self.detokenizer is None:
             raise ValueError(f"stop strings {self.stop} need a detokenizer: they are looked for in the text")
-        self.stop_strings = StopStrings(self.stop)
-        self.sampler = Sampler(self.sampling, self.prompt)
+        self.text_stream = TextStream(self.detokenizer, self.stop) if self.detokenizer is not None else None
+        self.sampler = Sampler(self.sampling)
 
     @property
     def tokens(self) -> list[int]:
@@ -105,35 +110,39 @@ class Request:
             self.finish("stop")
             return False
         self.generated_tokens.append(token)
-        new_text = ""
-        if self.detokenizer is not None:
-            self.detokenizer.add_token(token)
-            new_text = self.stop_strings.push(self.detokenizer.last_segment)
-            self.text += new_text
-            if self.stop_strings.stopped:
-                self.finish("stop", new_text)
+        if self.text_stream is not None:
+            self.text += self.text_stream.push(token)
+            if self.text_stream.stopped:
+                self.finish("stop")
                 return True
         if len(self.generated_tokens) == self.max_tokens:
-            self.finish("length", new_text)
-        elif self.on_update is not None:
-            self.on_update(self, new_text)
+            self.finish("length")
         return True
 
     @task(week=2, day=6, number=1)
-    def finish(self, reason: str, new_text: str = "", error: Exception | None = None) -> None:
-        """End the request, give back its cache, and deliver the text that was held back.
+    def finish(self, reason: str, error: BaseException | None = None) -> None:
+        """End the request: give back its cache, and add the text that was held back to `text`.
+
+        A request ends once. Whoever ends it again changes nothing, unless with its first error: what has gone wrong is never
+        hidden by an earlier reason.
 
         Args:
             reason: "stop", "length", "cancelled" or "error".
-            new_text: text of the last token that `on_update` has not seen yet.
-            error: what went wrong; `on_update` is not called then, since it may be what went wrong.
+            error: what went wrong. The held back text stays where it is then, since the detokenizer may be what failed.
         """
+        if self.finish_reason is not None and (error is None or self.error is not None):
+            return
+        if self.text_stream is not None and error is None:
+            self.text += self.text_stream.finish()
         self.finish_reason, self.error, self.kv_cache = reason, error, None
-        if self.detokenizer is not None and error is None and not self.stop_strings.stopped:
-            self.detokenizer.finalize()
-            rest = self.stop_strings.push(self.detokenizer.last_segment)
-            rest += "" if self.stop_strings.stopped else self.stop_strings.flush()
-            self.text += rest
-            new_text += rest
-        if self.on_update is not None and error is None:
-            self.on_update(self, new_text)
+
+
+def _whole_numbers(name: str, values: Collection[int]) -> list[int]:
+    """A copy, so that nobody changes them later, of ints and what stands for one, as numpy's do; a bool does not."""
+    try:
+        numbers = list(values)
+        if bool in set(map(type, numbers)):
+            raise TypeError("a bool is no number")
+        return list(map(index, numbers))
+    except TypeError:
+        raise ValueError(f"{name} is {values!r}: it must be a list of token ids, which are whole numbers") from None

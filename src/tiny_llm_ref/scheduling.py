@@ -1,12 +1,14 @@
 """Scheduling: what the next iteration computes, and who is served first.
 
-Plain Python, no arrays: a plan is made from the requests' counters, and somebody else runs it. Iteration-level scheduling is
-the idea of Orca (OSDI 2022, section 4.1).
+Plain Python, no arrays: a plan is made from the requests' counters, and somebody else runs it. Planning changes nothing.
+Iteration-level scheduling is the idea of Orca (OSDI 2022, section 3).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import islice, takewhile
 
 from tiny_llm_kit.course import task
 
@@ -31,60 +33,65 @@ class StepPlan:
 
 
 class Strategy(ABC):
-    """Chooses who is admitted next. A strategy is a `rank`: the lowest goes first, and among equals who came first.
+    """Chooses who is admitted next. A strategy is a ranking: the lowest rank goes first, and among equals who came first.
 
-    A request that was overtaken `max_overtakes` times goes next whatever its rank, so that nobody starves.
+    A request that was overtaken `max_overtakes` times goes next whatever its rank, so that nobody starves. Those who are
+    admitted in one iteration are chosen together, so that a few overtakings more are possible.
     """
 
     max_overtakes = 32
 
     @abstractmethod
-    def rank(self, request: Request, running: Sequence[Request]) -> float:
-        """How well it would be to admit `request` now, beside those that are running; lower is sooner."""
+    def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
+        """How well it would be to admit a request alongside those that are running, as a function; lower is sooner.
+
+        It is made once in a plan and called for everyone who waits: what depends on `running` alone is computed here.
+        """
 
     @task(week=2, day=6, number=8)
-    def choose(self, waiting: Sequence[Request], running: Sequence[Request]) -> Request:
-        """The next request to admit; `waiting` is in order of arrival and not empty.
+    def choose(self, waiting: Collection[Request], running: Sequence[Request], count: int) -> list[Request]:
+        """The next `count` requests to admit, or as many as there are, the first to be admitted first.
 
-        Those that stand before the chosen one are overtaken, and it is counted, each time that a choice is made.
+        Args:
+            waiting: in order of arrival, so that nobody has been overtaken more often than those before.
         """
-        starving = (request for request in waiting if request.overtaken >= self.max_overtakes)
-        chosen = next(starving, None) or min(waiting, key=lambda request: self.rank(request, running))
-        for request in waiting:
-            if request is chosen:
-                break
-            request.overtaken += 1
-        return chosen
+        starving = list(islice(takewhile(lambda request: request.overtaken >= self.max_overtakes, waiting), count))
+        others = islice(waiting, len(starving), None)
+        return starving + nsmallest(count - len(starving), others, key=self.ranking(running))
 
 
 class Fifo(Strategy):
     """First come, first served."""
 
-    @task(week=2, day=6, number=8)
-    def rank(self, request: Request, running: Sequence[Request]) -> float:
+    def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
         """The same for all, so that arrival decides."""
-        return 0
+        return lambda request: 0
+
+    @task(week=2, day=6, number=8)
+    def choose(self, waiting: Collection[Request], running: Sequence[Request], count: int) -> list[Request]:
+        """The first `count`, without a look at the others: however many wait, it costs the same."""
+        return list(islice(waiting, count))
 
 
 class ShortestRemaining(Strategy):
     """The least work first, which makes the mean latency small (and needs the guard against starvation)."""
 
     @task(week=2, day=6, number=8)
-    def rank(self, request: Request, running: Sequence[Request]) -> float:
+    def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
         """Estimated tokens remaining: the prompt's that are not computed, and as many as may be generated."""
-        return len(request.prompt) - request.offset + request.max_tokens - len(request.generated_tokens)
+        return lambda request: len(request.prompt) - request.offset + request.max_tokens - len(request.generated_tokens)
 
 
 class LengthBalance(Strategy):
     """Rows of like length together: the shorter rows of a batch are padded to the longest one's."""
 
     @task(week=2, day=6, number=8)
-    def rank(self, request: Request, running: Sequence[Request]) -> float:
+    def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
         """Distance from the prompt's length to the mean length of the running sequences; 0 if nothing runs."""
         if not running:
-            return 0
+            return lambda request: 0
         mean = sum(max(other.offset, len(other.prompt)) for other in running) / len(running)
-        return abs(len(request.prompt) - mean)
+        return lambda request: abs(len(request.prompt) - mean)
 
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -96,9 +103,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
 
 @task(week=2, day=6, number=4)
 def plan_step(
-    waiting: Sequence[Request], running: Sequence[Request], max_slots: int, prefill_step: int, strategy: Strategy
+    waiting: Collection[Request], running: Sequence[Request], max_slots: int, prefill_step: int, strategy: Strategy
 ) -> StepPlan:
-    """Plan one iteration: everyone who decodes gets a token, and up to `prefill_step` prompt tokens are computed beside.
+    """Plan one iteration: everyone who decodes gets a token, and up to `prefill_step` prompt tokens are computed alongside.
 
     At most one request is in the middle of its prompt. When its chunk leaves room in the budget, whole prompts follow that
     fit into the rest; a prompt is never begun with a left-over crumb, because a chunk costs a pass over all the weights
@@ -106,30 +113,22 @@ def plan_step(
 
     Args:
         waiting: in order of arrival.
-        running: admitted and not done; in order of admission.
+        running: those that have a slot or need one; in order of admission.
         max_slots: how many may run at a time.
         prefill_step: prompt tokens an iteration.
         strategy: chooses among the waiting.
     """
-    queue = list(waiting)
     decode = [request for request in running if request.offset >= len(request.prompt)]
-    prefilling = [request for request in running if request.offset < len(request.prompt)]
-    admitted = list(running)
+    candidates = [request for request in running if request.offset < len(request.prompt)]
+    if free := max_slots - len(running):
+        candidates += strategy.choose(waiting, running, free)
     chunks: list[PrefillChunk] = []
     budget = prefill_step
-    while prefilling or (queue and len(admitted) < max_slots):
-        request = prefilling[0] if prefilling else strategy.choose(queue, admitted)
+    for request in candidates:
         left = len(request.prompt) - request.offset
-        if chunks and left > budget:
+        if not budget or (chunks and left > budget):
             break
-        if prefilling:
-            prefilling.pop(0)
-        else:
-            queue.remove(request)
-            admitted.append(request)
         end = request.offset + min(left, budget)
         chunks.append(PrefillChunk(request, request.offset, end))
         budget -= end - request.offset
-        if not budget:
-            break
     return StepPlan(chunks, decode)

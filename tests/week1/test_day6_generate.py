@@ -72,16 +72,18 @@ def test_task_1_the_prompt_is_left_alone(kind: type) -> None:
 
 
 def test_task_1_the_sampler_chooses_from_the_last_logits() -> None:
-    shapes = []
+    shapes, before = [], []
 
-    def second_best(logits: mx.array) -> mx.array:
+    def second_best(logits: mx.array, tokens: Sequence[int]) -> mx.array:
         shapes.append(logits.shape)
+        before.append(list(tokens))
         return mx.argsort(-logits)[1]
 
     config = tiny_config()
     weights, prompt = random_weights(config, 4), [72, 105]
     got = list(answer.generate_tokens(answer.Model(config, weights), prompt, 3, sampler=second_best))
     assert set(shapes) == {(config.vocab_size,)}, "a sampler takes the logits of one position, (V,)"
+    assert before == [prompt + got[:i] for i in range(3)], "and all tokens before the one that is wanted"
     oracle = mlx_lm_model(config, weights)
     for i, token in enumerate(got):
         want = mx.argsort(-oracle(mx.array([prompt + got[:i]]))[0, -1])[1].item()
@@ -264,3 +266,29 @@ def test_task_3_a_letter_that_never_ends_is_let_go_at_the_end() -> None:
     tokens = tokenizer.encode("aé")[:-1]
     got = "".join(answer.stream_text(tokens, tokenizer.detokenizer(), ["END"]))
     assert got == tokenizer.decode(tokens), "after the last token, call finalize() and show what it lets go"
+
+
+def test_task_3_a_text_stream_is_the_same_one_token_at_a_time() -> None:
+    tokenizer = ByteTokenizer()
+    stream = answer.TextStream(tokenizer.detokenizer(), ["END"])
+    pieces = [stream.push(token) for token in tokenizer.encode("aé E")]
+    assert "".join(pieces) == "aé ", "each letter with its last token, and the E held back: it could begin a stop string"
+    assert not stream.stopped
+    assert stream.finish() == "E", "the tokens have ended without a stop string: the rest belongs to the text"
+
+
+def test_task_3_after_a_stop_string_nothing_follows() -> None:
+    tokenizer = ByteTokenizer()
+    stream = answer.TextStream(tokenizer.detokenizer(), ["END"])
+    assert "".join(stream.push(token) for token in tokenizer.encode("one END")) == "one "
+    assert stream.stopped
+    assert stream.finish() == ""
+
+
+def test_task_3_a_stop_string_may_be_complete_only_at_the_end() -> None:
+    tokenizer = ByteTokenizer()
+    broken = "é".encode()[:1]
+    replaced = broken.decode(errors="replace")  # what the detokenizer makes of a letter that never ends
+    stream = answer.TextStream(tokenizer.detokenizer(), [replaced])
+    assert "".join(stream.push(token) for token in [*b"ab", *broken]) == "ab"
+    assert (stream.finish(), stream.stopped) == ("", True), "finalize() gives text like any other: look for stop strings in it"

@@ -1,5 +1,8 @@
 """Week 1 Day 7: the filters against NumPy, and a sampler that nobody else can disturb."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -94,6 +97,13 @@ def test_task_2_top_p_of_any_logits(values: list[float], p: float) -> None:
     assert_kept(answer.top_p(mx.array(values), p), mx.array(values), kept, f"p = {p}, probabilities {softmax64(values)}")
 
 
+@pytest.mark.parametrize("p", [1e-9, 1e-46])
+def test_task_2_top_p_always_keeps_the_most_likely(p: float) -> None:
+    logits = mx.array([0.0, 1.0, 3.0, 2.0])
+    kept = np.arange(4) == 2
+    assert_kept(answer.top_p(logits, p), logits, kept, f"p = {p}: the first token always stays, also when p is 0 in float32")
+
+
 # Task 3: min-p
 
 
@@ -138,12 +148,16 @@ def test_task_4_nothing_seen_nothing_changed() -> None:
 # Task 5: a sampler with its own seed
 
 
-def draw(sampler: object, logits: mx.array, count: int) -> list[int]:
-    return [int(sampler(logits).item()) for _ in range(count)]
+def draw(sampler: Any, logits: mx.array, count: int, prompt: Sequence[int] = ()) -> list[int]:
+    """An answer of `count` tokens, for a model that always gives these logits."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(sampler(logits, list(tokens)).item()))
+    return tokens[len(prompt) :]
 
 
-def sampler(prompt: list[int] | None = None, **params: float) -> object:
-    return answer.Sampler(answer.SamplingParams(**params), prompt or [])
+def sampler(**params: float) -> Any:
+    return answer.Sampler(answer.SamplingParams(**params))
 
 
 def assert_distribution(draws: list[int], probabilities: np.ndarray, hint: str) -> None:
@@ -160,7 +174,7 @@ LOGITS = mx.array([2.0, 1.0, 0.5, 0.0, -0.5, -1.0])
 
 
 def test_task_5_temperature_0_takes_the_most_likely_token() -> None:
-    token = sampler(temperature=0.0)(LOGITS[::-1])
+    token = sampler(temperature=0.0)(LOGITS[::-1], [3, 1])
     assert token.shape == (), "a sampler gives one token id, a scalar array"
     assert mx.issubdtype(token.dtype, mx.integer), "a token id is an integer"
     assert token.item() == 5, "temperature 0 means the largest logit"
@@ -174,7 +188,7 @@ def test_task_5_temperature_divides_the_logits(temperature: float) -> None:
 
 
 def test_task_5_a_drawn_token_is_a_scalar_integer() -> None:
-    token = sampler(temperature=1.0)(LOGITS)
+    token = sampler(temperature=1.0)(LOGITS, [3, 1])
     assert token.shape == (), "a sampler gives one token id, a scalar array"
     assert mx.issubdtype(token.dtype, mx.integer), "a token id is an integer"
 
@@ -222,14 +236,48 @@ def test_task_5_a_neighbour_changes_nothing() -> None:
     for i in range(20):
         mx.random.seed(i)
         draw(neighbour, flat, 1 + i % 3)
-        together += draw(mine, flat, 1)
+        together += draw(mine, flat, 1, together)
     assert together == alone, "a sampler's randomness is its own: no global seed, nothing shared with another sampler"
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_task_5_a_draw_that_is_thrown_away_leaves_no_trace(penalty: float) -> None:
+    logits = normal(50, seed=8)
+    params = {"temperature": 1.0, "repetition_penalty": penalty, "seed": 3}
+    want = draw(sampler(**params), logits, 12, [4, 9])
+    one, got = sampler(**params), []
+    for _ in range(12):
+        once, again = one(logits, [4, 9, *got]), one(logits, [4, 9, *got])
+        assert once.item() == again.item(), "a draw is a function: the same seed and the same tokens before it, the same token"
+        one(logits, [1, 2, 3, 4, 5])
+        got.append(int(again.item()))
+    assert got == want, "what is drawn follows from the seed and the tokens before it, not from how often somebody has drawn"
+
+
+def test_task_5_every_position_has_a_draw_of_its_own() -> None:
+    flat = mx.zeros(1000)
+    drawn = [int(sampler(temperature=1.0, seed=7)(flat, [5] * length).item()) for length in range(40)]
+    assert len(set(drawn)) > 30, "the position is a part of the key: without it the same token would come again and again"
+    other = [int(sampler(temperature=1.0, seed=8)(flat, [5] * length).item()) for length in range(40)]
+    assert len({*drawn} & {*other}) < 10, "two seeds must not draw the same tokens a few positions apart"
+
+
+def test_task_5_the_last_token_may_still_be_on_the_device() -> None:
+    logits = normal(50, seed=9)
+    for params in ({"temperature": 1.0, "seed": 4}, {"temperature": 1.0, "repetition_penalty": 3.0, "seed": 4}):
+        unread = mx.array([7, 31], dtype=mx.uint32)[1]
+        got = [sampler(**params)(logits, tokens).item() for tokens in ([5, 31], [5, unread])]
+        assert got[0] == got[1], "a scalar array among the tokens stands for the id in it"
+    high = mx.where(mx.arange(50) == 31, 9.0, logits)
+    penalized = sampler(repetition_penalty=100.0)
+    assert penalized(high, [5, unread]).item() != 31, "a token that has not been read yet has been seen all the same"
+    assert penalized(high, [5]).item() == 31
 
 
 def test_task_5_the_penalty_counts_the_prompt() -> None:
     logits = mx.array([2.0, 1.8, 1.0, -1.0])
     for prompt in ([0, 3], [0, 0, 0]):
-        got = draw(sampler(prompt, repetition_penalty=1.5), logits, 1)
+        got = draw(sampler(repetition_penalty=1.5), logits, 1, prompt)
         assert got == [1], f"the prompt {prompt} holds token 0: its logit 2.0 / 1.5 is below 1.8, even with temperature 0"
 
 
@@ -242,13 +290,39 @@ def test_task_5_the_penalty_counts_what_was_drawn() -> None:
 
 
 def test_task_5_the_penalty_comes_before_the_draw() -> None:
-    # A fresh sampler for each draw, because every draw changes what was seen. Each has another seed.
-    draws = [draw(sampler([0, 5], temperature=0.8, repetition_penalty=2.0, seed=seed), LOGITS, 1)[0] for seed in range(1500)]
+    one = sampler(temperature=0.8, repetition_penalty=2.0, seed=1)
+    draws = [int(one(LOGITS, [0, 5] * length).item()) for length in range(1, 1501)]  # tokens 0 and 5, at many positions
     want = softmax64(np.array([1.0, 1.0, 0.5, 0.0, -0.5, -2.0]) / 0.8)
-    assert_distribution(draws, want, "tokens 0 and 5 are in the prompt: 2.0 becomes 2.0 / 2, −1.0 becomes −1.0 · 2")
+    assert_distribution(draws, want, "tokens 0 and 5 have been seen: 2.0 becomes 2.0 / 2, −1.0 becomes −1.0 · 2")
 
 
-def test_task_5_without_a_penalty_the_prompt_does_not_matter() -> None:
+def test_task_5_without_a_penalty_the_tokens_themselves_do_not_matter() -> None:
     flat = mx.zeros(50)
-    got, want = (draw(sampler(prompt, temperature=1.0, seed=5), flat, 20) for prompt in ([1, 2, 3], []))
+    got, want = (draw(sampler(temperature=1.0, seed=5), flat, 20, prompt) for prompt in ([1, 2, 3], [9, 9, 9]))
     assert got == want, "repetition_penalty 1 is off"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"temperature": 1e-30},  # float32 cannot divide by it
+        {"temperature": True},
+        {"top_k": -1},
+        {"top_k": 2.5},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_p": "0.9"},
+        {"min_p": -0.1},
+        {"repetition_penalty": 0.0},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"seed": 1.0},
+    ],
+)
+def test_task_5_bad_parameters_are_refused(bad: dict[str, Any]) -> None:
+    assert answer.Sampler(answer.SamplingParams(seed=2**32 - 1, temperature=1))(LOGITS, [1]).shape == ()
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        answer.SamplingParams(**bad)

@@ -219,7 +219,14 @@ def test_task_3_an_empty_prompt_is_refused() -> None:
 
 def test_task_3_the_sampler_chooses() -> None:
     model, oracle = model_case(seed=2)
-    got = list(answer.generate_tokens_with_cache(model, [9, 8], 4, sampler=lambda logits: mx.argsort(-logits)[1]))
+    before = []
+
+    def second_best(logits: mx.array, tokens: Sequence[int]) -> mx.array:
+        before.append(list(tokens))
+        return mx.argsort(-logits)[1]
+
+    got = list(answer.generate_tokens_with_cache(model, [9, 8], 4, sampler=second_best))
+    assert before == [[9, 8, *got[:i]] for i in range(4)], "the sampler is given all tokens before the one that is wanted"
     for i, token in enumerate(got):
         want = mx.argsort(-oracle(mx.array([[9, 8, *got[:i]]]))[0, -1])[1].item()
         assert token == want, "the sampler is given the logits (V,) of the last position"

@@ -1,5 +1,6 @@
 """Task 1: the life of a request."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,6 +20,33 @@ def speak(request: Any, text: str | bytes) -> None:
 
 def text_request(max_tokens: int = 100, **options: Any) -> Any:
     return answer.Request([1, 2, 3], max_tokens, detokenizer=TOKENIZER.detokenizer(), **options)
+
+
+def new_book(**options: Any) -> Any:
+    return answer.RequestBook(**{"max_seq_len": 200, "vocab_size": 260} | options)
+
+
+def serve(book: Any, *requests: Any) -> None:
+    """Submit and admit them."""
+    for request in requests:
+        book.submit(request)
+        book.admit(request)
+
+
+def told(text: str | bytes, max_tokens: int = 100, **options: Any) -> tuple[Any, list[str]]:
+    """A request that was handed the tokens of `text` by a book, and the pieces that its on_update was given."""
+    pieces: list[str] = []
+    request = text_request(max_tokens, on_update=lambda _, new_text: pieces.append(new_text), **options)
+    book = new_book()
+    serve(book, request)
+    for token in text.encode() if isinstance(text, str) else text:
+        book.take(request, token)
+    return request, pieces
+
+
+def ended(book: Any) -> list[Any]:
+    """Close an iteration; who has ended since the last one."""
+    return book.close_iteration(0, 1, 0, 0)
 
 
 def test_task_1_state_follows_the_offset() -> None:
@@ -118,23 +146,40 @@ def test_task_1_finish_gives_the_cache_back_and_keeps_the_error() -> None:
     assert (request.finish_reason, request.error) == ("error", error)
 
 
-def test_task_1_text_comes_in_pieces_that_make_the_whole() -> None:
-    pieces: list[str] = []
+def test_task_1_ending_twice_changes_nothing() -> None:
+    request = text_request(stop=["xyz"])
+    speak(request, "abx")
+    request.finish("length")
+    request.finish("cancelled")
+    request.finish("length")
+    assert (request.finish_reason, request.text) == ("length", "abx"), "a request ends once, and its text comes once"
+    assert request.error is None
+
+
+def test_task_1_an_error_is_not_hidden_by_an_earlier_reason() -> None:
+    request, first, second = answer.Request([5], 3), KeyError("first"), KeyError("second")
+    request.finish("length")
+    request.finish("error", first)
+    request.finish("error", second)
+    assert (request.finish_reason, request.error) == ("error", first), "the first error stays, whatever else ended the request"
+
+
+def test_task_1_text_is_what_the_tokens_say() -> None:
     said = "größte Äpfel, 5 €"
-    request = text_request(len(said.encode()), on_update=lambda _, new_text: pieces.append(new_text))
+    request = text_request(len(said.encode()))
     speak(request, said)
-    assert request.text == TOKENIZER.decode(request.generated_tokens), "text is what decoding all generated tokens gives"
-    assert request.text == said
-    assert "".join(pieces) == said, "the pieces given to on_update must add up to the text: none lost, none twice"
+    assert request.text == said == TOKENIZER.decode(request.generated_tokens), (
+        "text is what decoding all generated tokens gives"
+    )
 
 
 def test_task_1_text_that_is_held_back_comes_at_the_end() -> None:
-    pieces: list[str] = []
-    request = text_request(max_tokens=4, stop=["done!"], on_update=lambda _, new_text: pieces.append(new_text))
-    speak(request, "a do")
+    request = text_request(max_tokens=4, stop=["done!"])
+    speak(request, "a d")
+    assert request.text == "a ", "'d' could become the stop string: hold it back"
+    speak(request, "o")
     assert request.finish_reason == "length"
     assert request.text == "a do", "'do' could have become the stop string, but the answer ended: it belongs to the text"
-    assert "".join(pieces) == "a do", "on_update must be given the held back text too"
 
 
 def test_task_1_an_unfinished_letter_comes_at_the_end() -> None:
@@ -143,32 +188,29 @@ def test_task_1_an_unfinished_letter_comes_at_the_end() -> None:
     assert request.text == TOKENIZER.decode(request.generated_tokens), "finish must let go of what the detokenizer held back"
 
 
-def test_task_1_cancelling_delivers_what_is_there() -> None:
-    pieces: list[str] = []
-    request = text_request(stop=["xyz"], on_update=lambda _, new_text: pieces.append(new_text))
+def test_task_1_after_an_error_held_back_text_stays_where_it_is() -> None:
+    request = text_request(stop=["xyz"])
     speak(request, "abx")
-    request.finish("cancelled")
-    assert request.text == "".join(pieces) == "abx"
+    request.finish("error", RuntimeError("the detokenizer has failed, say"))
+    assert request.text == "ab", "after an error the detokenizer is not asked again: it may be what went wrong"
 
 
-@pytest.mark.parametrize(
-    ("said", "stops", "text"),
-    [
-        ("one END two", ["END"], "one "),
-        ("one two", ["on"], ""),
-        ("aab then", ["ab"], "a"),
-        ("xSTARTx END", ["END", "ART"], "xST"),
-        ("EN END", ["END"], "EN "),
-        ("grün é", ["é"], "grün "),
-    ],
-)
+STOPS = [
+    ("one END two", ["END"], "one "),
+    ("one two", ["on"], ""),
+    ("aab then", ["ab"], "a"),
+    ("xSTARTx END", ["END", "ART"], "xST"),
+    ("EN END", ["END"], "EN "),
+    ("grün é", ["é"], "grün "),
+]
+
+
+@pytest.mark.parametrize(("said", "stops", "text"), STOPS)
 def test_task_1_a_stop_string_ends_the_text_where_it_begins(said: str, stops: list[str], text: str) -> None:
-    pieces: list[str] = []
-    request = text_request(stop=stops, on_update=lambda _, new_text: pieces.append(new_text))
+    request = text_request(stop=stops)
     speak(request, said)
     assert (request.state, request.finish_reason) == ("finished", "stop"), f"{stops} stands in the text, spread over tokens"
     assert request.text == text, "the stop string, and what follows it, is not part of the text"
-    assert "".join(pieces) == text, "what was shown can't be taken back: hold back what could begin a stop string"
 
 
 def test_task_1_no_stop_string_no_stop() -> None:
@@ -177,39 +219,11 @@ def test_task_1_no_stop_string_no_stop() -> None:
     assert (request.finish_reason, request.text) == ("length", "EN DE")
 
 
-def test_task_1_without_stop_strings_text_is_shown_at_once() -> None:
-    pieces: list[str] = []
-    request = text_request(on_update=lambda _, new_text: pieces.append(new_text))
-    for letter in "abc":
+def test_task_1_without_stop_strings_text_is_there_at_once() -> None:
+    request = text_request()
+    for count, letter in enumerate("abc", start=1):
         request.accept(ord(letter))
-        assert "".join(pieces) == request.text == "abc"[: len(request.text)]
-    assert request.text == "abc", "there is nothing to wait for: each letter can be shown with its token"
-
-
-def test_task_1_on_update_sees_the_request_as_it_then_is() -> None:
-    seen: list[tuple[int, str | None]] = []
-    request = answer.Request(
-        [5], 10, eos_token_ids=[0], on_update=lambda r, _: seen.append((len(r.generated_tokens), r.finish_reason))
-    )
-    for token in (40, 41, 0):
-        request.accept(token)
-    assert seen == [(1, None), (2, None), (2, "stop")], "on_update is called after every token, and once at the end"
-
-
-def test_task_1_on_update_is_called_once_for_the_last_token() -> None:
-    seen: list[tuple[int, str]] = []
-    request = answer.Request([5], 2, on_update=lambda r, _: seen.append((len(r.generated_tokens), r.state)))
-    request.offset = 1
-    request.accept(40)
-    request.accept(41)
-    assert seen == [(1, "decoding"), (2, "finished")], "the last token's update is also the final one, and says so"
-
-
-def test_task_1_an_error_is_not_reported_to_on_update() -> None:
-    seen: list[str] = []
-    request = answer.Request([5], 2, on_update=lambda r, _: seen.append(r.state))
-    request.finish("error", error=RuntimeError("on_update itself failed, say"))
-    assert seen == [], "on_update may be what went wrong: after an error it is not called again"
+        assert request.text == "abc"[:count], "there is nothing to wait for: each letter comes with its token"
 
 
 def test_task_1_requests_share_nothing() -> None:
@@ -220,9 +234,249 @@ def test_task_1_requests_share_nothing() -> None:
     assert first.request_id != second.request_id
 
 
-def test_task_1_bad_requests_are_refused() -> None:
-    assert answer.Request([5], 1).state == "waiting", "the smallest request there can be"
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 2.5},
+        {"max_tokens": True},
+        {"prompt": [5, 2.0]},
+        {"prompt": [5, True]},
+        {"prompt": "text"},
+        {"prompt": 5},
+        {"eos_token_ids": 5},
+        {"eos_token_ids": ["</s>"]},
+        {"stop": "END", "detokenizer": TOKENIZER.detokenizer()},
+        {"stop": ["END"]},  # without a detokenizer there is no text to find it in
+    ],
+)
+def test_task_1_bad_requests_are_refused(bad: dict[str, Any]) -> None:
+    assert answer.Request(**{"prompt": [5], "max_tokens": 1}).state == "waiting", "the smallest request there can be"
     with pytest.raises(ValueError):
-        answer.Request([5], 0)
+        answer.Request(**{"prompt": [5], "max_tokens": 1} | bad)
+
+
+# The book: who waits, who runs, and who has ended.
+
+
+def test_task_1_the_way_through_the_book() -> None:
+    book, first, second = new_book(), answer.Request([5], 2), answer.Request([6], 1)
+    assert not book.has_work
+    assert book.submit(first) is first
+    book.submit(second)
+    assert (list(book.waiting.values()), list(book.running.values())) == ([first, second], []), "in the order of their arrival"
+    book.admit(first)
+    assert (list(book.waiting.values()), list(book.running.values())) == ([second], [first])
+    assert [book.take(first, 40), book.take(first, 41)] == [1, 1], "how many tokens were kept"
+    assert (first.state, list(book.running.values())) == ("finished", []), "the last token ends it, and it runs no more"
+    assert ended(book) == [first]
+    book.admit(second)
+    book.take(second, 42)
+    assert book.has_work, "the second has ended, and nobody has been told"
+    assert ended(book) == [second]
+    assert ended(book) == [], "everyone is returned once"
+    assert not book.has_work
+
+
+def test_task_1_a_late_token_is_not_kept() -> None:
+    book, request = new_book(), answer.Request([5], 9, eos_token_ids=[7])
+    serve(book, request)
+    assert [book.take(request, token) for token in (40, 7, 41)] == [1, 0, 0], "the EOS is not kept, nor what follows the end"
+    assert (request.generated_tokens, request.finish_reason) == ([40], "stop")
+    assert ended(book) == [request]
+
+
+@pytest.mark.parametrize("prompt", [[], [0] * 20, [5, 50], [50], [-1], [2**40]])
+def test_task_1_what_can_never_be_served_is_refused(prompt: list[int]) -> None:
+    book = new_book(max_seq_len=20, vocab_size=50)
+    request = answer.Request(prompt, 3)
+    with pytest.raises(ValueError):  # empty, no room for an answer, or a token that the model does not know
+        book.submit(request)
+    assert not book.has_work, "the refused request was never part of it"
+    book.submit(answer.Request([0, 49] * 9 + [7], 3))  # the longest prompt, with the first and the last token there is
+
+
+def test_task_1_the_answer_is_limited_to_the_room_there_is() -> None:
+    request = new_book(max_seq_len=20).submit(answer.Request([5] * 17, 100))
+    assert request.max_tokens == 3, "prompt and answer have max_seq_len tokens together"
+
+
+def test_task_1_a_request_is_submitted_once() -> None:
+    book, request = new_book(), answer.Request([5], 3)
+    book.submit(request)
     with pytest.raises(ValueError):
-        answer.Request([5], 1, stop=["END"])  # without a detokenizer there is no text to find it in
+        book.submit(request)
+    book.admit(request)
+    request.offset = 1
+    with pytest.raises(ValueError):
+        book.submit(request)
+    book.cancel(request)
+    with pytest.raises(ValueError):
+        book.submit(request)
+    assert ended(book) == [request]
+
+
+@pytest.mark.parametrize("admitted", [False, True])
+def test_task_1_cancel(admitted: bool) -> None:
+    book, request, other = new_book(), answer.Request([5], 3), answer.Request([6], 3)
+    book.submit(request)
+    book.submit(other)
+    if admitted:
+        book.admit(request)
+    book.cancel(request)
+    book.cancel(request)  # once more does no harm
+    assert (request.state, request.finish_reason) == ("finished", "cancelled")
+    assert (list(book.waiting.values()), list(book.running.values())) == ([other], []), "it waits and runs no more"
+    assert ended(book) == [request]
+
+
+def test_task_1_cancel_leaves_what_has_finished_as_it_is() -> None:
+    book, request, refused = new_book(), answer.Request([5], 1), answer.Request([], 1)
+    serve(book, request)
+    book.take(request, 40)
+    book.cancel(request)
+    book.cancel(refused)  # a server does that when its client has gone, whatever became of the request
+    assert (request.finish_reason, refused.finish_reason) == ("length", "cancelled")
+    assert ended(book) == [request], "only who was in the book comes out of it"
+
+
+def test_task_1_whoever_ends_gives_back_what_it_holds() -> None:
+    class Landlord(answer.RequestBook):  # type: ignore[name-defined]
+        released: list[tuple[Any, str]]
+
+        def release(self, request: Any) -> None:
+            self.released.append((request, request.finish_reason))
+
+    book = Landlord(200, 260)
+    book.released = []
+    requests = [answer.Request([5], 1), answer.Request([5], 9, eos_token_ids=[7]), answer.Request([5], 9)]
+    serve(book, *requests)
+    for request, token in zip(requests, (40, 7, 40), strict=True):
+        book.take(request, token)
+    book.cancel(requests[2])
+    assert book.released == list(zip(requests, ("length", "stop", "cancelled"), strict=True)), (
+        "release is called for everyone who ends, whatever the reason, and once"
+    )
+
+
+def test_task_1_those_who_were_overtaken_are_counted_at_admission() -> None:
+    book, requests = new_book(), [answer.Request([5], 3) for _ in range(4)]
+    for request in requests:
+        book.submit(request)
+    book.admit(requests[2])
+    book.admit(requests[0])
+    book.admit(requests[3])
+    assert [request.overtaken for request in requests] == [1, 2, 0, 0], (
+        "whoever is admitted overtakes those who came earlier and still wait, and nobody else"
+    )
+
+
+# What the client hears.
+
+
+def test_task_1_text_comes_in_pieces_that_make_the_whole() -> None:
+    said = "größte Äpfel, 5 €"
+    request, pieces = told(said, len(said.encode()))
+    assert "".join(pieces) == request.text == said, (
+        "the pieces given to on_update must add up to the text: none lost, none twice"
+    )
+    assert len(pieces) == len(said.encode()), "on_update is called after every token, also when there is no new text yet"
+
+
+@pytest.mark.parametrize(("said", "stops", "text"), STOPS)
+def test_task_1_what_was_shown_cannot_be_taken_back(said: str, stops: list[str], text: str) -> None:
+    _, pieces = told(said, stop=stops)
+    assert "".join(pieces) == text, "hold back what could begin a stop string, and show no part of one"
+
+
+def test_task_1_held_back_text_is_shown_at_the_end() -> None:
+    request, pieces = told("a do", max_tokens=4, stop=["done!"])
+    assert request.finish_reason == "length"
+    assert "".join(pieces) == "a do", "on_update must be given the held back text too"
+
+
+def test_task_1_cancelling_delivers_what_is_there() -> None:
+    pieces: list[str] = []
+    request = text_request(stop=["xyz"], on_update=lambda _, new_text: pieces.append(new_text))
+    book = new_book()
+    serve(book, request)
+    for letter in "abx":
+        book.take(request, ord(letter))
+    book.cancel(request)
+    assert request.text == "".join(pieces) == "abx"
+
+
+def test_task_1_on_update_sees_the_request_as_it_then_is() -> None:
+    seen: list[tuple[int, str | None]] = []
+    request = answer.Request(
+        [5], 10, eos_token_ids=[0], on_update=lambda r, _: seen.append((len(r.generated_tokens), r.finish_reason))
+    )
+    book = new_book()
+    serve(book, request)
+    for token in (40, 41, 0):
+        book.take(request, token)
+    assert seen == [(1, None), (2, None), (2, "stop")], "on_update is called after every token, and once at the end"
+
+
+def test_task_1_on_update_is_called_once_for_the_last_token() -> None:
+    seen: list[tuple[int, str]] = []
+    request = answer.Request([5], 2, on_update=lambda r, _: seen.append((len(r.generated_tokens), r.state)))
+    book = new_book()
+    serve(book, request)
+    request.offset = 1
+    book.take(request, 40)
+    book.take(request, 41)
+    book.cancel(request)
+    assert seen == [(1, "decoding"), (2, "finished")], "the last token's update is also the final one, and says so"
+
+
+def test_task_1_a_failing_on_update_ends_its_request() -> None:
+    error = OSError("the client's connection is gone")
+    for position in (1, 2, 3):  # the third is the last token
+
+        def fail(request: Any, new_text: str, position: int = position) -> None:
+            if len(request.generated_tokens) == position:
+                raise error
+
+        book, request, other = new_book(), answer.Request([5], 3, on_update=fail), answer.Request([6], 3)
+        serve(book, request, other)
+        kept = [book.take(request, token) for token in (40, 41, 42)]
+        assert (request.finish_reason, request.error) == ("error", error), f"on_update raised at token {position}"
+        assert kept == [1] * position + [0] * (3 - position), "the token was there before on_update raised"
+        assert ended(book) == [request]
+        assert list(book.running.values()) == [other]
+
+
+def test_task_1_an_error_is_not_reported_to_on_update() -> None:
+    seen: list[str] = []
+    request = answer.Request([5], 2, on_update=lambda r, _: seen.append(r.state))
+    book = new_book()
+    serve(book, request)
+    book.end(request, "error", RuntimeError("on_update itself failed, say"))
+    assert (request.finish_reason, seen) == ("error", []), "on_update may be what went wrong: after an error it is not called"
+    assert ended(book) == [request]
+
+
+def test_task_1_a_request_may_cancel_itself_in_its_update() -> None:
+    book, states = new_book(), []
+
+    def leave(request: Any, new_text: str) -> None:
+        states.append(request.state)
+        book.cancel(request)
+
+    request = answer.Request([5], 9, on_update=leave)
+    serve(book, request)
+    request.offset = 1
+    assert book.take(request, 40) == 1
+    assert states == ["decoding", "finished"], "it hears of its own end, once"
+    assert ended(book) == [request]
+
+
+def test_task_1_the_book_belongs_to_one_thread() -> None:
+    book, request = new_book(), answer.Request([5], 2)
+    book.submit(request)
+    with ThreadPoolExecutor(1) as elsewhere:
+        for call in (lambda: book.submit(answer.Request([5], 2)), lambda: book.cancel(request)):
+            with pytest.raises(RuntimeError):
+                elsewhere.submit(call).result()
+    assert list(book.waiting.values()) == [request]

@@ -1,9 +1,11 @@
 """Task 4: prefill and decode phases, in the scheduler and in the plan of an iteration."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -345,6 +347,32 @@ def test_task_4_repetition_penalty_in_a_batch(toy: ToyModel) -> None:
         )
 
 
+@pytest.mark.parametrize("delivered", [1, 4, 11])
+def test_task_4_an_answer_can_be_continued_elsewhere(toy: ToyModel, delivered: int) -> None:
+    sampling = answer.SamplingParams(temperature=3, repetition_penalty=1.2, seed=5)
+    scheduler = engine(toy)
+    whole = scheduler.submit(ask(6, 16, sampling=sampling))
+    scheduler.submit(ask(9, 12, seed=1, sampling=sampling))
+    finish_all(scheduler)
+    scheduler = engine(toy, slots=3)
+    rest = scheduler.submit(answer.Request(whole.tokens[: 6 + delivered], 16 - delivered, sampling))
+    finish_all(scheduler)
+    assert rest.generated_tokens == whole.generated_tokens[delivered:], (
+        "a draw follows from the seed, the position and the tokens before it, so another engine that is given these goes on"
+        " with the same tokens"
+    )
+
+
+def test_task_4_the_first_token_is_drawn_like_any_other(toy: ToyModel) -> None:
+    firsts = set()
+    for seed in range(12):
+        scheduler = engine(toy)
+        request = scheduler.submit(ask(6, 1, sampling=answer.SamplingParams(temperature=5, seed=seed)))
+        finish_all(scheduler)
+        firsts.add(request.generated_tokens[0])
+    assert len(firsts) > 3, "the token that comes from the prefill is sampled, too"
+
+
 # Requests that come and go at any time.
 
 
@@ -574,9 +602,175 @@ def test_task_4_the_model_fails_while_decoding(toy: ToyModel, late: bool) -> Non
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
+class ForeignModel:
+    """Returns logits that cannot be computed, when told so: a part of them was asked for in another thread."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.config = model.config
+        self.broken = False
+
+    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        logits = self.model(tokens, *args, **kwargs)
+        if not self.broken:
+            return logits
+        with ThreadPoolExecutor(1) as elsewhere:
+            return logits + elsewhere.submit(lambda: mx.zeros((1,)) + 1).result()
+
+
+def test_task_4_a_failure_of_the_device_is_not_silent(toy: ToyModel) -> None:
+    foreign = ForeignModel(toy)
+    model = CountingModel(foreign)
+    scheduler = engine(model)
+    running = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(7, 30))]
+    waiting = scheduler.submit(ask(5, 6))
+    step_until(scheduler, lambda: all(request.generated_tokens for request in running))
+    foreign.broken = True
+    ended = scheduler.step()
+    foreign.broken = False
+    ended += finish_all(scheduler, after_step=scheduler.check_integrity)
+    for request in running:
+        assert request.finish_reason == "error", "its tokens can never be computed: it ends, and does not wait for ever"
+        assert request.error is not None
+        assert request.generated_tokens == alone(toy, request.prompt, 30)[: len(request.generated_tokens)]
+    assert sorted(found.request_id for found in ended) == [request.request_id for request in (*running, waiting)]
+    assert_alone(toy, waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_task_4_logits_that_say_nothing_are_an_error(toy: ToyModel, place: int) -> None:
+    sick = ToyModel()
+    sick.token_embedding[POISON] = mx.nan
+    scheduler = engine(sick, slots=2)
+    neighbour = scheduler.submit(ask(4, 40))
+    prompt = make_prompt(6)
+    prompt[place] = POISON
+    victim = scheduler.submit(answer.Request(prompt, 10))
+    successors = [scheduler.submit(ask(1, 6, seed)) for seed in range(3)]
+    finish_all(scheduler, after_step=scheduler.check_integrity)
+    assert (victim.finish_reason, victim.generated_tokens) == ("error", []), "NaN is no token, not even token 0"
+    assert "NaN" in str(victim.error), "the error says what was wrong"
+    assert_alone(toy, neighbour)
+    for successor in successors:
+        assert successor.finish_reason == "length", (
+            "it owns the slot after the victim: what a mask hides is multiplied by 0, and 0 times NaN is NaN"
+        )
+    assert_alone(toy, *successors)
+
+
+def test_task_4_infinite_logits_are_an_error(toy: ToyModel) -> None:
+    sick = ToyModel()
+    scheduler = engine(sick, slots=2)
+    request = scheduler.submit(ask(4, 9))
+    step_until(scheduler, lambda: len(request.generated_tokens) == 2)
+    sick.only_printable = mx.full(sick.only_printable.shape, -mx.inf)  # all tokens are ruled out
+    finish_all(scheduler, after_step=scheduler.check_integrity)
+    assert request.finish_reason == "error"
+    sick.only_printable = toy.only_printable
+    after = scheduler.submit(ask(7, 9))
+    finish_all(scheduler)
+    assert_alone(toy, after)
+
+
+# What interrupts an iteration.
+
+
+class Interruption(BaseException):
+    """Like Ctrl-C: no Exception, so that nobody who catches those stops it."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("decoding", [False, True])
+def test_task_4_an_interrupted_iteration(toy: ToyModel, late: bool, decoding: bool) -> None:
+    armed = False
+
+    class Interrupted(FragileModel):
+        def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
+            try:
+                return super().__call__(*args, **kwargs)
+            except BrokenModelError:
+                raise Interruption from None
+
+    model = CountingModel(Interrupted(toy, lambda tokens: armed and (tokens.shape[1] == 1) == decoding, late))
+    scheduler = engine(model, slots=3)
+    running = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(30, 30, seed=1))]
+    step_until(scheduler, lambda: len(running[0].generated_tokens) == 2)
+    if decoding:
+        step_until(scheduler, lambda: len(running[1].generated_tokens) == 2)
+    waiting = [scheduler.submit(ask(5, 6, seed)) for seed in range(3)]
+    armed = True
+    with pytest.raises(Interruption):
+        finish_all(scheduler)
+    armed = False
+    assert [type(request.error) for request in running] == [Interruption] * 2, "those that ran end with what interrupted them"
+    ended = finish_all(scheduler, after_step=scheduler.check_integrity)
+    everyone = [*running, *waiting]
+    assert sorted(found.request_id for found in ended) == [request.request_id for request in everyone], "nobody is lost"
+    for request in everyone:
+        assert request.error is None or isinstance(request.error, Interruption)
+        answer_alone = alone(toy, request.prompt, request.max_tokens)
+        assert request.generated_tokens == answer_alone[: len(request.generated_tokens)]
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+@pytest.mark.parametrize("position", [1, 3, 9])
+def test_task_4_an_interrupted_update(toy: ToyModel, position: int) -> None:
+    def interrupt(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == position:
+            raise Interruption
+
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    requests = [scheduler.submit(ask(4, 9, on_update=interrupt)), scheduler.submit(ask(7, 30, seed=1))]
+    with pytest.raises(Interruption):
+        finish_all(scheduler)
+    ended = finish_all(scheduler, after_step=scheduler.check_integrity)
+    assert sorted(found.request_id for found in ended) == [request.request_id for request in requests], "nobody is lost"
+    assert isinstance(requests[1].error, Interruption), "it ran when the iteration was interrupted"
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+def test_task_4_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+
+    def step(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == 3:
+            scheduler.step()
+
+    stepper, other = scheduler.submit(ask(4, 9, on_update=step)), scheduler.submit(ask(6, 12))
+    finish_all(scheduler)
+    assert stepper.finish_reason == "error"
+    assert isinstance(stepper.error, RuntimeError), "step refuses to run in the middle of a step: its on_update has failed"
+    assert_alone(toy, other)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+def test_task_4_an_engine_works_in_any_one_thread(toy: ToyModel) -> None:
+    def serve() -> list[Any]:
+        scheduler = engine(toy)
+        requests = [scheduler.submit(ask(4 + seed, 9, seed)) for seed in range(4)]
+        finish_all(scheduler)
+        return requests
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert_alone(toy, *elsewhere.submit(serve).result())
+
+
+def test_task_4_an_engine_refuses_a_second_thread(toy: ToyModel) -> None:
+    scheduler = engine(toy)
+    request = scheduler.submit(ask(4, 9))
+    scheduler.step()
+    with ThreadPoolExecutor(1) as elsewhere, pytest.raises(RuntimeError):
+        elsewhere.submit(scheduler.step).result()
+    finish_all(scheduler)
+    assert_alone(toy, request)
+
+
 # The plan of an iteration.
 
-FIRST = SimpleNamespace(choose=lambda waiting, running: waiting[0])
+FIRST = SimpleNamespace(choose=lambda waiting, running, count: list(waiting)[:count])
 
 
 def at(length: int, offset: int = 0) -> Any:
@@ -606,7 +800,7 @@ def test_task_4_a_prompt_is_continued_before_another_begins() -> None:
 
 
 def test_task_4_the_strategy_chooses_who_is_admitted() -> None:
-    last = SimpleNamespace(choose=lambda waiting, running: waiting[-1])
+    last = SimpleNamespace(choose=lambda waiting, running, count: list(waiting)[::-1][:count])
     queue = [at(20), at(21), at(22)]
     plan = answer.plan_step(queue, [], 4, 8, last)
     assert [(chunk.request, chunk.start, chunk.end) for chunk in plan.prefill] == [(queue[2], 0, 8)]

@@ -26,11 +26,16 @@ def stub(prompt: int, max_tokens: int = 8, offset: int = 0, generated: int = 0, 
 
 def order(strategy: Any, waiting: list[Any], running: list[Any]) -> list[int]:
     """In which order the waiting are chosen when nobody else comes; by their places in the queue."""
-    left, chosen = list(waiting), []
-    while left:
-        request = strategy.choose(left, running)
-        chosen.append(waiting.index(request))
+    chosen = strategy.choose(waiting, running, len(waiting))
+    left = list(waiting)
+    for request in chosen:
+        assert strategy.choose(left, running, 1) == [request], "one at a time gives the same order as all together"
         left.remove(request)
+    return [waiting.index(request) for request in chosen]
+
+
+def first(strategy: Any, waiting: list[Any]) -> Any:
+    (chosen,) = strategy.choose(waiting, [], 1)
     return chosen
 
 
@@ -49,9 +54,10 @@ def test_task_8_shortest_remaining() -> None:
 def test_task_8_shortest_remaining_counts_what_is_left() -> None:
     strategy = answer.ShortestRemaining()
     done, fresh = stub(50, 30, offset=60, generated=11), stub(10, 12)
-    assert strategy.rank(done, []) < strategy.rank(fresh, []), "tokens that were computed or generated are no work any more"
+    rank = strategy.ranking([])
+    assert rank(done) < rank(fresh), "tokens that were computed or generated are no work any more"
     half, fresh = stub(50, 5, offset=40), stub(10, 6)
-    assert strategy.rank(half, []) < strategy.rank(fresh, []), "40 of the 50 prompt tokens are computed: 15 left, against 16"
+    assert rank(half) < rank(fresh), "40 of the 50 prompt tokens are computed: 15 left, against 16"
 
 
 def test_task_8_length_balance() -> None:
@@ -74,33 +80,53 @@ def test_task_8_among_equals_who_came_first(strategy: Any) -> None:
 def test_task_8_choosing_leaves_the_queue_alone() -> None:
     waiting = [stub(9), stub(2), stub(5)]
     before = list(waiting)
-    answer.ShortestRemaining().choose(waiting, [])
+    for _ in range(3):
+        answer.ShortestRemaining().choose(waiting, [], 2)
     assert waiting == before, "choose only says who is next: whoever runs the queue takes it out"
+    assert [request.overtaken for request in waiting] == [0, 0, 0], "nobody is admitted yet, so nobody is overtaken"
+
+
+@pytest.mark.parametrize("strategy", [answer.Fifo, answer.ShortestRemaining, answer.LengthBalance])
+def test_task_8_as_many_as_are_wanted_and_there(strategy: Any) -> None:
+    waiting = [stub(9), stub(2), stub(5)]
+    assert [len(strategy().choose(waiting, [], count)) for count in (1, 2, 3, 9)] == [1, 2, 3, 3]
+    assert strategy().choose([], [], 2) == []
+
+
+def test_task_8_the_running_are_looked_at_once() -> None:
+    class Counted(list[Any]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            Counted.looks += 1
+            return super().__iter__()
+
+    running = Counted([stub(10, offset=12), stub(20, offset=28)])
+    answer.LengthBalance().choose([stub(length) for length in range(1, 200)], running, 1)
+    assert Counted.looks <= 5, (
+        f"the running were gone through {Counted.looks} times for 199 who wait: their mean length is the same for all of them"
+    )
 
 
 def test_task_8_a_rank_of_ones_own() -> None:
     class LongestPrompt(answer.Strategy):
-        def rank(self, request: Any, running: Any) -> float:
-            return -len(request.prompt)
+        def ranking(self, running: Any) -> Any:
+            return lambda request: -len(request.prompt)
 
     assert order(LongestPrompt(), [stub(4), stub(9), stub(6)], []) == [1, 2, 0], "the lowest rank goes first"
-
-
-def test_task_8_only_those_who_came_earlier_are_overtaken() -> None:
-    waiting = [stub(9), stub(8), stub(2), stub(5)]
-    answer.ShortestRemaining().choose(waiting, [])
-    assert [request.overtaken for request in waiting] == [1, 1, 0, 0], "the third was chosen: it overtakes the first two"
 
 
 def test_task_8_nobody_is_overtaken_for_ever() -> None:
     strategy = answer.ShortestRemaining()
     strategy.max_overtakes = 5
-    victim = stub(100, 100)
-    waiting = [victim]
+    book, victim = answer.RequestBook(1000, 260), answer.Request([5] * 100, 100)
+    assert first(strategy, [victim]) is victim
+    book.submit(victim)
     for turn in range(50):
-        waiting += [stub(1, 1), stub(1, 1)]
-        chosen = strategy.choose(waiting, [])
-        waiting.remove(chosen)
+        for _ in range(2):
+            book.submit(answer.Request([5], 1))
+        chosen = first(strategy, list(book.waiting.values()))
+        book.admit(chosen)
         if chosen is victim:
             assert turn == 5, f"chosen after {turn} others: it may be overtaken max_overtakes = 5 times, no less and no more"
             return
@@ -110,13 +136,13 @@ def test_task_8_nobody_is_overtaken_for_ever() -> None:
 def test_task_8_of_several_starving_the_first() -> None:
     strategy = answer.ShortestRemaining()
     strategy.max_overtakes = 3
-    waiting = [stub(50), stub(40, overtaken=3), stub(30, overtaken=4), stub(1)]
-    assert strategy.choose(waiting, []) is waiting[1], "both have waited too long: who came first goes first"
+    waiting = [stub(50, overtaken=4), stub(40, overtaken=3), stub(30, overtaken=2), stub(1)]
+    assert order(strategy, waiting, []) == [0, 1, 3, 2], "two have waited too long: of these, who came first goes first"
 
 
 def test_task_8_there_is_a_guard_by_default() -> None:
     strategy = answer.ShortestRemaining()
-    assert strategy.choose([stub(50, overtaken=strategy.max_overtakes), stub(1)], []).prompt == [0] * 50
+    assert first(strategy, [stub(50, overtaken=strategy.max_overtakes), stub(1)]).prompt == [0] * 50
 
 
 def serve(toy: ToyModel, strategy: Any, requests: list[Any]) -> list[int]:
@@ -130,7 +156,7 @@ def serve(toy: ToyModel, strategy: Any, requests: list[Any]) -> list[int]:
 @pytest.mark.parametrize(("name", "expected"), [("Fifo", [0, 1, 2, 3]), ("ShortestRemaining", [2, 0, 3, 1])])
 def test_task_8_the_engine_asks_its_strategy(toy: ToyModel, name: str, expected: list[int]) -> None:
     strategy = getattr(answer, name)()
-    assert strategy.choose([stub(1)], []).overtaken == 0
+    assert first(strategy, [stub(1)]).overtaken == 0
     requests = [answer.Request(make_prompt(5), max_tokens) for max_tokens in (4, 9, 2, 6)]
     assert serve(toy, strategy, requests) == expected, "with one slot, requests end in the order in which they were admitted"
     for request in requests:
@@ -138,7 +164,7 @@ def test_task_8_the_engine_asks_its_strategy(toy: ToyModel, name: str, expected:
 
 
 def test_task_8_fifo_is_the_default(toy: ToyModel) -> None:
-    assert answer.Fifo().choose([stub(1)], []).overtaken == 0
+    assert first(answer.Fifo(), [stub(1)]).overtaken == 0
     requests = [answer.Request(make_prompt(length), 3) for length in (9, 3, 6)]
     assert serve(toy, None, requests) == [0, 1, 2]
 
@@ -147,7 +173,7 @@ def test_task_8_a_stream_of_short_requests_cannot_starve_a_long_one(toy: ToyMode
     strategy = answer.ShortestRemaining()
     strategy.max_overtakes = 4
     victim = answer.Request(make_prompt(20), 20)
-    assert strategy.choose([victim], []) is victim
+    assert first(strategy, [victim]) is victim
     scheduler = answer.ContinuousBatchScheduler(toy, 1, max_seq_len=64, strategy=strategy)
     submitted = 0
 

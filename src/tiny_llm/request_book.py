@@ -1,0 +1,155 @@
+"""The book that an engine keeps: who waits, who runs, and who has ended.
+
+It knows no slot, no block, no model and no plan: that is what engines differ in.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tiny_llm_kit.course import task
+
+from .metrics import BatchingMetrics, BatchState, Event, EventKind
+from .request import Request
+
+
+class RequestBook:
+    """Takes requests in, keeps them in order, hands them their tokens, and ends each of them once.
+
+    Requests may be submitted and cancelled at any time between iterations, and from `on_update`, which is called as
+    `on_update(request, new_text)` after every token and at the end; the last token and the end share a call. If it raises, its
+    request ends with that error. After an end by error it is not called, since it may be what went wrong. All calls must come
+    from the thread that made the book: MLX's arrays belong to the thread in which they were asked for.
+
+    Args:
+        max_seq_len: most tokens a request may have, prompt and answer together.
+        vocab_size: V; a prompt's tokens are below it.
+        clock: seconds, for the metrics.
+    """
+
+    def __init__(self, max_seq_len: int, vocab_size: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.max_seq_len = max_seq_len
+        self.vocab_size = vocab_size
+        self.clock = clock
+        self.metrics = BatchingMetrics()
+        self.waiting: OrderedDict[int, Request] = OrderedDict()  # a queue that also gives up its middle at once
+        self.running: dict[int, Request] = {}
+        self._ended: dict[int, Request] = {}
+        self._events: list[Event] = []
+        self._iterating = False
+        self._thread = threading.get_ident()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anyone waits, runs, or has ended and not been returned yet."""
+        return bool(self.waiting or self.running or self._ended)
+
+    def step(self) -> list[Request]:
+        """Run one iteration and return the requests that have ended since the last one. Every engine has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+    def run(self) -> list[Request]:
+        """Step until there is no more work; return the requests in the order in which they ended."""
+        ended: list[Request] = []
+        while self.has_work:
+            ended.extend(self.step())
+        return ended
+
+    def release(self, request: Request) -> None:
+        """Give back what the engine holds for a request that has ended. An engine that holds nothing has nothing to do."""
+
+    def abandon(self, error: BaseException) -> None:
+        """End all that run with this error. An engine first makes sure that what it holds for them can do no more harm."""
+        for request in list(self.running.values()):
+            self.end(request, "error", error)
+
+    @contextmanager
+    def iteration(self) -> Iterator[None]:
+        """What a `step` does is done in such a block: nobody else's step can come in between, and no way out is silent.
+
+        Raises:
+            RuntimeError: for a step within a step (in an `on_update`), or in another thread than the one that made the book.
+            BaseException: whatever the block raises, after `abandon`.
+        """
+        self.check_thread()
+        if self._iterating:
+            raise RuntimeError("an on_update called step in the middle of an iteration: let it submit or cancel, and return")
+        try:
+            self._iterating = True
+            yield
+        except BaseException as error:
+            self.abandon(error)
+            raise
+        finally:
+            self._iterating = False
+
+    @task(week=2, day=6, number=1)
+    def submit(self, request: Request) -> Request:
+        """Queue a new request; it is limited to what `max_seq_len` leaves for its answer.
+
+        Raises:
+            ValueError: if the prompt is empty, leaves no room for an answer, or holds a token that the model does not know, or
+                the request is not new. Nothing else is touched.
+        """
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=1)
+    def admit(self, request: Request) -> None:
+        """Let a waiting request run. Those who have waited longer have been overtaken, and it is counted."""
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=1)
+    def take(self, request: Request, token: int) -> int:
+        """Hand a request the token that has come back for it; return how many it kept, 0 or 1.
+
+        One that has ended in the meantime keeps none.
+        """
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=1)
+    def cancel(self, request: Request) -> None:
+        """End a request in whatever state it is; what it holds is free at once.
+
+        One that has finished stays as it is, and one that was refused just ends: a client that hangs up need not know.
+        """
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    @task(week=2, day=6, number=1)
+    def end(self, request: Request, reason: str, error: BaseException | None = None) -> None:
+        """The one way out of the book, for every reason: see `Request.finish`. A second time changes nothing."""
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    @contextmanager
+    def failures_end(self, requests: Sequence[Request]) -> Iterator[None]:
+        """An exception in this block ends these requests with that error, and goes no further."""
+        try:
+            yield
+        except Exception as error:
+            for request in requests:
+                self.end(request, "error", error)
+
+    @task(week=2, day=6, number=1)
+    def close_iteration(self, active: int, max_slots: int, queue_size: int, new_tokens: int) -> list[Request]:
+        """Tell the metrics of an iteration and of all events since the last one; return who has ended since then.
+
+        Args: see `BatchState`.
+        """
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    def check_thread(self) -> None:
+        """RuntimeError in any other thread than the one that made the book."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "this engine was made in another thread, and MLX's arrays belong to the thread in which they were asked for:"
+                " make the engine in the thread that calls it"
+            )
+
+    @task(week=2, day=6, number=1)
+    def _tell(self, request: Request) -> None:
+        """The one place where `on_update` is called: with the text that it has not been given yet."""
+        raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    def _log(self, kind: EventKind, request: Request, tokens: int = 0) -> None:
+        self._events.append(Event(self.clock(), kind, request.request_id, tokens))
