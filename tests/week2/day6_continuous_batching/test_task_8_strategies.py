@@ -138,6 +138,8 @@ def test_task_8_of_several_starving_the_first() -> None:
     strategy.max_overtakes = 3
     waiting = [stub(50, overtaken=4), stub(40, overtaken=3), stub(30, overtaken=2), stub(1)]
     assert order(strategy, waiting, []) == [0, 1, 3, 2], "two have waited too long: of these, who came first goes first"
+    waiting = [stub(1, overtaken=3), stub(9), stub(5)]
+    assert order(strategy, waiting, []) == [0, 2, 1], "the first has waited too long, and is the shortest, too: it goes once"
 
 
 def test_task_8_there_is_a_guard_by_default() -> None:
