@@ -38,7 +38,7 @@ class RequestBook:
         self.running: dict[int, Request] = {}
         self._ended: dict[int, Request] = {}
         self._events: list[Event] = []
-        self._iterating = False
+        self._busy = False
         self._thread = threading.get_ident()
 
     @property
@@ -70,20 +70,22 @@ class RequestBook:
         """What a `step` does is done in such a block: nobody else's step can come in between, and no way out is silent.
 
         Raises:
-            RuntimeError: for a step within a step (in an `on_update`), or in another thread than the one that made the book.
+            RuntimeError: for a step in an `on_update`, or in another thread than the one that made the book.
             BaseException: whatever the block raises, after `abandon`.
         """
         self.check_thread()
-        if self._iterating:
-            raise RuntimeError("an on_update called step in the middle of an iteration: let it submit or cancel, and return")
+        if self._busy:
+            raise RuntimeError(
+                "an on_update called step, and its request is in the middle of one: let it submit or cancel, and return"
+            )
         try:
-            self._iterating = True
+            self._busy = True
             yield
         except BaseException as error:
             self.abandon(error)
             raise
         finally:
-            self._iterating = False
+            self._busy = False
 
     @task(week=2, day=6, number=1)
     def submit(self, request: Request) -> Request:

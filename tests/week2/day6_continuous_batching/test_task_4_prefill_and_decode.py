@@ -465,6 +465,26 @@ def test_task_4_a_request_may_cancel_itself(toy: ToyModel) -> None:
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
+def test_task_4_a_step_in_the_update_of_a_cancel_is_refused(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+
+    def step(request: Any, new_text: str) -> None:
+        if request.state == "finished":
+            scheduler.step()
+
+    stepper, other = scheduler.submit(ask(4, 30, on_update=step)), scheduler.submit(ask(6, 12))
+    step_until(scheduler, lambda: len(stepper.generated_tokens) == 2)
+    scheduler.cancel(stepper)
+    ended = finish_all(scheduler, after_step=scheduler.check_integrity)
+    assert isinstance(stepper.error, RuntimeError), (
+        "its slot is not free yet when it hears of its end: no iteration may run then"
+    )
+    assert sorted(found.request_id for found in ended) == [stepper.request_id, other.request_id]
+    assert_alone(toy, other)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
 @pytest.mark.parametrize("killer", [0, 1])
 def test_task_4_a_request_may_cancel_another(toy: ToyModel, killer: int) -> None:
     model = CountingModel(toy)

@@ -1,0 +1,61 @@
+"""The stress of an engine: what must hold does hold on the reference, and is missed where it does not."""
+
+from typing import Any
+
+import pytest
+
+import tiny_llm_ref
+from tiny_llm_kit.bench.stress import Broken, Stress
+
+
+def run(schedules: int) -> Stress:
+    stress = Stress(tiny_llm_ref)
+    for number in range(schedules):
+        stress.run(number)
+    return stress
+
+
+def test_the_reference_holds() -> None:
+    counts = run(150).counts
+    assert counts.schedules == 150
+    assert min(counts.cancelled, counts.errors, counts.interruptions) > 20, f"too few accidents to mean anything: {counts}"
+    assert counts.requests > counts.cancelled + counts.errors + 100, "most requests should reach their end"
+
+
+def test_a_slot_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_llm_ref.ContinuousBatchScheduler, "release", lambda engine, request: None)
+    with pytest.raises(Broken, match=r"^schedule \d+: check_integrity"):
+        run(20)
+
+
+def test_a_wrong_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = tiny_llm_ref.RequestBook.take
+
+    def wrong(book: Any, request: Any, token: int) -> int:
+        return take(book, request, (token + (len(request.generated_tokens) == 5)) % 256)
+
+    monkeypatch.setattr(tiny_llm_ref.RequestBook, "take", wrong)
+    with pytest.raises(Broken, match="alone it is told"):
+        run(20)
+
+
+def test_an_engine_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_llm_ref.ContinuousBatchScheduler, "has_work", property(lambda engine: True))
+    with pytest.raises(Broken, match="no end after"):
+        run(1)
+
+
+def test_a_request_that_is_returned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = tiny_llm_ref.ContinuousBatchScheduler.step
+    monkeypatch.setattr(tiny_llm_ref.ContinuousBatchScheduler, "step", lambda engine: step(engine) * 2)
+    with pytest.raises(Broken, match="or one twice"):
+        run(5)
+
+
+def test_an_error_that_no_accident_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("a mistake in the runner")
+
+    monkeypatch.setattr(tiny_llm_ref.ModelRunner, "move", fail)
+    with pytest.raises(Broken, match="a mistake in the runner"):
+        run(20)
