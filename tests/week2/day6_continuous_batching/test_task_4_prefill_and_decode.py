@@ -23,7 +23,7 @@ from support import (
     make_prompt,
     step_until,
 )
-from tiny_llm_kit.models.tiny_random import ByteTokenizer
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
 
 
 def engine(model: Any, slots: int = 2, **options: Any) -> Any:
@@ -776,6 +776,23 @@ def test_task_4_an_engine_works_in_any_one_thread(toy: ToyModel) -> None:
 
     with ThreadPoolExecutor(1) as elsewhere:
         assert_alone(toy, *elsewhere.submit(serve).result())
+
+
+def test_task_4_a_model_made_in_one_thread_serves_in_another(toy: ToyModel) -> None:
+    config = tiny_config()
+    model = answer.Model(config, random_weights(config))
+
+    def serve() -> list[int]:
+        scheduler = engine(model)
+        request = scheduler.submit(ask(9, 9))
+        finish_all(scheduler)
+        if request.error is not None:
+            raise request.error
+        return list(request.generated_tokens)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        there = elsewhere.submit(serve).result()
+    assert there == serve(), "the same model, the same prompt: the same answer, whichever thread asks"
 
 
 def test_task_4_an_engine_refuses_a_second_thread(toy: ToyModel) -> None:

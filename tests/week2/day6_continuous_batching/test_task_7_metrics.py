@@ -119,6 +119,19 @@ def test_task_7_percentiles_interpolate() -> None:
     assert few.percentiles("latency") == pytest.approx({"p50": 1.5, "p95": 1.95, "p99": 1.99}), "between 1 s and 2 s"
 
 
+def test_task_7_what_is_kept_is_bounded() -> None:
+    metrics, requests = answer.BatchingMetrics(), 40_000
+    for i in range(requests):
+        metrics.update(
+            state(i + 1, events=[(i, ARRIVED, i), (i, ADMITTED, i), (i, FIRST_TOKEN, i), (i + 1 + i % 2, FINISHED, i, 1)])
+        )
+    kept = metrics.values("latency")
+    assert 1000 <= len(kept) <= requests / 2, f"a server that runs for weeks keeps {len(kept)} of {requests} requests in memory"
+    assert metrics.total_requests == requests, "counts are over everything"
+    assert metrics.average_latency == 1.5, "and so is the mean"
+    assert sorted({*kept}) == [1, 2]
+
+
 def test_task_7_an_unknown_figure_is_refused() -> None:
     with pytest.raises(ValueError):
         two_requests().values("speed")

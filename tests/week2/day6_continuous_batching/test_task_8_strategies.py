@@ -93,6 +93,20 @@ def test_task_8_as_many_as_are_wanted_and_there(strategy: Any) -> None:
     assert strategy().choose([], [], 2) == []
 
 
+def test_task_8_fifo_does_not_look_at_the_whole_queue() -> None:
+    class Queue(list[Any]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            for request in list.__iter__(self):
+                Queue.looks += 1
+                yield request
+
+    waiting = Queue(stub(9) for _ in range(1000))
+    assert answer.Fifo().choose(waiting, [], 3) == [waiting[0], waiting[1], waiting[2]]
+    assert Queue.looks < 20, f"{Queue.looks} requests were looked at to find the first 3 of 1000: the queue is in order already"
+
+
 def test_task_8_the_running_are_looked_at_once() -> None:
     class Counted(list[Any]):
         looks = 0
