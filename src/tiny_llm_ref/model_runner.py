@@ -17,6 +17,7 @@ from .model import Model
 from .prefill import prefill_chunk
 from .request import Request
 from .sampler import Sampler
+from .slot_lengths import SharedLengths
 
 
 class ModelRunner:
@@ -30,7 +31,8 @@ class ModelRunner:
 
     def __init__(self, model: Model, max_batch_size: int, max_seq_len: int) -> None:
         self.model = model
-        self.caches = [BatchingKvCache(max_batch_size, max_seq_len) for _ in range(model.config.num_layers)]
+        shared = SharedLengths()
+        self.caches = [BatchingKvCache(max_batch_size, max_seq_len, shared) for _ in range(model.config.num_layers)]
         self.last_tokens = mx.zeros((max_batch_size,), dtype=mx.uint32)
 
     @task(week=2, day=6, number=4)
