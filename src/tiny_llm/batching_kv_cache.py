@@ -1,4 +1,4 @@
-"""The KV cache of a batch: one slab a layer, a row a slot, written in place.
+"""The KV cache of a batch: one slab a layer for the keys and one for the values, a row a slot, written in place.
 
 It knows slots and lengths, not requests.
 """
@@ -9,27 +9,35 @@ import mlx.core as mx
 
 from tiny_llm_kit.course import task
 
-from .kv_cache import Fetched, KvCache, KvCacheBase, Mask
+from .kv_cache import SMALLEST, DenseKvCache, Fetched, KvCache, Mask
+from .slot_lengths import SharedLengths
 
 
-class BatchingKvCache(KvCacheBase):
+class BatchingKvCache(DenseKvCache):
     """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
 
-    The slabs `(max_active_requests, KV, max_seq_len, D)` are allocated once, when the first request arrives and shapes are
-    known, and written in place (they are stored flat, see `_allocate`). A row's content beyond its length is left over from
-    earlier owners: it is masked, not cleared.
+    The slabs `(rows, KV, room, D)` begin small and grow with the slots and tokens in use; in between they are written in
+    place. A row's content beyond its length is left over from earlier owners: it is masked, not cleared.
 
+    Args:
+        shared: given to all layers of a model, so that what a step needs is computed once and not once a layer.
     Raises:
         ValueError: if a size is less than 1.
     """
 
-    def __init__(self, max_active_requests: int, max_seq_len: int) -> None:
+    def __init__(self, max_active_requests: int, max_seq_len: int, shared: SharedLengths | None = None) -> None:
         if max_active_requests < 1 or max_seq_len < 1:
             raise ValueError(f"a cache of {max_active_requests} rows of {max_seq_len} tokens: both must be at least 1")
         self.max_active_requests = max_active_requests
         self.max_seq_len = max_seq_len
-        self.lengths: dict[int, int] = {}
+        self.shared = shared or SharedLengths()
+        self.slots = self.shared.of({})
         self.slabs: list[mx.array] = []  # keys, values
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """Tokens of each taken slot."""
+        return self.slots.lengths
 
     @task(week=2, day=6, number=2)
     def add_request(self, prefilled_cache: KvCache, slot_id: int) -> None:
@@ -54,7 +62,7 @@ class BatchingKvCache(KvCacheBase):
         """Move a request to a free slot, so that the taken slots can be kept together.
 
         Raises:
-            ValueError: if `source` is free, or `target` is taken.
+            ValueError: if `source` is free, or `target` is taken or does not exist.
         """
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
@@ -64,8 +72,8 @@ class BatchingKvCache(KvCacheBase):
 
         Args:
             keys, values: `(B, KV, L, D)`; row i belongs to the i-th taken slot, in rising order of slots.
-            mask_length: number of queries a row; L when None.
-            mask: an additive array `(B, 1, L, S)` for these rows; otherwise it is made here, causal in each row.
+            mask: handed back as it came. Rows that are shorter than the longest need an array `(B, 1, L, S)` that hides what
+                lies behind them, such as `create_batch_mask` makes; without one they attend to whatever is there.
         Returns:
             keys and values `(B, KV, S, D)` of these rows, S = the length of the longest, and the mask.
         Raises:
@@ -73,41 +81,37 @@ class BatchingKvCache(KvCacheBase):
         """
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
-    @task(week=2, day=6, number=2)
-    def _append(self, slots: Sequence[int], keys: mx.array, values: mx.array) -> None:
-        """Write `(len(slots), KV, L, D)` behind what the slots hold: all rows at once, by their numbers in the flat slabs."""
-        raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
-
-    @task(week=2, day=6, number=2)
-    def _write_row(self, slot: int, keys: mx.array, values: mx.array) -> None:
-        """Write `(1, KV, L, D)` at the beginning of a slot: a run of rows for each head, much faster than row by row."""
-        raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
+    def row_lengths(self) -> mx.array:
+        """The lengths of the taken slots `(B,)`, in rising order of slots."""
+        return self.slots.per_row
 
     def scrub(self) -> None:
         """Set everything behind the lengths of the slots to 0."""
-        lengths = mx.array([self.lengths.get(slot, 0) for slot in range(self.max_active_requests)])
-        behind = (mx.arange(self.max_seq_len) >= lengths[:, None])[:, None, :, None]
-        self.slabs = [mx.where(behind, 0, slab).reshape(-1, slab.shape[-1]) for slab in self._slabs()]
+        for i, slab in enumerate(self.slabs):
+            rows, _, room, _ = slab.shape
+            lengths = mx.array([self.lengths.get(slot, 0) for slot in range(rows)])
+            behind = (mx.arange(room) >= lengths[:, None])[:, None, :, None]
+            self.slabs[i] = mx.where(behind, 0, slab)
 
-    def row_lengths(self) -> list[int]:
-        """The lengths of the taken slots, in rising order of slots."""
-        return [self.lengths[slot] for slot in sorted(self.lengths)]
-
-    def _start(self, slot: int, head: int, heads: int) -> int:
-        return (slot * heads + head) * self.max_seq_len
-
-    def _allocate(self, keys: mx.array, values: mx.array) -> None:
-        """The slabs are flat, `(max_active_requests · KV · max_seq_len, D)`: a write is then a list of row numbers."""
+    def _make_room(self, new: Sequence[mx.array], rows: int, length: int) -> None:
+        """Let the slabs have so many rows and columns. What has to grow doubles, so that copying stays rare."""
         if not self.slabs:
-            rows = self.max_active_requests * keys.shape[1] * self.max_seq_len
-            self.slabs = [mx.zeros((rows, new.shape[3]), dtype=new.dtype) for new in (keys, values)]
+            self.slabs = [mx.zeros((0, part.shape[1], 0, part.shape[3]), dtype=part.dtype) for part in new]
+        had_rows, _, had_length, _ = self.slabs[0].shape
+        if rows <= had_rows and length <= had_length:
+            return
+        more_rows = min(_doubled(max(had_rows, 1), rows), self.max_active_requests) - had_rows
+        more_length = min(_doubled(max(had_length, SMALLEST), length), self.max_seq_len) - had_length
+        self.slabs = [mx.pad(slab, [(0, more_rows), (0, 0), (0, more_length), (0, 0)]) for slab in self.slabs]
 
-    def _slabs(self) -> list[mx.array]:
-        """The slabs as `(max_active_requests, KV, max_seq_len, D)`."""
-        shape = (self.max_active_requests, -1, self.max_seq_len)
-        return [slab.reshape(*shape, slab.shape[-1]) for slab in self.slabs]
+    def _write_slot(self, slot: int, new: Sequence[mx.array]) -> None:
+        """Write keys and values `(1, KV, L, D)` at the beginning of a slot."""
+        # With the start as an array MLX writes into the old buffer, also while an earlier step is still running.
+        start = mx.array([slot])
+        self.slabs = [mx.slice_update(slab, part, start, axes=[0]) for slab, part in zip(self.slabs, new, strict=True)]
 
-    @task(week=2, day=6, number=2)
-    def _causal_mask(self, slots: Sequence[int], queries: int, total: int) -> mx.array:
-        """`(B, 1, queries, total)`: the last `queries` tokens of each slot may see what stands before them and themselves."""
-        raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
+
+def _doubled(size: int, needed: int) -> int:
+    while size < needed:
+        size *= 2
+    return size

@@ -18,6 +18,7 @@ from .kernels.flash_attention import flash_attention, flash_attention_simdgroup
 from .kernels.hello import scaled_add
 from .kernels.matvec import matvec_simd, matvec_thread, matvec_vector
 from .kernels.online_softmax import online_softmax
+from .kernels.operators import COURSE, OPERATORS, kernel_attention, kernel_linear
 from .kernels.rms_norm import fused_rms_norm
 from .kv_cache import KvCache, KvCacheBase
 from .linear import FusedLinear, Linear, linear
@@ -26,7 +27,7 @@ from .metrics import BatchingMetrics, BatchState, Event, EventKind, Timeline
 from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
-from .operators import ARRAYS, COURSE, MLX, OPERATORS, Operators, kernel_attention, kernel_linear
+from .operators import ARRAYS, MLX, Operators
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack

@@ -1,4 +1,4 @@
-"""The KV cache of a batch: one slab a layer, a row a slot, written in place.
+"""The KV cache of a batch: one slab a layer for the keys and one for the values, a row a slot, written in place.
 
 It knows slots and lengths, not requests.
 """
@@ -9,27 +9,35 @@ import mlx.core as mx
 
 from tiny_llm_kit.course import task
 
-from .kv_cache import Fetched, KvCache, KvCacheBase, Mask
+from .kv_cache import SMALLEST, DenseKvCache, Fetched, KvCache, Mask
+from .slot_lengths import SharedLengths
 
 
-class BatchingKvCache(KvCacheBase):
+class BatchingKvCache(DenseKvCache):
     """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
 
-    The slabs `(max_active_requests, KV, max_seq_len, D)` are allocated once, when the first request arrives and shapes are
-    known, and written in place (they are stored flat, see `_allocate`). A row's content beyond its length is left over from
-    earlier owners: it is masked, not cleared.
+    The slabs `(rows, KV, room, D)` begin small and grow with the slots and tokens in use; in between they are written in
+    place. A row's content beyond its length is left over from earlier owners: it is masked, not cleared.
 
+    Args:
+        shared: given to all layers of a model, so that what a step needs is computed once and not once a layer.
     Raises:
         ValueError: if a size is less than 1.
     """
 
-    def __init__(self, max_active_requests: int, max_seq_len: int) -> None:
+    def __init__(self, max_active_requests: int, max_seq_len: int, shared: SharedLengths | None = None) -> None:
         if max_active_requests < 1 or max_seq_len < 1:
             raise ValueError(f"a cache of {max_active_requests} rows of {max_seq_len} tokens: both must be at least 1")
         self.max_active_requests = max_active_requests
         self.max_seq_len = max_seq_len
-        self.lengths: dict[int, int] = {}
+        self.shared = shared or SharedLengths()
+        self.slots = self.shared.of({})
         self.slabs: list[mx.array] = []  # keys, values
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """Tokens of each taken slot."""
+        return self.slots.lengths
 
     @task(week=2, day=6, number=2)
     def add_request(self, prefilled_cache: KvCache, slot_id: int) -> None:
@@ -47,8 +55,10 @@ class BatchingKvCache(KvCacheBase):
             raise ValueError("the prefilled cache is empty: prefill the prompt before its request joins the batch")
         if length > self.max_seq_len:
             raise ValueError(f"{length} tokens do not fit into a slot of {self.max_seq_len}: raise max_seq_len")
-        self._allocate(prefilled_cache.keys, prefilled_cache.values)
-        self._write_row(slot_id, prefilled_cache.keys[:, :, :length], prefilled_cache.values[:, :, :length])
+        new = [part[:, :, :length] for part in (prefilled_cache.keys, prefilled_cache.values)]
+        self._make_room(new, slot_id + 1, length)
+        self._write_slot(slot_id, new)
+        self.slots = self.shared.of({**self.lengths, slot_id: length})
 
     @task(week=2, day=6, number=2)
     def remove_request(self, slot_id: int) -> None:
@@ -59,21 +69,27 @@ class BatchingKvCache(KvCacheBase):
         """
         if slot_id not in self.lengths:
             raise ValueError(f"slot {slot_id} is free: there is no request to remove")
-        del self.lengths[slot_id]
+        self.slots = self.shared.of({slot: length for slot, length in self.lengths.items() if slot != slot_id})
 
     @task(week=2, day=6, number=2)
     def move_request(self, source: int, target: int) -> None:
         """Move a request to a free slot, so that the taken slots can be kept together.
 
         Raises:
-            ValueError: if `source` is free, or `target` is taken.
+            ValueError: if `source` is free, or `target` is taken or does not exist.
         """
-        if source not in self.lengths or target in self.lengths:
-            raise ValueError(f"can't move slot {source} to {target}: taken slots are {sorted(self.lengths)}")
-        length = self.lengths.pop(source)
-        # Taken by index, so that these are copies: a view of the slab would keep the next write from being in place.
-        keys, values = (slab[:, :, :length][mx.array([source])] for slab in self._slabs())
-        self._write_row(target, keys, values)
+        if source not in self.lengths or target in self.lengths or not 0 <= target < self.max_active_requests:
+            raise ValueError(
+                f"can't move slot {source} to {target}: taken are {list(self.lengths)} of {self.max_active_requests}"
+            )
+        lengths = dict(self.lengths)
+        length = lengths[target] = lengths.pop(source)
+        _, heads, _, dim = self.slabs[0].shape
+        start, size = mx.array([source]), (1, heads, length, dim)
+        moved = [mx.slice(slab, start, axes=[0], slice_size=size) for slab in self.slabs]
+        mx.async_eval(moved)  # begun now, since a copy that still waits to be made would keep the write from being in place
+        self._write_slot(target, moved)
+        self.slots = self.shared.of(lengths)
 
     @task(week=2, day=6, number=2)
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
@@ -81,75 +97,58 @@ class BatchingKvCache(KvCacheBase):
 
         Args:
             keys, values: `(B, KV, L, D)`; row i belongs to the i-th taken slot, in rising order of slots.
-            mask_length: number of queries a row; L when None.
-            mask: an additive array `(B, 1, L, S)` for these rows; otherwise it is made here, causal in each row.
+            mask: handed back as it came. Rows that are shorter than the longest need an array `(B, 1, L, S)` that hides what
+                lies behind them, such as `create_batch_mask` makes; without one they attend to whatever is there.
         Returns:
             keys and values `(B, KV, S, D)` of these rows, S = the length of the longest, and the mask.
         Raises:
             ValueError: if B is not the number of taken slots, or a row is full.
         """
-        slots = sorted(self.lengths)
-        length = keys.shape[2]
-        if keys.shape[0] != len(slots):
-            raise ValueError(f"got {keys.shape[0]} rows of keys for {len(slots)} taken slots {slots}")
-        total = max(self.lengths.values()) + length
+        batch, heads, count, _ = keys.shape
+        if batch != len(self.lengths):
+            raise ValueError(f"got {batch} rows of keys for {len(self.lengths)} taken slots {list(self.lengths)}")
+        total = self.slots.longest + count
         if total > self.max_seq_len:
-            raise ValueError(f"a slot holds {total - length} tokens and has no room for {length} of {self.max_seq_len}")
-        self._append(slots, keys, values)
-        if not isinstance(mask, mx.array):
-            mask = self._causal_mask(slots, mask_length or length, total)
-        # Without gaps the rows are a slice, which costs nothing; with gaps they must be gathered.
-        rows = slice(len(slots)) if slots[-1] == len(slots) - 1 else mx.array(slots)
-        all_keys, all_values = (slab[rows, :, :total] for slab in self._slabs())
+            raise ValueError(f"a slot holds {total - count} tokens and has no room for {count} of {self.max_seq_len}")
+        self._make_room([keys, values], 0, total)
+        self.slots = self.shared.of({slot: length + count for slot, length in self.lengths.items()})
+        where = self.slots.last(count, heads)
+        for slab, new in zip(self.slabs, (keys, values), strict=True):
+            slab[where] = new
+        all_keys, all_values = (slab[self.slots.rows, :, :total] for slab in self.slabs)
         return all_keys, all_values, total, mask
 
-    @task(week=2, day=6, number=2)
-    def _append(self, slots: Sequence[int], keys: mx.array, values: mx.array) -> None:
-        """Write `(len(slots), KV, L, D)` behind what the slots hold: all rows at once, by their numbers in the flat slabs."""
-        _, heads, length, dim = keys.shape
-        starts = [self._start(slot, head, heads) + self.lengths[slot] for slot in slots for head in range(heads)]
-        where = mx.array([row for start in starts for row in range(start, start + length)])
-        for slab, new in zip(self.slabs, (keys, values), strict=True):
-            slab[where] = new.reshape(-1, dim)
-        for slot in slots:
-            self.lengths[slot] += length
-
-    @task(week=2, day=6, number=2)
-    def _write_row(self, slot: int, keys: mx.array, values: mx.array) -> None:
-        """Write `(1, KV, L, D)` at the beginning of a slot: a run of rows for each head, much faster than row by row."""
-        _, heads, length, _ = keys.shape
-        for head in range(heads):
-            start = mx.array([self._start(slot, head, heads)])
-            for i, new in enumerate((keys, values)):
-                self.slabs[i] = mx.slice_update(self.slabs[i], new[0, head], start, axes=[0])
-        self.lengths[slot] = length
+    def row_lengths(self) -> mx.array:
+        """The lengths of the taken slots `(B,)`, in rising order of slots."""
+        return self.slots.per_row
 
     def scrub(self) -> None:
         """Set everything behind the lengths of the slots to 0."""
-        lengths = mx.array([self.lengths.get(slot, 0) for slot in range(self.max_active_requests)])
-        behind = (mx.arange(self.max_seq_len) >= lengths[:, None])[:, None, :, None]
-        self.slabs = [mx.where(behind, 0, slab).reshape(-1, slab.shape[-1]) for slab in self._slabs()]
+        for i, slab in enumerate(self.slabs):
+            rows, _, room, _ = slab.shape
+            lengths = mx.array([self.lengths.get(slot, 0) for slot in range(rows)])
+            behind = (mx.arange(room) >= lengths[:, None])[:, None, :, None]
+            self.slabs[i] = mx.where(behind, 0, slab)
 
-    def row_lengths(self) -> list[int]:
-        """The lengths of the taken slots, in rising order of slots."""
-        return [self.lengths[slot] for slot in sorted(self.lengths)]
-
-    def _start(self, slot: int, head: int, heads: int) -> int:
-        return (slot * heads + head) * self.max_seq_len
-
-    def _allocate(self, keys: mx.array, values: mx.array) -> None:
-        """The slabs are flat, `(max_active_requests · KV · max_seq_len, D)`: a write is then a list of row numbers."""
+    def _make_room(self, new: Sequence[mx.array], rows: int, length: int) -> None:
+        """Let the slabs have so many rows and columns. What has to grow doubles, so that copying stays rare."""
         if not self.slabs:
-            rows = self.max_active_requests * keys.shape[1] * self.max_seq_len
-            self.slabs = [mx.zeros((rows, new.shape[3]), dtype=new.dtype) for new in (keys, values)]
+            self.slabs = [mx.zeros((0, part.shape[1], 0, part.shape[3]), dtype=part.dtype) for part in new]
+        had_rows, _, had_length, _ = self.slabs[0].shape
+        if rows <= had_rows and length <= had_length:
+            return
+        more_rows = min(_doubled(max(had_rows, 1), rows), self.max_active_requests) - had_rows
+        more_length = min(_doubled(max(had_length, SMALLEST), length), self.max_seq_len) - had_length
+        self.slabs = [mx.pad(slab, [(0, more_rows), (0, 0), (0, more_length), (0, 0)]) for slab in self.slabs]
 
-    def _slabs(self) -> list[mx.array]:
-        """The slabs as `(max_active_requests, KV, max_seq_len, D)`."""
-        shape = (self.max_active_requests, -1, self.max_seq_len)
-        return [slab.reshape(*shape, slab.shape[-1]) for slab in self.slabs]
+    def _write_slot(self, slot: int, new: Sequence[mx.array]) -> None:
+        """Write keys and values `(1, KV, L, D)` at the beginning of a slot."""
+        # With the start as an array MLX writes into the old buffer, also while an earlier step is still running.
+        start = mx.array([slot])
+        self.slabs = [mx.slice_update(slab, part, start, axes=[0]) for slab, part in zip(self.slabs, new, strict=True)]
 
-    @task(week=2, day=6, number=2)
-    def _causal_mask(self, slots: Sequence[int], queries: int, total: int) -> mx.array:
-        """`(B, 1, queries, total)`: the last `queries` tokens of each slot may see what stands before them and themselves."""
-        firsts = mx.array([self.lengths[slot] - queries for slot in slots])[:, None, None, None]
-        return mx.where(mx.arange(total) <= firsts + mx.arange(queries)[:, None], 0.0, -mx.inf)
+
+def _doubled(size: int, needed: int) -> int:
+    while size < needed:
+        size *= 2
+    return size

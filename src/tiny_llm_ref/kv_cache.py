@@ -17,6 +17,19 @@ class KvCacheBase(ABC):
     """What a layer of the model asks of a cache. How keys and values are stored is the cache's own business."""
 
     @abstractmethod
+    def attend(
+        self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None, attention: Attention = array_attention
+    ) -> mx.array:
+        """Store `k` and `v` `(B, KV, L, D)` and let `q` `(B, H, L, D)` attend over all that is stored: `(B, H, L, D)`.
+
+        `attention` is one of `Operators`.
+        """
+
+
+class DenseKvCache(KvCacheBase):
+    """A cache that can show what it holds as one array: it is fetched, and attended over."""
+
+    @abstractmethod
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
         """Store the keys and values of new tokens and return everything to attend over.
 
@@ -31,19 +44,16 @@ class KvCacheBase(ABC):
     def attend(
         self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None, attention: Attention = array_attention
     ) -> mx.array:
-        """Store `k` and `v` `(B, KV, L, D)` and let `q` `(B, H, L, D)` attend over all that is stored: `(B, H, L, D)`.
-
-        `attention` is one of `Operators`.
-        """
+        """See `KvCacheBase`."""
         keys, values, _, mask = self.update_and_fetch(k, v, mask_length=q.shape[2], mask=mask)
         return attention(q, keys, values, scale, mask, self.row_lengths())
 
-    def row_lengths(self) -> list[int] | None:
-        """How many tokens each row holds; None if all hold the same number."""
+    def row_lengths(self) -> mx.array | None:
+        """How many tokens each row holds, `(B,)`; None if all hold the same number."""
         return None
 
 
-class KvCache(KvCacheBase):
+class KvCache(DenseKvCache):
     """One layer's cache for one sequence.
 
     The arrays have room to spare and double when they are full, so that a token costs a write of its own size: appending by
@@ -57,7 +67,7 @@ class KvCache(KvCacheBase):
 
     @task(week=2, day=1, number=1)
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
-        """See `KvCacheBase`; the mask is handed back as it came."""
+        """See `DenseKvCache`; the mask is handed back as it came."""
         total = self.offset + keys.shape[2]
         self.keys = _write(_with_room(self.keys, keys, total), keys, self.offset)
         self.values = _write(_with_room(self.values, values, total), values, self.offset)

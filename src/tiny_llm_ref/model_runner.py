@@ -17,6 +17,7 @@ from .masking import create_batch_mask
 from .model import Model
 from .prefill import prefill_chunk
 from .request import Request
+from .slot_lengths import SharedLengths
 
 
 class ModelRunner:
@@ -36,8 +37,8 @@ class ModelRunner:
 
     def reset(self) -> None:
         """Empty slots in new memory: what was there may hang on a computation that has failed."""
-        layers = range(self.model.config.num_layers)
-        self.caches = [BatchingKvCache(self.max_batch_size, self.max_seq_len) for _ in layers]
+        shared, layers = SharedLengths(), range(self.model.config.num_layers)
+        self.caches = [BatchingKvCache(self.max_batch_size, self.max_seq_len, shared) for _ in layers]
         self.last_tokens = mx.zeros((self.max_batch_size,), dtype=mx.uint32)
 
     def scrub(self) -> None:

@@ -135,13 +135,15 @@ class ToyCache(answer.KvCacheBase):
         self.stored: tuple[mx.array, mx.array] | None = None
         self.calls = 0
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Any = None) -> Any:
+    def attend(self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Any = None, attention: Any = None) -> mx.array:
         self.calls += 1
-        new = (keys, values)
+        new = (k, v)
         if self.stored is not None:
             new = tuple(mx.concatenate(pair, axis=2) for pair in zip(self.stored, new, strict=True))
         self.stored = new
-        return *self.stored, self.stored[0].shape[2], mask
+        if attention is None:
+            return answer.grouped_query_attention(q, *self.stored, scale, mask)
+        return attention(q, *self.stored, scale, mask, None)
 
 
 @ARCHITECTURES

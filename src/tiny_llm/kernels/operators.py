@@ -1,0 +1,49 @@
+"""The model's operations on the course's own kernels, and all versions by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.models.quantized import QuantizedWeight
+
+from ..attention import grouped_query_attention
+from ..linear import linear
+from ..operators import ARRAYS, MLX, Lengths, Mask, Operators
+from ..quantize import dequantize
+from .decode_attention import decode_attention
+from .flash_attention import flash_attention_simdgroup
+from .matvec import matvec_vector
+from .rms_norm import fused_rms_norm
+
+FEW_ROWS = 8
+"""Up to so many rows a product is bound by reading the weights, and the kernel for vectors does it row by row."""
+
+
+@task(week=2, day=4, number=6)
+def kernel_linear(x: mx.array, weight: mx.array | QuantizedWeight, bias: mx.array | None = None) -> mx.array:
+    """`matvec_vector` for up to `FEW_ROWS` rows of x; with more, packed weights are unpacked and multiplied as a matrix.
+
+    Shapes as in `linear`, which does what is not packed.
+    """
+    raise NotImplementedError("Week 2 Day 4, task 6: the model on the kernels. Read book/src/week2-04-flash-attention.md")
+
+
+def kernel_norm(weight: mx.array, eps: float) -> Callable[[mx.array], mx.array]:
+    """`fused_rms_norm`."""
+    return partial(fused_rms_norm, weight=weight, eps=eps)
+
+
+@task(week=2, day=4, number=6)
+def kernel_attention(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask, lengths: Lengths = None) -> mx.array:
+    """The kernel that fits: one query a row is decoding, more of them, causal or free, are flash attention.
+
+    What neither knows, several queries under an array of a mask, is left to `grouped_query_attention`.
+    """
+    raise NotImplementedError("Week 2 Day 4, task 6: the model on the kernels. Read book/src/week2-04-flash-attention.md")
+
+
+COURSE = Operators(kernel_linear, kernel_norm, kernel_attention)
+
+OPERATORS = {"arrays": ARRAYS, "mlx": MLX, "course": COURSE}

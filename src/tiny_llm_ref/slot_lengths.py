@@ -1,0 +1,61 @@
+"""Which slots of a batch are taken, how many tokens each holds, and where that puts the tokens of a step.
+
+All layers of a model hold the same tokens, so there is one answer for all of them, computed once a step.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+Places = tuple[mx.array, mx.array, mx.array]
+
+
+class SlotLengths:
+    """How many tokens each taken slot holds. It never changes, so what follows from it is computed once and kept."""
+
+    def __init__(self, lengths: Mapping[int, int]) -> None:
+        self.lengths = dict(sorted(lengths.items()))
+        self.longest = max(lengths.values(), default=0)
+        self._last: dict[tuple[int, int], Places] = {}
+
+    @cached_property
+    def per_row(self) -> mx.array:
+        """Tokens of each taken slot, int32 `(B,)`, in rising order of slots."""
+        return mx.array(list(self.lengths.values()), dtype=mx.int32)
+
+    @cached_property
+    @task(week=2, day=6, number=2)
+    def rows(self) -> slice | mx.array:
+        """Index of the taken slots, in rising order: a slice, which costs nothing, unless there are gaps between them."""
+        slots = list(self.lengths)
+        return slice(len(slots)) if slots[-1] == len(slots) - 1 else mx.array(slots)
+
+    def last(self, count: int, heads: int) -> Places:
+        """`places`, computed once."""
+        if (count, heads) not in self._last:
+            self._last[count, heads] = self.places(count, heads)
+        return self._last[count, heads]
+
+    @task(week=2, day=6, number=2)
+    def places(self, count: int, heads: int) -> Places:
+        """Where the last `count` tokens of each taken slot lie: indices (slot, head, position), each `(B, heads, count)`."""
+        slots = mx.array(list(self.lengths))[:, None, None]
+        positions = self.per_row[:, None, None] - count + mx.arange(count)
+        slots, head, positions = mx.broadcast_arrays(slots, mx.arange(heads)[:, None], positions)
+        return slots, head, positions
+
+
+class SharedLengths:
+    """Gives the layers of a model, which all come to the same lengths, the same `SlotLengths`."""
+
+    def __init__(self) -> None:
+        self.latest = SlotLengths({})
+
+    def of(self, lengths: Mapping[int, int]) -> SlotLengths:
+        """The first layer that gets so far makes a new object, and the others find it."""
+        if lengths != self.latest.lengths:
+            self.latest = SlotLengths(lengths)
+        return self.latest
