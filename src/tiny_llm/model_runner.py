@@ -39,7 +39,7 @@ class ModelRunner:
         """Empty slots in new memory: what was there may hang on a computation that has failed."""
         shared, layers = SharedLengths(), range(self.model.config.num_layers)
         self.caches = [BatchingKvCache(self.max_batch_size, self.max_seq_len, shared) for _ in layers]
-        self.last_tokens = mx.zeros((self.max_batch_size,), dtype=mx.uint32)
+        self.last_tokens = mx.zeros((0,), dtype=mx.uint32)
 
     def scrub(self) -> None:
         """Clear what lies behind the slots' lengths: a mask hides left-over numbers from others, but not NaN or infinity."""

@@ -20,6 +20,7 @@ class SlotLengths:
         self.lengths = dict(sorted(lengths.items()))
         self.longest = max(lengths.values(), default=0)
         self._last: dict[tuple[int, int], Places] = {}
+        self._longer: dict[int, SlotLengths] = {}
 
     @cached_property
     def per_row(self) -> mx.array:
@@ -31,6 +32,12 @@ class SlotLengths:
     def rows(self) -> slice | mx.array:
         """Index of the taken slots, in rising order: a slice, which costs nothing, unless there are gaps between them."""
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
+
+    def longer(self, count: int) -> "SlotLengths":
+        """The lengths when each taken slot has got `count` tokens more: the same object for every layer that asks."""
+        if count not in self._longer:
+            self._longer[count] = SlotLengths({slot: length + count for slot, length in self.lengths.items()})
+        return self._longer[count]
 
     def last(self, count: int, heads: int) -> Places:
         """`places`, computed once."""

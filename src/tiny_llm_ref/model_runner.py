@@ -39,7 +39,7 @@ class ModelRunner:
         """Empty slots in new memory: what was there may hang on a computation that has failed."""
         shared, layers = SharedLengths(), range(self.model.config.num_layers)
         self.caches = [BatchingKvCache(self.max_batch_size, self.max_seq_len, shared) for _ in layers]
-        self.last_tokens = mx.zeros((self.max_batch_size,), dtype=mx.uint32)
+        self.last_tokens = mx.zeros((0,), dtype=mx.uint32)
 
     def scrub(self) -> None:
         """Clear what lies behind the slots' lengths: a mask hides left-over numbers from others, but not NaN or infinity."""
@@ -68,7 +68,7 @@ class ModelRunner:
         for cache, prefilled in zip(self.caches, request.kv_cache, strict=True):
             cache.add_request(prefilled, slot)
         request.kv_cache = None
-        self.last_tokens[slot] = first_token.tokens[0]
+        self.last_tokens = mx.concatenate([self.last_tokens[:slot], first_token.tokens, self.last_tokens[slot + 1 :]])
 
     @task(week=2, day=6, number=4)
     def decode(self, requests: Sequence[Request]) -> Drawn:
@@ -83,7 +83,7 @@ class ModelRunner:
         logits = self.model(self.last_tokens[:rows, None], mx.array(offsets), self.caches, mask, logits_to_keep=1)
         logits = logits[:, -1]
         tokens = sample(logits, requests, self.last_tokens)
-        self.last_tokens[:rows] = tokens
+        self.last_tokens = tokens
         for request in requests:
             request.offset += 1
         return Drawn(tokens, mx.max(logits, axis=-1))

@@ -142,10 +142,10 @@ class RequestBook:
             request.accept(token)
         except Exception as error:
             self.end(request, "error", error)
-        if request.finish_reason is None:
-            self._tell(request)
-        else:
+        if request.finish_reason is not None:
             self.end(request, request.finish_reason)
+        elif request.on_update is not None:
+            self._tell(request)
         return len(request.generated_tokens) - before
 
     @task(week=2, day=6, number=1)
