@@ -89,6 +89,13 @@ class ModelRunner:
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
+    @task(week=2, day=6, number=4)
+    def _put_last_token(self, slot: int, token: mx.array) -> None:
+        """Set the last token `(1,)` of a slot, in a new array: the old one may be on its way to the requests."""
+        raise NotImplementedError(
+            "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
+        )
+
 
 @task(week=2, day=6, number=4)
 def sample(logits: mx.array, requests: Sequence[Request], last_tokens: mx.array | None = None) -> mx.array:

@@ -68,7 +68,7 @@ class ModelRunner:
         for cache, prefilled in zip(self.caches, request.kv_cache, strict=True):
             cache.add_request(prefilled, slot)
         request.kv_cache = None
-        self.last_tokens = mx.concatenate([self.last_tokens[:slot], first_token.tokens, self.last_tokens[slot + 1 :]])
+        self._put_last_token(slot, first_token.tokens)
 
     @task(week=2, day=6, number=4)
     def decode(self, requests: Sequence[Request]) -> Drawn:
@@ -82,11 +82,10 @@ class ModelRunner:
         mask = create_batch_mask(requests, max(offsets) + 1)
         logits = self.model(self.last_tokens[:rows, None], mx.array(offsets), self.caches, mask, logits_to_keep=1)
         logits = logits[:, -1]
-        tokens = sample(logits, requests, self.last_tokens)
-        self.last_tokens = tokens
+        self.last_tokens = sample(logits, requests, self.last_tokens)
         for request in requests:
             request.offset += 1
-        return Drawn(tokens, mx.max(logits, axis=-1))
+        return Drawn(self.last_tokens, mx.max(logits, axis=-1))
 
     @task(week=2, day=6, number=4)
     def leave(self, slot: int) -> None:
@@ -99,7 +98,12 @@ class ModelRunner:
         """Move a request to a free slot."""
         for cache in self.caches:
             cache.move_request(source, target)
-        self.last_tokens[target] = self.last_tokens[source]
+        self._put_last_token(target, self.last_tokens[source : source + 1])
+
+    @task(week=2, day=6, number=4)
+    def _put_last_token(self, slot: int, token: mx.array) -> None:
+        """Set the last token `(1,)` of a slot, in a new array: the old one may be on its way to the requests."""
+        self.last_tokens = mx.concatenate([self.last_tokens[:slot], token, self.last_tokens[slot + 1 :]])
 
 
 @task(week=2, day=6, number=4)
