@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("course")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--solution", help=f"the package to test; ref is the reference (default: {LEARNER})")
+    parser.addoption("--first", help="run the tests whose names or files hold this text before the others")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest's own summary is cut off at the width of the terminal, which often leaves nothing of the reason.
     if config.option.reportchars == "fE":
         config.option.reportchars = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if first := config.getoption("--first"):
+        items.sort(key=lambda item: first not in item.nodeid)
 
 
 def pytest_report_header() -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from kit.small_course import edit, write, write_small_course
 from tiny_llm_kit.course.course_map import load_course
-from tiny_llm_kit.course.mistakes import Mistake, Verdict, load_mistakes, run_mistakes
+from tiny_llm_kit.course.mistakes import Mistake, Verdict, load_mistakes, run_mistake
 
 HEAD = '[[mistake]]\nname = "a"\nweek = 1\nday = 1\ntask = 1\n'
 
@@ -23,7 +23,8 @@ def mistakes_in(root: Path, text: str) -> list[Mistake]:
 
 
 def run(root: Path, text: str, seconds: float = 60) -> list[Verdict]:
-    return list(run_mistakes(root, load_course(root), mistakes_in(root, text), seconds))
+    course = load_course(root)
+    return [run_mistake(root, course, mistake, seconds) for mistake in mistakes_in(root, text)]
 
 
 def entry(find: str, replace: str, more: str = "") -> str:

@@ -1,102 +1,18 @@
 """`pdm run check`: everything that has to hold before a change goes in. Made for those who change the course."""
 
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.cli.skeleton import DRIFT
-from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
-from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, find_root, load_course
-from tiny_llm_kit.course.mistakes import load_mistakes, run_mistakes
-from tiny_llm_kit.course.skeleton import find_drift, generate
-from tiny_llm_kit.course.suite import SuiteRun, run_suites
+from tiny_llm_kit.course import processes
+from tiny_llm_kit.course.checks import STEPS, Report, parts_of
+from tiny_llm_kit.course.course_map import Course, find_root, load_course
 
-
-@dataclass(frozen=True)
-class Report:
-    """How many results of a step were as they should be, what to print when some were not, and what to print anyway."""
-
-    passed: int
-    failed: int
-    output: str
-    notes: str = ""
-
-
-def _report(problems: list[str]) -> Report:
-    """Of a step that counts as one result."""
-    return Report(int(not problems), int(bool(problems)), "\n".join(problems))
-
-
-def _command(*arguments: str) -> Callable[[Path, Course], Report]:
-    def run(root: Path, course: Course) -> Report:
-        done = subprocess.run([sys.executable, "-m", *arguments], cwd=root, text=True, capture_output=True)
-        return _report([done.stdout + done.stderr] if done.returncode else [])
-
-    return run
-
-
-def _drift(root: Path, course: Course) -> Report:
-    drift = find_drift(root, generate(root, course))
-    return _report([*(f"{how}: src/{LEARNER}/{path}" for path, how in drift.items()), DRIFT] if drift else [])
-
-
-def _map(root: Path, course: Course) -> Report:
-    return _report(find_contradictions(root, course, generate(root, course)))
-
-
-def _kit(root: Path, course: Course) -> Report:
-    return _suite_report(run_suites(root, ["tests/kit", "tests/metal"], REFERENCE, "-q"))
-
-
-def _reference(root: Path, course: Course) -> Report:
-    return _suite_report(run_suites(root, _all_tests(course), REFERENCE, "-q"))
-
-
-def _all_tests(course: Course) -> list[str]:
-    return [str(day.tests) for day in course.ready_days]
-
-
-def _suite_report(run: SuiteRun) -> Report:
-    failed = run.count("failed") + run.count("error")
-    return Report(run.count("passed"), failed or int(run.exit_code != 0), run.output, run.describe_skipped())
-
-
-def _stubs(root: Path, course: Course) -> Report:
-    run = run_suites(root, _all_tests(course), LEARNER, "-q", "--tb=short")
-    judged = [judge_stub(result, course) for result in run.results]
-    problems = [problem for problem, _ in judged if problem]
-    passed = sum(result.outcome == "failed" and not problem for result, (problem, _) in zip(run.results, judged, strict=True))
-    if run.exit_code not in (0, 1) or not judged:  # 0 and 1: all tests ran
-        problems.append(f"the suites could not run (pytest's exit code {run.exit_code}):\n{run.output}")
-    notes = [f"warning: {warning}" for _, warning in judged if warning]
-    notes += [run.describe_skipped()] if run.count("skipped") else []
-    return Report(passed, len(problems), "\n".join(problems), "\n".join(notes))
-
-
-def _mistakes(root: Path, course: Course) -> Report:
-    verdicts = list(run_mistakes(root, course, load_mistakes(root, course)))
-    lines = {wanted: [f"{v.mistake}: {v.detail}" for v in verdicts if v.caught is wanted] for wanted in (True, False, None)}
-    return Report(len(lines[True]), len(lines[False]), "\n".join(lines[False]), "\n".join(lines[True] + lines[None]))
-
-
-STEPS: dict[str, tuple[str, Callable[[Path, Course], Report]]] = {
-    "lint": ("ruff check", _command("ruff", "check", ".")),
-    "format": ("ruff format --check", _command("ruff", "format", "--check", ".")),
-    "types": ("mypy", _command("mypy")),
-    "skeleton": (f"src/{LEARNER} is what the skeleton generator writes", _drift),
-    "map": ("course.toml says what is there", _map),
-    "kit": ("tests of the kit, and of Metal on any CPU", _kit),
-    "reference": ("every day's tests pass on the reference", _reference),
-    "stubs": ("every day's tests fail on the skeleton, and name a task", _stubs),
-    "mistakes": ("every known mistake is caught", _mistakes),
-}
+AT_A_TIME = 2  # parts of steps; a suite with the real model takes more than 1 GiB of memory
 
 
 @click.command()
@@ -109,32 +25,45 @@ def main(only: tuple[str, ...], listing: bool) -> None:
     known mistake should be caught. A step without tests counts as one, and what was skipped counts as neither.
     """
     if listing:
-        for name, (title, _) in STEPS.items():
-            click.echo(f"{name:<10} {title}")
+        for name, step in STEPS.items():
+            click.echo(f"{name:<10} {step.title}")
         return
     root = find_root()
     try:
         course = load_course(root)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    reports = [_run_step(name, root, course) for name in STEPS if name in only or not only]
+    names = [name for name in STEPS if name in only or not only]
+    with processes.stopped_by_signals(), processes.bytecode_is_kept():
+        reports = _run_steps(names, root, course)
     passed, failed = sum(report.passed for report in reports), sum(report.failed for report in reports)
     click.echo(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
 
 
-def _run_step(name: str, root: Path, course: Course) -> Report:
-    title, step = STEPS[name]
-    console = Console()
-    start = time.perf_counter()
-    with console.status(title):
+def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
+    """Runs the parts of all steps, in this order and several at a time, and prints the report of each step in turn."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
         try:
-            report = step(root, course)
-        except ValueError as error:  # what the map, a mark or a list of mistakes has wrong
-            report = _report([str(error)])
-    seconds = time.perf_counter() - start
+            begun = {name: [pool.submit(part) for part in parts_of(name, root, course)] for name in names}
+            return [_finish(name, parts) for name, parts in begun.items()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finish(name: str, parts: list[Future[Report]]) -> Report:
+    """Waits for the parts of a step, and prints what they give."""
+    title = STEPS[name].title
+    console = Console()
+    reports = []
+    with console.status(title) as status:
+        for part in parts:
+            reports.append(part.result())
+            if len(parts) > 1:
+                status.update(f"{title}: {len(reports)} of {len(parts)}")
+    report = Report.sum(reports)
     word = "[red]failed[/]" if report.failed else "[green]ok[/]    "
-    console.print(f"{word} {name:<10} {title:<56} {seconds:7.1f} s", highlight=False, soft_wrap=True)
+    console.print(f"{word} {name:<10} {title:<56} {report.ended - report.began:7.1f} s", highlight=False, soft_wrap=True)
     for text in (report.notes, report.output if report.failed else ""):
         if text:
             click.echo(text)

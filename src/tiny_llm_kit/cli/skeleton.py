@@ -3,14 +3,8 @@
 import click
 
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, find_root, load_course
-from tiny_llm_kit.course.skeleton import back_up, find_drift, find_work, generate, write
-
-DRIFT = (
-    f"src/{LEARNER} is not what `pdm run skeleton` makes of src/{REFERENCE}. If you changed the reference, run that "
-    f"and commit what it writes. If you are working through the course, this is as it should be: the check is meant "
-    f"for those who change the course."
-)
+from tiny_llm_kit.course.course_map import LEARNER, find_root, load_course
+from tiny_llm_kit.course.skeleton import DRIFT, back_up, find_drift, find_work, generate, write
 
 
 @click.command()

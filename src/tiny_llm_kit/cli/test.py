@@ -1,13 +1,15 @@
 """`pdm run test`: the tests of a day, or of a week, on the learner's package or another."""
 
-import contextlib
 import sys
+import tempfile
+from pathlib import Path
 
 import click
-import pytest
 
 from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.course import session
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day, find_root, load_course, solution_package
+from tiny_llm_kit.course.processes import run_in_terminal, stopped_by_signals
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -28,9 +30,20 @@ def main(week: int | None, day: int | None, solution: str, pytest_arguments: tup
         raise BadInput(str(error)) from None
     for chosen in days:
         click.echo(f"{chosen}   (read {chosen.chapter})")
-    with contextlib.chdir(root):
-        tests = [chosen.tests for chosen in days if chosen.tests]
-        sys.exit(pytest.main([*tests, "--solution", solution, "--tb=short", *pytest_arguments]))
+    tests = [chosen.tests for chosen in days if chosen.tests]
+    sys.exit(_run(root, [*tests, "--solution", solution, "--tb=short", *pytest_arguments]))
+
+
+def _run(root: Path, arguments: list[str]) -> int:
+    """pytest's exit code; it runs in a process of its own, since an answer that ends its process must not pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "note"
+        with stopped_by_signals():
+            run_in_terminal([*session.command(note), *arguments], root, session.environment(root))
+        ending = session.read_ending(note)
+    if ending.exit_code is None:
+        raise click.ClickException(ending.explain())
+    return ending.exit_code
 
 
 def _chosen_days(course: Course, week: int | None, day: int | None) -> list[Day]:

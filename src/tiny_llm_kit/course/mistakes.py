@@ -7,8 +7,6 @@ fields of one `Edit` or a list `edits` of several, and `hangs = true` where the 
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from tiny_llm_kit.course.course_map import REFERENCE, Course, Task
 from tiny_llm_kit.course.suite import SuiteRun, run_suites
 
 PACKAGE = "tiny_llm_mistake"
-PASSED_OR_NOTHING_CHOSEN = (0, 5)  # pytest's exit codes
 SECONDS = 120
 
 
@@ -82,17 +79,8 @@ def _mistake(entry: dict[str, Any], course: Course) -> Mistake:
     return mistake
 
 
-def run_mistakes(root: Path, course: Course, mistakes: list[Mistake], seconds: float = SECONDS) -> Iterator[Verdict]:
-    """The verdict on each mistake in turn, two at a time; `seconds` is how long the suite of a day may take."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        try:
-            yield from pool.map(lambda mistake: run_mistake(root, course, mistake, seconds), mistakes)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def run_mistake(root: Path, course: Course, mistake: Mistake, seconds: float = SECONDS) -> Verdict:
-    """Runs the suite of the mistake's day on a copy of the reference that makes the mistake."""
+    """Runs the suite of the mistake's day on a copy of the reference that makes the mistake, for so many seconds at most."""
     day = course.find_day(mistake.task.week, mistake.task.day)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / PACKAGE
@@ -102,11 +90,9 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, seconds: float = S
                 _apply(edit, package)
         except ValueError as error:
             return Verdict(mistake, False, f"stale: {error}")
-        # The tests of the task itself know best, and are few; the rest of the day is asked only when they let it pass.
-        for chosen in (["-k", f"task_{mistake.task.number}_"], []):
-            run = run_suites(root, [str(day.tests)], PACKAGE, "-x", "-q", *chosen, python_path=Path(folder), timeout=seconds)
-            if run.exit_code not in PASSED_OR_NOTHING_CHOSEN:
-                break
+        # The tests of the task itself know best, and are few: the rest of the day follows when they let it pass.
+        first = ["--first", f"task_{mistake.task.number}_"]
+        run = run_suites(root, [str(day.tests)], PACKAGE, "-x", "-q", *first, python_path=Path(folder), timeout=seconds)
     return _judge(mistake, run, seconds)
 
 

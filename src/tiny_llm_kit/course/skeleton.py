@@ -17,6 +17,12 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Task
 from tiny_llm_kit.course.metal_regions import remove_regions, stub_message
 
+DRIFT = (
+    f"src/{LEARNER} is not what `pdm run skeleton` makes of src/{REFERENCE}. If you changed the reference, run that "
+    f"and commit what it writes. If you are working through the course, this is as it should be: the check is meant "
+    f"for those who change the course."
+)
+
 
 class _RemoveAnswers(cst.CSTTransformer):
     METADATA_DEPENDENCIES = (PositionProvider,)

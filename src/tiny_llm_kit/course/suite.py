@@ -3,11 +3,6 @@
 The results come from pytest's JUnit report, which works with any reporter and any plugin.
 """
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -17,8 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from metal_anywhere.errors import NO_COMPILER
+from tiny_llm_kit.course import session
 from tiny_llm_kit.course.course_map import Day
+from tiny_llm_kit.course.processes import run
 
+ENDED_EARLY = 3  # for pytest, an internal error
 Outcome = Literal["passed", "failed", "error", "skipped"]
 
 
@@ -45,7 +43,11 @@ class TestResult:
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """What a run of pytest gave. `exit_code` is pytest's, or None when the run was stopped at its time limit."""
+    """What a run of pytest gave.
+
+    `exit_code` is pytest's, or None when the run was stopped at its time limit. It is never 0 when the process ended before
+    the tests did; `output` says so then.
+    """
 
     exit_code: int | None
     results: list[TestResult]
@@ -70,40 +72,18 @@ def run_suites(
 ) -> SuiteRun:
     """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", *tests, "--solution", solution, *pytest_arguments]
+        report, note = Path(folder) / "report.xml", Path(folder) / "note"
+        command = [*session.command(note), *tests, "--solution", solution, *pytest_arguments]
         command += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit2"]
-        exit_code, output = _run(command, root, python_path, timeout)
+        environment = session.environment(root, *([python_path] if python_path else []))
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # suites run two at a time
+        exit_code, output = run(command, root, environment, timeout)
+        ending = session.read_ending(note)
+        if ending.exit_code is not None:
+            exit_code = ending.exit_code
+        elif exit_code is not None:
+            exit_code, output = exit_code or ENDED_EARLY, f"{output}\n{ending.explain()}"
         return SuiteRun(exit_code, _read(report), output)
-
-
-def _run(command: list[str], root: Path, python_path: Path | None, timeout: float | None) -> tuple[int | None, str]:
-    paths = [str(path) for path in (python_path, root / "src", os.environ.get("PYTHONPATH")) if path]
-    process = subprocess.Popen(
-        command,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # its own process group: a suite that hangs is stopped with all that it started
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout)
-        return process.returncode, output
-    except subprocess.TimeoutExpired:
-        _stop_group(process)
-        output, _ = process.communicate()
-        return None, output
-    except BaseException:  # Ctrl-C does not reach the group by itself
-        _stop_group(process)
-        raise
-
-
-def _stop_group(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(report: Path) -> list[TestResult]:

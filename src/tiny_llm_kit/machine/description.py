@@ -34,7 +34,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "backend": backend(),
         "gpu": None if backend() == "cpu" else mx.device_info()["device_name"],
-        "blas": {"name": blas.name, "threads": blas.threads, "core": blas.core},
+        "blas": {"name": blas.name, "threads": blas.threads, "follows_load": blas.follows_load, "core": blas.core},
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
     }

@@ -8,7 +8,8 @@ linkage"). libmlx.so has three such pointers to BLAS: `cblas_sgemm`, `cblas_dgem
 was linked with `-z now` they stay writable, and whatever address they hold is what gets called. So nothing is compiled:
 ELF says where the pointers are, and ctypes writes OpenBLAS's addresses into them.
 
-`TINY_LLM_BLAS=off` leaves MLX as it came. This module knows nothing of models or of the course.
+`TINY_LLM_BLAS=off` leaves MLX as it came; OPENBLAS_NUM_THREADS chooses the number of threads, which otherwise follows the
+load of the machine. This module knows nothing of models or of the course.
 """
 
 import ctypes
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+
+from tiny_llm_kit.machine import thread_count
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -34,12 +37,14 @@ SETTINGS = ("on", "off")
 class Status:
     """Which BLAS multiplies MLX's matrices in this process.
 
+    `threads` is how many it may use; if it `follows_load`, it uses fewer while others need the cores (see `thread_count`).
     `threads` and `core` (the kind of processor its kernels are written for) are None where the library does not tell.
     `reason` says why MLX was left as it came; it is empty when `redirected`.
     """
 
     name: str
     threads: int | None = None
+    follows_load: bool = False
     core: str | None = None
     redirected: bool = False
     reason: str = ""
@@ -136,7 +141,11 @@ def _redirect() -> Status:
     openblas.scipy_openblas_get_corename.restype = ctypes.c_char_p
     version = openblas.scipy_openblas_get_config().decode().split()[1]
     core = openblas.scipy_openblas_get_corename().decode()
-    return Status(f"OpenBLAS {version}", openblas.scipy_openblas_get_num_threads(), core, redirected=True)
+    threads = openblas.scipy_openblas_get_num_threads()
+    chosen = bool(os.environ.get("OPENBLAS_NUM_THREADS"))
+    if not chosen:
+        threads = thread_count.follow_load(openblas.scipy_openblas_set_num_threads, threads)
+    return Status(f"OpenBLAS {version}", threads, follows_load=not chosen and threads > 1, core=core, redirected=True)
 
 
 def _load_openblas() -> ctypes.CDLL:

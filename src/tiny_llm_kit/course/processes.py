@@ -1,0 +1,140 @@
+"""Commands that run in process groups of their own, so that one can be stopped with all that it started, and all with us.
+
+Signals are handled in the main thread; commands are run in other threads if several run at once.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+GRACE_SECONDS = 2.0  # to stop what a command started in other groups: it can on SIGTERM, not on SIGKILL
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_running: set[subprocess.Popen[str]] = set()
+_starting = threading.RLock()
+_ending = False
+
+
+class Stopped(Exception):
+    """The whole program is being stopped; no command is started any more."""
+
+
+def run(command: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float | None = None) -> tuple[int | None, str]:
+    """The exit code and the output, stdout and stderr together; the code is None if it was stopped after `timeout` seconds.
+
+    Stopped if the program is ending; see `stopped_by_signals`.
+    """
+    with _starting:
+        if _ending:
+            raise Stopped(command[0])
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        _running.add(process)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+        if _ending:
+            raise Stopped(command[0])
+        return process.returncode, output
+    except subprocess.TimeoutExpired:
+        _stop([process])
+        output, _ = process.communicate()
+        return None, output
+    except BaseException:  # Ctrl-C does not reach the group by itself
+        _stop([process])
+        raise
+    finally:
+        _running.discard(process)
+
+
+def run_in_terminal(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> int:
+    """The exit code of a command that stays in this process's group and terminal, so that it can ask for input."""
+    with subprocess.Popen(command, cwd=cwd, env=env) as process:
+        try:
+            return process.wait()
+        except BaseException as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                # Ctrl-C in a terminal reaches it too, and it may have something to say; no other signal does.
+                process.wait(GRACE_SECONDS if isinstance(error, KeyboardInterrupt) else 0)
+            process.terminate()
+            raise
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Within the block, Ctrl-C, SIGTERM and SIGHUP stop every command, and then this program: KeyboardInterrupt or SystemExit.
+
+    A signal that this process was told to ignore (nohup) stays ignored.
+    """
+    global _ending
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        global _ending
+        with _starting:
+            _ending = True
+        _stop(list(_running))
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _ending = False
+
+
+@contextlib.contextmanager
+def bytecode_is_kept() -> Iterator[None]:
+    """Hundreds of processes import the same modules. Where Python is told to write no bytecode, it compiles them each time."""
+    if not sys.dont_write_bytecode:
+        yield
+        return
+    before = os.environ.copy()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _stop(processes: list[subprocess.Popen[str]]) -> None:
+    left = [process for process in processes if _send(process, signal.SIGTERM)]
+    end = time.monotonic() + GRACE_SECONDS
+    while left and time.monotonic() < end:
+        time.sleep(0.02)
+        left = [process for process in left if _send(process, 0)]
+    for process in left:
+        _send(process, signal.SIGKILL)
+
+
+def _send(leader: subprocess.Popen[str], number: int) -> bool:
+    """Send a signal to a group; 0 only asks. Whether anybody of the group is still there."""
+    leader.poll()  # otherwise it would be there as a zombie
+    try:
+        os.killpg(leader.pid, number)
+    except (ProcessLookupError, PermissionError):  # macOS: PermissionError when there are zombies alone
+        return False
+    return True
