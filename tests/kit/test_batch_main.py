@@ -7,12 +7,11 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
-from kit.scripts import load_script
+from tiny_llm_kit.cli.batch_main import main
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def command() -> Command:
-    main: Command = load_script("batch_main").main
     return main
 
 

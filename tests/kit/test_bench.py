@@ -9,10 +9,12 @@ import pytest
 import tiny_llm_ref
 from tiny_llm_kit.bench import overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
+from tiny_llm_kit.bench.peer import mlx_lm_model
+from tiny_llm_kit.bench.report import Measured
 from tiny_llm_kit.bench.run import Case, Result, Run, Served
 from tiny_llm_kit.models.quantized import QuantizedWeight
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
-from tiny_llm_kit.workloads.lists import WorkItem
+from tiny_llm_kit.workloads.items import WorkItem
 
 SERVED = Served(tokens=[[1, 2], [3, 4]], ttft=[1.0, 3.0], tpot=[0.5, 0.5], steps=3, utilization=0.5, crowded=1.0)
 
@@ -73,13 +75,13 @@ def test_targets_compare_and_never_guess() -> None:
     fast = Result(Case("continuous", 8, lambda: SERVED), [a_run(1)])
     slow = Result(Case("static", 8, lambda: SERVED), [a_run(2)])
     noisy = Result(Case("mlx-lm", 8, lambda: SERVED), [a_run(2, noisy=True)])
-    goals = {goal.name: goal for goal in report.targets([fast, slow, noisy], 8, SERVED.tokens, 0.01, 150)}
+    goals = {goal.name: goal for goal in report.targets([Measured("a", [fast, slow, noisy], SERVED.tokens)], 8, 0.01, 150)}
     assert goals["continuous / static, 8 slots"].value == 2
     assert goals["continuous / static, 8 slots"].met is True
     assert goals["continuous / mlx-lm, 8 slots"].met is None, "a noisy run is no measurement"
     assert goals["continuous / sequential"].met is None, "what did not run is no measurement"
     assert goals["host time of a step, 64 slots, fake model"].met is False
-    wrong = report.targets([fast], 8, [[1, 2], [9, 9]], 0.01, 150)
+    wrong = report.targets([Measured("a", [fast], [[1, 2], [9, 9]])], 8, 0.01, 150)
     assert next(goal for goal in wrong if goal.name.startswith("answers")).value == 0.5
 
 
@@ -93,7 +95,7 @@ def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
     for engine, serve in {
         "static": ours.static,
         "continuous": ours.continuous,
-        "mlx-lm": MlxLmEngine(config, weights, items).serve,
+        "mlx-lm": MlxLmEngine(mlx_lm_model(config, weights), items).serve,
     }.items():
         served = serve(2)
         assert served.tokens == alone, f"{engine} answers otherwise"
@@ -101,9 +103,10 @@ def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
         assert len(served.ttft) == len(served.tpot) == 3
 
     result = Result(Case("continuous", 2, lambda: served), [Run(served, 1.0, 0, 0.0, False)])
-    goals = report.targets([result], 2, alone, 0.01, 50)
-    json.dumps(report.as_json([result], goals, {"machine": {}}))
-    report.draw([result], tmp_path / "chart.png", "a chart")
+    measured = [Measured("tiny", [result], alone)]
+    goals = report.targets(measured, 2, 0.01, 50)
+    json.dumps(report.as_json(measured, goals, {"machine": {}}))
+    report.draw(measured, tmp_path / "chart.png", "a chart")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -121,4 +124,4 @@ def test_a_quantized_weight_is_refused_by_the_peer() -> None:
     name = "model.layers.0.self_attn.q_proj.weight"
     weights[name] = QuantizedWeight(*mx.quantize(weights[name], group_size=32, bits=4), group_size=32, bits=4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"q_proj\.weight is quantized"):
-        MlxLmEngine(config, weights, [])
+        mlx_lm_model(config, weights)

@@ -17,7 +17,9 @@ def request(number: int, state: str, **changes: Any) -> Any:
 def test_without_a_terminal_there_is_a_line_for_each_event() -> None:
     out = io.StringIO()
     someone, other = request(1, "waiting"), request(2, "waiting")
-    view = make_view(Console(file=out, width=100), [someone, other], ["Hello [there]", "Later"], max_slots=1)
+    view = make_view(
+        Console(file=out, width=100), [someone, other], ["Hello [there]", "Later"], max_slots=1, seconds_left=lambda: 42.0
+    )
     assert isinstance(view, PlainView)
     with view:
         view.show([], {}, waiting=2)
@@ -37,7 +39,7 @@ def test_in_a_terminal_the_slots_are_drawn() -> None:
     console = Console(file=out, force_terminal=True, width=120, height=30)
     reading = request(1, "prefilling")
     writing = request(2, "decoding", offset=12, generated_tokens=[1, 2], text="a [bold] answer")
-    view = make_view(console, [reading, writing], ["first", "second"], max_slots=3)
+    view = make_view(console, [reading, writing], ["first", "second"], max_slots=3, seconds_left=lambda: 42.0)
     assert isinstance(view, LiveView)
     with view:
         view.show([reading, writing], {2: 0}, waiting=5)
