@@ -98,15 +98,17 @@ def main(
     batch_report.print_metrics(console, scheduler.metrics)
     document = batch_report.as_document(loaded.name, slots, strategy, requests, items, scheduler.metrics)
     failure = first_failure(requests, items)
-    if compare and not failure:
-        runs = [ScheduleRun("continuous batching", requests, scheduler.metrics, len(counting.calls))]
-        for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
-            runs.append(serve(console, schedule, network, new_requests))
-            failure = failure or first_failure(runs[-1].requests, items)
-        document["comparison"] = compare_runs(console, runs)
-    if json_file:
-        write_json(json_file, document)
-        console.print(harmless(f"Written: {json_file}"), markup=False, highlight=False, soft_wrap=True)
+    try:
+        if compare and not failure:
+            runs = [ScheduleRun("continuous batching", requests, scheduler.metrics, len(counting.calls))]
+            for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
+                runs.append(serve(console, schedule, network, new_requests))
+                failure = failure or first_failure(runs[-1].requests, items)
+            document["comparison"] = compare_runs(console, runs)
+    finally:  # the answers are there, however the comparison ends
+        if json_file:
+            write_json(json_file, document)
+            console.print(harmless(f"Written: {json_file}"), markup=False, highlight=False, soft_wrap=True)
     if failure:
         raise click.ClickException(failure)
 
@@ -120,8 +122,11 @@ def _prompts(prompts_file: Path | None, texts: Sequence[str]) -> list[WorkItem]:
 def _watch(
     console: Console, scheduler: Any, requests: Sequence[Any], items: Sequence[WorkItem], seconds_left: Callable[[], float]
 ) -> None:
-    for request in requests:
-        scheduler.submit(request)
+    for number, request in enumerate(requests, start=1):
+        try:
+            scheduler.submit(request)
+        except ValueError as error:
+            raise ValueError(f"prompt {number} ({items[number - 1].label}) was refused: {error}") from None
     with make_view(console, requests, [item.label for item in items], scheduler.slots.max_slots, seconds_left) as view:
         while scheduler.has_work:
             scheduler.step()

@@ -66,8 +66,9 @@ def serve(console: Console, schedule: Schedule, network: Any, make: Callable[[Ca
     console.print(f"The same prompts, {schedule.name}: about {minutes(schedule.seconds)} …", highlight=False)
     with progress_bar(console, f"requests answered, {schedule.name}") as bar:
 
-        def on_update(*_: Any) -> None:
-            bar.show(sum(request.finish_reason is not None for request in requests))
+        def on_update(request: Any, _: str) -> None:
+            if request.finish_reason is not None:
+                bar.advance()
 
         requests = make(on_update)
         bar.begin(len(requests))

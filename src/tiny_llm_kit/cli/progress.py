@@ -93,12 +93,9 @@ class Bar:
         self.text = text
         self.progress.update(self._task, description=text)
 
-    def show(self, done: int) -> None:
-        self.done = done
-        self.progress.update(self._task, completed=done)
-
     def advance(self) -> None:
-        self.show(self.done + 1)
+        self.done += 1
+        self.progress.update(self._task, completed=self.done)
 
     def print(self, text: str) -> None:
         """A line above the bar."""
