@@ -55,16 +55,17 @@ class FencedModel:
         self.seconds = 0.0
 
     def __call__(self, *arguments: Any, **options: Any) -> mx.array:
-        mx.eval(list(_arrays((arguments, options), set())))
+        mx.eval(list(arrays_in((arguments, options))))
         started = time.perf_counter()
         logits = self.model(*arguments, **options)
-        mx.eval(logits, list(_arrays((arguments, options), set())))
+        mx.eval(logits, list(arrays_in((arguments, options))))
         self.seconds += time.perf_counter() - started
         return logits
 
 
-def _arrays(held: Any, seen: set[int]) -> Iterator[mx.array]:
+def arrays_in(held: Any, seen: set[int] | None = None) -> Iterator[mx.array]:
     """All arrays in arguments of a model's call: caches may keep theirs under any name, and share what holds them."""
+    seen = set() if seen is None else seen
     if id(held) in seen:
         return
     seen.add(id(held))
@@ -72,12 +73,12 @@ def _arrays(held: Any, seen: set[int]) -> Iterator[mx.array]:
         yield held
     elif isinstance(held, Mapping):
         for value in held.values():
-            yield from _arrays(value, seen)
+            yield from arrays_in(value, seen)
     elif isinstance(held, list | tuple):
         for value in held:
-            yield from _arrays(value, seen)
+            yield from arrays_in(value, seen)
     elif hasattr(held, "__dict__") and not isinstance(held, type):
-        yield from _arrays(vars(held), seen)
+        yield from arrays_in(vars(held), seen)
 
 
 def share_beside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int) -> float:
