@@ -55,29 +55,35 @@ class StepTimes:
 def measure_step_times(answer: ModuleType, model: Any, slots: int, slow: bool = False) -> StepTimes:
     """Measures with an engine of the answer package, on prompts without a meaning.
 
-    slow: a call takes so long (a minute, on the CPU runner) that one is all there is time for; rows are taken to cost the same.
+    slow: a call takes so long (seconds, on the CPU runner) that there is time for one only. Each token is taken to cost that.
     """
+    first = _first_call(model)
     if slow:
-        prefill, step = _prefill_and_step(answer, model, 1, prompt=1, steps=1)
-        return StepTimes(prefill, step, step * slots, slots)
-    mx.eval(model(mx.array([[1]]), logits_to_keep=1))  # weights are read and converted when they are first needed
-    prefill, one_row = _prefill_and_step(answer, model, 1, _PROMPT, _STEPS)
-    all_rows = one_row if slots == 1 else _prefill_and_step(answer, model, slots, 1, _STEPS)[1]
+        return StepTimes(first, first, first * slots, slots)
+    prefill, one_row = _prefill_and_step(answer, model, 1, _PROMPT)
+    all_rows = one_row if slots == 1 else _prefill_and_step(answer, model, slots, 1)[1]
     return StepTimes(prefill / _PROMPT, one_row, all_rows, slots)
 
 
-def _prefill_and_step(answer: ModuleType, model: Any, rows: int, prompt: int, steps: int) -> tuple[float, float]:
+def _first_call(model: Any) -> float:
+    """Seconds of a model's first call, in which weights are read and converted, and kernels compiled."""
+    started = time.perf_counter()
+    mx.eval(model(mx.array([[1]]), logits_to_keep=1))
+    return time.perf_counter() - started
+
+
+def _prefill_and_step(answer: ModuleType, model: Any, rows: int, prompt: int) -> tuple[float, float]:
     """Seconds until all prompts are read, and of a decode step after that."""
-    scheduler = answer.ContinuousBatchScheduler(model, rows, max_seq_len=prompt + steps + 4, prefill_step=rows * prompt)
+    scheduler = answer.ContinuousBatchScheduler(model, rows, max_seq_len=prompt + _STEPS + 4, prefill_step=rows * prompt)
     for _ in range(rows):
-        scheduler.submit(answer.Request([1] * prompt, steps + 4))
+        scheduler.submit(answer.Request([1] * prompt, _STEPS + 4))
     started = time.perf_counter()
     scheduler.step()
     scheduler.step()  # returns when the first tokens are there; what it launched itself runs on
     read = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(_STEPS):
         scheduler.step()
-    return read - started, (time.perf_counter() - read) / steps
+    return read - started, (time.perf_counter() - read) / _STEPS
 
 
 class Forecast:
