@@ -99,7 +99,15 @@ def test_a_goal_that_is_missed(
     assert list(report["not_measured"]) == list(case.get("broken", ()))
 
 
-@pytest.mark.parametrize("run", [FAILED, SuiteRun(None, [], "stopped"), SuiteRun(0, PASSED.results[1:], "all skipped")])
+@pytest.mark.parametrize(
+    "run",
+    [
+        FAILED,
+        SuiteRun(None, [], "stopped"),
+        SuiteRun(None, PASSED.results, "stopped after a test"),
+        SuiteRun(0, PASSED.results[1:], "all skipped"),
+    ],
+)
 def test_a_suite_that_does_not_pass(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: SuiteRun) -> None:
     """A suite that was stopped, or in which nothing ran, has not passed either."""
     result, report = check(script, monkeypatch, tmp_path, suites=run)

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import stat
+import threading
 from pathlib import Path
 
 import click
@@ -75,10 +77,18 @@ def test_what_breaks_while_it_is_written_leaves_the_old_file(tmp_path: Path) -> 
     assert everything(tmp_path) == {str(tmp_path / "old.json"): b"precious"}
 
 
-def test_a_device_stays_one(tmp_path: Path) -> None:
-    check_writable(Path("/dev/null"))
-    write_json(Path("/dev/null"), {})
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As in `--json /dev/stdout`. Not tried on a real device: run by root, a wrong answer would destroy it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_json(pipe, {"a": 1})
+    assert stat.S_ISFIFO(pipe.stat().st_mode), "a file was put in the place of the pipe"
+    reader.join(10)
+    assert json.loads(read[0]) == {"a": 1}
 
 
 def test_results_survive_a_disk_that_is_full_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

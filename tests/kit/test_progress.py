@@ -38,6 +38,20 @@ def test_without_a_terminal_there_are_lines_while_one_call_takes_long() -> None:
     assert out.getvalue() == written, "nothing comes after the end"
 
 
+def test_a_line_is_followed_by_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that stands still but for one jump, which is worth one line."""
+    now = 0.0
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    out = io.StringIO()
+    with Heartbeat(Console(file=out, width=100), lambda: "at work", silence=0.02):
+        time.sleep(0.1)
+        assert not out.getvalue()
+        now = 10.0
+        wait_for(out, 1)
+        time.sleep(0.1)
+    assert out.getvalue() == "[  10.0 s] at work\n"
+
+
 def test_who_prints_lines_needs_no_others() -> None:
     out = io.StringIO()
     with Heartbeat(Console(file=out, width=100), lambda: "silence", silence=1000) as heartbeat:
@@ -57,12 +71,14 @@ def test_every_kind_of_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch,
         assert "Loading" in wait_for(out, 2)[-1]
 
 
-def test_in_a_terminal_there_is_a_spinner_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block", [working, progress_bar])
+def test_in_a_terminal_things_move_instead(monkeypatch: pytest.MonkeyPatch, block: Any) -> None:
     monkeypatch.setattr(progress.Heartbeat.__init__, "__defaults__", (0.001,))
     out = io.StringIO()
-    with working(Console(file=out, force_terminal=True, width=100), "Loading"):
-        time.sleep(0.05)
-    assert "still at it" not in out.getvalue()
+    with block(Console(file=out, force_terminal=True, width=100), "Loading"):
+        time.sleep(0.1)
+    assert "Loading" in out.getvalue()
+    assert " s] " not in out.getvalue()
 
 
 @pytest.mark.parametrize(

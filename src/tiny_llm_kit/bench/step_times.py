@@ -6,13 +6,15 @@ It is arithmetic on three numbers: what a prompt token takes, and a decode step 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
 
 _PROMPT = 64
-_STEPS = 4
+_STEPS = 5
 _ENOUGH = 2.0
 """Seconds of work before its pace says anything."""
 
@@ -80,10 +82,11 @@ def _prefill_and_step(answer: ModuleType, model: Any, rows: int, prompt: int) ->
     started = time.perf_counter()
     scheduler.step()
     scheduler.step()  # returns when the first tokens are there; what it launched itself runs on
-    read = time.perf_counter()
+    ends = [time.perf_counter()]
     for _ in range(_STEPS):
         scheduler.step()
-    return read - started, (time.perf_counter() - read) / _STEPS
+        ends.append(time.perf_counter())
+    return ends[0] - started, median(end - begin for begin, end in pairwise(ends))
 
 
 class Forecast:

@@ -100,7 +100,7 @@ def main(
     failure = first_failure(requests, items)
     try:
         if compare and not failure:
-            runs = [ScheduleRun("continuous batching", requests, scheduler.metrics, len(counting.calls))]
+            runs = [ScheduleRun("continuous", requests, scheduler.metrics, len(counting.calls))]
             for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
                 runs.append(serve(console, schedule, network, new_requests))
                 failure = failure or first_failure(runs[-1].requests, items)
