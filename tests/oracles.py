@@ -17,8 +17,10 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tiny_llm_kit.bench.counting_model import CountingModel as CountingModel
+from tiny_llm_kit.bench.peer import mlx_lm_model as mlx_lm_model
 from tiny_llm_kit.models.config import ModelConfig
-from tiny_llm_kit.models.load import LoadedModel, Weights, load
+from tiny_llm_kit.models.load import LoadedModel, load
 
 # Float32 has 7 digits. Sums of a few hundred numbers of size 1, and the kit's exp (1e-5), cost up to three of them.
 FLOAT32 = 1e-4
@@ -85,14 +87,6 @@ def rotation(head_dim: int, base: float, offsets: Sequence[int], length: int) ->
     return mx.array(cos, dtype=mx.float32), mx.array(sin, dtype=mx.float32)
 
 
-def mlx_lm_model(config: ModelConfig, weights: Weights) -> nn.Module:
-    """mlx-lm's model with our weights: tokens `(B, L)` to logits `(B, L, V)`. Its import takes seconds: hence in here."""
-    module = importlib.import_module(f"mlx_lm.models.{config.architecture}")
-    model = module.Model(module.ModelArgs.from_dict(config.to_hugging_face()))
-    model.load_weights(list(weights.items()))
-    return model
-
-
 def mlx_lm_greedy(model: nn.Module, prompt: Sequence[int], count: int) -> list[int]:
     """The `count` tokens that mlx-lm continues `prompt` with, each the most likely one."""
     cache = importlib.import_module("mlx_lm.models.cache").make_prompt_cache(model)
@@ -112,21 +106,6 @@ def embedded() -> LoadedModel:
 @functools.cache
 def embedded_oracle() -> nn.Module:
     return mlx_lm_model(embedded().config, embedded().weights)
-
-
-class CountingModel:
-    """A model that remembers how it was used: `lengths` holds the number of tokens of each call."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.config = model.config
-        self.lengths: list[int] = []
-        self.logits: list[mx.array] = []
-
-    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        self.lengths.append(tokens.shape[1])
-        self.logits.append(self.model(tokens, *args, **kwargs))
-        return self.logits[-1]
 
 
 class CountUp:

@@ -9,6 +9,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from tiny_llm_kit.bench.counting_model import CountingModel as CountingModel
+from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.models.tiny_random import ByteTokenizer, tiny_config
@@ -127,29 +129,6 @@ def make_prompt(length: int, seed: int = 0) -> list[int]:
     return np.random.default_rng([seed, length]).integers(0, 256, length).tolist()
 
 
-class CountingModel:
-    """Passes calls on, and notes the shape `(rows, length)` of the tokens of each. Calls of length 1 are decode steps."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.config = model.config
-        self.calls: list[tuple[int, int]] = []
-
-    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        self.calls.append((tokens.shape[0], tokens.shape[1]))
-        return self.model(tokens, *args, **kwargs)
-
-    @property
-    def decode_rows(self) -> list[int]:
-        """The number of rows of each decode step."""
-        return [rows for rows, length in self.calls if length == 1]
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens in all other calls."""
-        return sum(rows * length for rows, length in self.calls if length > 1)
-
-
 class BrokenModelError(Exception):
     """What a `FragileModel` raises."""
 
@@ -206,12 +185,9 @@ class RealModel:
     """The embedded model in float32, and mlx-lm's own Llama with the same weights, which says what is right."""
 
     def __init__(self) -> None:
-        from mlx_lm.models import llama  # takes seconds to import, so only for those who need it
-
         self.loaded = load(keep_quantized=False)
         self.tokenizer = self.loaded.tokenizer
-        self.peer = llama.Model(llama.ModelArgs.from_dict(self.loaded.config.to_hugging_face()))
-        self.peer.load_weights(list(self.loaded.weights.items()))
+        self.peer = mlx_lm_model(self.loaded.config, self.loaded.weights)
 
     def chat(self, text: str) -> list[int]:
         """The prompt that asks `text`."""

@@ -2,17 +2,24 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import mlx.core as mx
 import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
-from kit.scripts import load_script
+import tiny_llm_ref
+from tiny_llm_kit.cli import batch_main
+from tiny_llm_kit.cli.batch_main import main
+from tiny_llm_kit.models.load import LoadedModel
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.workloads import memory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def command() -> Command:
-    main: Command = load_script("batch_main").main
     return main
 
 
@@ -35,6 +42,14 @@ def run(command: Command, *arguments: str) -> Result:
         (["--prompt", "hi", "--prompts", "x.json"], "choose one"),
         (["--solution", "nobody"], "nobody"),
         (["--strategy", "luck"], "luck"),
+        (["--seed", "99999999999999999999"], "99999999999999999999 is not in the range"),
+        (["--first", "0"], "0 is not in the range"),
+        (["--prompt", "caf\udce9"], "its text holds '\\udce9'"),
+        (["--solution", "\x1b[31m"], "'\\x1b[31m'"),
+        (["--prompts", "n" * 300], "File name too long"),
+        (["--json", "tests"], "Is a directory"),
+        (["--json", "pyproject.toml/report.json"], "'pyproject.toml' is a file"),
+        (["--json", "n" * 300], "File name too long"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -45,29 +60,16 @@ def test_bad_input_is_one_message_and_exit_code_2(command: Command, arguments: l
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("[", "not valid JSON"),
-        ("{}", "write a list"),
-        ("[]", "no prompt"),
-        ('["hello", ""]', "prompt 2 is empty"),
-        ('[{"max_tokens": 3}]', "prompt 1 has no text"),
-        ('[{"text": "hi", "max_tokens": 0}]', "max_tokens is 0"),
-    ],
-)
-def test_a_bad_prompts_file_is_named(command: Command, tmp_path: Path, content: str, message: str) -> None:
+def test_a_bad_prompts_file_is_named(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "prompts.json"
-    path.write_text(content)
+    path.write_text('["hello", ""]')
     result = run(command, "--prompts", str(path))
     assert result.exit_code == 2, result.output
-    assert message in result.output
+    assert "prompt 2 is empty" in result.output
     assert "prompts.json" in result.output.replace("\n", "")
 
 
 def test_an_unfinished_task_is_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tiny_llm_ref
-
     def stub(*_: object) -> None:
         raise NotImplementedError("Week 9 Day 9, task 9: a stub")
 
@@ -96,3 +98,131 @@ def test_a_real_batch(command: Command, tmp_path: Path) -> None:
     assert [answer["finish_reason"] for answer in written["requests"]] == ["stop", "length"]
     assert len(written["requests"][1]["tokens"]) == 8
     assert {run["same_answers"] for run in written["comparison"].values()} == {2}, "the schedule must not change an answer"
+    assert "2 prompts are too few for a comparison" in result.output
+
+
+TINY = LoadedModel("tiny", tiny_config(), random_weights(tiny_config()), ByteTokenizer())
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program on a model of a hundred thousand parameters, which babbles."""
+    monkeypatch.setattr(batch_main, "load", lambda *_, **__: TINY)
+
+
+def prompts(count: int) -> list[str]:
+    return [argument for number in range(count) for argument in ("--prompt", f"Say {number}!")]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_it_says_at_once_how_long_it_will_take_and_compares_in_calls_too(command: Command, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    options = ["--batch-size", "2", "--max-tokens", "6", "--compare", "--json", str(report)]
+    result = run(command, *prompts(5), *options)
+    assert result.exit_code == 0, result.output
+    announced = next(i for i, line in enumerate(result.output.splitlines()) if "This will take up to" in line)
+    served = next(i for i, line in enumerate(result.output.splitlines()) if "+ Say 0!" in line)
+    assert announced < served
+    assert "too few" not in result.output
+    ours, alone, groups = json.loads(report.read_text())["comparison"].values()
+    assert ours["same_answers"] == alone["same_answers"] == groups["same_answers"] == 5
+    tokens = [len(request["tokens"]) for request in json.loads(report.read_text())["requests"]]
+    assert alone["model_calls"] >= sum(tokens), "alone, each token is a call"
+    assert 0 < ours["model_calls"] < alone["model_calls"]
+    assert 0 < ours["steps"] < alone["steps"]
+    columns = next(line for line in result.output.splitlines() if "schedule " in line)
+    assert "steps" in columns
+    assert "model calls" in columns
+
+
+@pytest.mark.usefixtures("tiny")
+def test_only_the_first_prompts(command: Command, tmp_path: Path) -> None:
+    result = run(command, "--first", "3", "--max-tokens", "1", "--json", str(tmp_path / "report.json"))
+    assert result.exit_code == 0, result.output
+    assert "tiny: 3 prompts, 3 slots (of 8: there is nobody for the others)" in result.output
+    assert len(json.loads((tmp_path / "report.json").read_text())["requests"]) == 3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_million_slots_for_three_prompts_are_three(command: Command) -> None:
+    result = run(command, *prompts(3), "--batch-size", "1000000", "--max-tokens", "2")
+    assert result.exit_code == 0, result.output
+    assert "3 slots (of 1000000" in result.output
+
+
+@pytest.mark.usefixtures("tiny")
+def test_slots_that_do_not_fit_into_memory_are_refused_at_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**5))
+    result = run(command, *prompts(40), "--batch-size", "1000000", "--max-tokens", "20")
+    assert result.exit_code == 2, result.output
+    assert "40 slots of" in result.output
+    assert "would fit" in result.output
+    assert "Timing" not in result.output
+
+
+def test_a_slot_takes_keys_and_values_of_every_layer() -> None:
+    sizes = TINY.config.num_layers * TINY.config.num_kv_heads * TINY.config.head_dim
+    assert memory.slot_bytes(TINY, 10) == 2 * sizes * 10 * 4
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("count", [1, 3])
+def test_requests_that_fail_are_failure(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """A model that fails on the first requests; the others are answered."""
+    right = tiny_llm_ref.Model.__call__
+
+    def failing(self: Any, tokens: mx.array, *arguments: Any, **options: Any) -> mx.array:
+        if tokens.shape[1] > 1 and any(ord(str(number)) in tokens[0].tolist() for number in range(count)):
+            raise OverflowError("too much \x1b[31mred")
+        return right(self, tokens, *arguments, **options)
+
+    monkeypatch.setattr(tiny_llm_ref.Model, "__call__", failing)
+    report = tmp_path / "report.json"
+    result = run(command, *prompts(3), "--max-tokens", "3", "--compare", "--json", str(report))
+    assert result.exit_code == 1, result.output
+    last = result.output.splitlines()[-1]
+    assert last.startswith(
+        f"Error: {count} of 3 requests failed. The first is request 1 (Say 0!): OverflowError: too much ␛[31mred"
+    )
+    assert "test_batch_main.py:" in last, "the line that raised it"
+    reasons = [request["finish_reason"] for request in json.loads(report.read_text())["requests"]]
+    assert reasons.count("error") == count, "what was answered is kept"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_answers_without_a_token_can_be_compared(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those are whose first token is the end."""
+    right = tiny_llm_ref.Model.__call__
+
+    def say_nothing(*arguments: Any, **options: Any) -> mx.array:
+        logits = right(*arguments, **options)
+        return mx.where(mx.arange(logits.shape[-1]) == next(iter(ByteTokenizer.eos_token_ids)), 9.0, 0.0 * logits)
+
+    monkeypatch.setattr(tiny_llm_ref.Model, "__call__", say_nothing)
+    result = run(command, *prompts(3), "--batch-size", "2", "--compare")
+    assert result.exit_code == 0, result.output
+    assert "—" in next(line for line in result.output.splitlines() if "one at a time" in line and "│" in line)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_escape_sequences_do_not_reach_the_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ByteTokenizer, "decode", lambda self, tokens: "\x1b[2Jgone" * len(tokens))
+    result = run(command, "--prompt", "clear \x1b[2J [bold]this[/bold] :smile:", "--max-tokens", "2")
+    assert result.exit_code == 0, result.output
+    assert "\x1b[2J" not in result.output
+    assert "clear ␛[2J [bold]this[/bold] :smile:" in result.output
+    assert "␛[2Jgone" in result.output
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("interrupted", ["measure_step_times", "serve"])
+def test_ctrl_c_is_one_line(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch_main, interrupted, stop)
+    report = tmp_path / "report.json"
+    result = run(command, *prompts(2), "--max-tokens", "2", "--compare", "--json", str(report))
+    assert result.exit_code == 130
+    assert result.output.splitlines()[-1] == "Interrupted."
+    assert report.exists() is (interrupted == "serve"), "answers that are there are written, though the comparison is not"

@@ -1,18 +1,27 @@
 """The benchmark's own rules: runs take turns, a noisy run does not count, and figures are what they say."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import pytest
+from click.testing import CliRunner
+from click.testing import Result as ClickResult
 
 import tiny_llm_ref
 from tiny_llm_kit.bench import overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
+from tiny_llm_kit.bench.peer import mlx_lm_model
+from tiny_llm_kit.bench.report import Measured
 from tiny_llm_kit.bench.run import Case, Result, Run, Served
+from tiny_llm_kit.cli import bench as cli_bench
+from tiny_llm_kit.models.load import LoadedModel
 from tiny_llm_kit.models.quantized import QuantizedWeight
-from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
-from tiny_llm_kit.workloads.lists import WorkItem
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.workloads import lists
+from tiny_llm_kit.workloads.items import WorkItem
 
 SERVED = Served(tokens=[[1, 2], [3, 4]], ttft=[1.0, 3.0], tpot=[0.5, 0.5], steps=3, utilization=0.5, crowded=1.0)
 
@@ -73,14 +82,96 @@ def test_targets_compare_and_never_guess() -> None:
     fast = Result(Case("continuous", 8, lambda: SERVED), [a_run(1)])
     slow = Result(Case("static", 8, lambda: SERVED), [a_run(2)])
     noisy = Result(Case("mlx-lm", 8, lambda: SERVED), [a_run(2, noisy=True)])
-    goals = {goal.name: goal for goal in report.targets([fast, slow, noisy], 8, SERVED.tokens, 0.01, 150)}
+    goals = {goal.name: goal for goal in report.targets([Measured("a", [fast, slow, noisy], SERVED.tokens)], 8, 0.01, 150)}
     assert goals["continuous / static, 8 slots"].value == 2
     assert goals["continuous / static, 8 slots"].met is True
     assert goals["continuous / mlx-lm, 8 slots"].met is None, "a noisy run is no measurement"
     assert goals["continuous / sequential"].met is None, "what did not run is no measurement"
     assert goals["host time of a step, 64 slots, fake model"].met is False
-    wrong = report.targets([fast], 8, [[1, 2], [9, 9]], 0.01, 150)
+    wrong = report.targets([Measured("a", [fast], [[1, 2], [9, 9]])], 8, 0.01, 150)
     assert next(goal for goal in wrong if goal.name.startswith("answers")).value == 0.5
+
+
+def test_ratios_are_geometric_means_over_the_seeds() -> None:
+    def at(engine: str, seconds: float, size: int = 8) -> Result:
+        return Result(Case(engine, size, lambda: SERVED), [a_run(seconds)])
+
+    first = Measured("seed 1", [at("continuous", 1), at("mlx-lm", 2), at("sequential", 8, 1)], SERVED.tokens)
+    second = Measured("seed 2", [at("continuous", 1), at("mlx-lm", 8)], [[1, 2], [9, 9]])
+    goals = report.targets([first, second], 8, 0.01, 50)
+    values = {goal.name.partition(",")[0]: goal.value for goal in goals}
+    assert values["continuous / mlx-lm"] == pytest.approx(4), "√(2 · 8)"
+    assert values["continuous / sequential"] is None, "one seed alone is no mean over both"
+    assert values["answers equal to the request alone"] == 0.5, "the worst of all seeds"
+    assert "over 2 seeds" in goals[0].name
+    rows = report.as_json([first, second], goals, {})["results"]
+    speeds = {(row["workload"], row["engine"]): row["tokens_per_second"] for row in rows}
+    assert speeds["seed 1", "mlx-lm"] == 2
+    assert speeds["seed 2", "mlx-lm"] == 0.5
+
+
+TINY = LoadedModel("tiny", tiny_config(), random_weights(tiny_config()), ByteTokenizer())
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickResult]:
+    """The program on a tiny model and short lists, on a machine that is quiet."""
+    monkeypatch.setattr(cli_bench, "load", lambda *_, **__: TINY)
+    monkeypatch.setitem(lists.WORKLOADS, "heavy-tail", lambda size, seed=0: lists.heavy_tail(size, seed, count=3))
+    monkeypatch.setattr(overhead, "host_microseconds", lambda answer: 50.0)
+    return lambda *arguments: CliRunner().invoke(cli_bench.main, [*arguments, "--repeats", "1", "--noise", "1"])
+
+
+def test_seeds_are_measured_one_by_one(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    result = bench("--batch-sizes", "2", "--seed", "3", "--seed", "4", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    document = json.loads(next(tmp_path.glob("*.json")).read_text())
+    names = ["heavy-tail, seed 3", "heavy-tail, seed 4"]
+    assert list(document["workloads"]) == names
+    engines = ["sequential", "static", "continuous", "mlx-lm"]
+    assert [(row["workload"], row["engine"]) for row in document["results"]] == [(n, e) for n in names for e in engines]
+    for row in document["results"]:
+        assert row["runs"][0]["tokens"] == document["workloads"][row["workload"]]["generated_tokens"]
+    equal = next(goal for goal in document["targets"] if goal["name"].startswith("answers"))
+    assert equal["met"], "every schedule gives the answers that each request gets alone"
+    markdown = next(tmp_path.glob("*.md")).read_text()
+    assert all(name in markdown for name in names)
+    assert next(tmp_path.glob("*.png")).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_request_that_fails_is_no_measurement(
+    bench: Callable[..., ClickResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OverflowError("too much")
+
+    monkeypatch.setattr(tiny_llm_ref.Model, "__call__", fail)
+    result = bench("--batch-sizes", "2", "--engine", "continuous", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1, result.output
+    assert "request 1 of 3 failed: OverflowError('too much')" in result.output
+    assert not (tmp_path / "out").exists(), "nothing half-done"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-sizes", "1,x"], "no list of numbers"),
+        (["--batch-sizes", "0"], "0 is no batch size"),
+        (["--batch-sizes", "1000000000"], "would fit"),
+        (["--seed", "99999999999999999999"], "not in the range"),
+        (["--workload", "chat", "--seed", "1"], "--seed means nothing to chat"),
+        (["--solution", "nobody"], "nobody"),
+        (["--out", "pyproject.toml"], "is a file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    bench: Callable[..., ClickResult], arguments: list[str], message: str
+) -> None:
+    result = bench(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
 
 
 def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
@@ -93,7 +184,7 @@ def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
     for engine, serve in {
         "static": ours.static,
         "continuous": ours.continuous,
-        "mlx-lm": MlxLmEngine(config, weights, items).serve,
+        "mlx-lm": MlxLmEngine(mlx_lm_model(config, weights), items).serve,
     }.items():
         served = serve(2)
         assert served.tokens == alone, f"{engine} answers otherwise"
@@ -101,9 +192,10 @@ def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
         assert len(served.ttft) == len(served.tpot) == 3
 
     result = Result(Case("continuous", 2, lambda: served), [Run(served, 1.0, 0, 0.0, False)])
-    goals = report.targets([result], 2, alone, 0.01, 50)
-    json.dumps(report.as_json([result], goals, {"machine": {}}))
-    report.draw([result], tmp_path / "chart.png", "a chart")
+    measured = [Measured("tiny", [result], alone)]
+    goals = report.targets(measured, 2, 0.01, 50)
+    json.dumps(report.as_json(measured, goals, {"machine": {}}))
+    report.draw(measured, tmp_path / "chart.png", "a chart")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -115,10 +207,20 @@ def test_overhead_is_measured() -> None:
     assert 0 < overhead.share_beside_model(tiny_llm_ref, model, items, 2, 8) < 1
 
 
+def test_what_a_call_may_have_left_to_compute_is_found_wherever_caches_keep_it() -> None:
+    shared = SimpleNamespace(rows={"numbers": [mx.array([1.0])]})
+    caches = [
+        SimpleNamespace(slabs=[mx.zeros(2)], shared=shared),
+        SimpleNamespace(keys=mx.ones(3), shared=shared, lengths={0: 1}),
+    ]
+    found = list(overhead.arrays_in([mx.zeros(1), caches, "causal", None, 3]))
+    assert sorted(array.size for array in found) == [1, 1, 2, 3], "what caches share is found once"
+
+
 def test_a_quantized_weight_is_refused_by_the_peer() -> None:
     config = tiny_config()
     weights = random_weights(config)
     name = "model.layers.0.self_attn.q_proj.weight"
     weights[name] = QuantizedWeight(*mx.quantize(weights[name], group_size=32, bits=4), group_size=32, bits=4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"q_proj\.weight is quantized"):
-        MlxLmEngine(config, weights, [])
+        mlx_lm_model(config, weights)

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 import tiny_llm_ref
-from kit.scripts import load_script
 from metal_anywhere import OutOfBounds, cpu_runner, metal_kernel
 from metal_anywhere.compiler import find_compiler
 from tiny_llm_kit.bench import kernel_report, kernels
@@ -19,6 +18,7 @@ from tiny_llm_kit.bench.gpu_time import Launches
 from tiny_llm_kit.bench.kernel_cases import KERNELS, Comparison, comparisons
 from tiny_llm_kit.bench.kernel_counts import count
 from tiny_llm_kit.bench.kernels import Figures, Peaks, measure
+from tiny_llm_kit.cli import bench_kernels
 
 FEW = ("--kernel", "scaled_add", "--kernel", "fused_rms_norm")
 
@@ -26,9 +26,8 @@ FEW = ("--kernel", "scaled_add", "--kernel", "fused_rms_norm")
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """On a machine without a GPU."""
-    module = load_script("bench_kernels")
-    monkeypatch.setattr(module, "backend", lambda: "cpu")
-    return module
+    monkeypatch.setattr(bench_kernels, "backend", lambda: "cpu")
+    return bench_kernels
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`pdm run gpu-check`: what it says without a GPU, how it times, and what it makes of results."""
+"""`pdm run gpu-check`, which is `bench-kernels --check`: what it says without a GPU, how it times, what it makes of results."""
 
 import json
 import time
@@ -10,10 +10,10 @@ import mlx.core as mx
 import pytest
 from click.testing import CliRunner, Result
 
-from kit.scripts import load_script
-from tiny_llm_kit.bench import gpu_time, kernels
+from tiny_llm_kit.bench import gpu_goals, gpu_time, kernels
 from tiny_llm_kit.bench.kernel_cases import Comparison
 from tiny_llm_kit.bench.kernels import Figures, measure
+from tiny_llm_kit.cli import bench_kernels
 from tiny_llm_kit.course.suite import SuiteRun, TestResult
 
 PASSED = SuiteRun(0, [TestResult("suite", "test_a", "passed", ""), TestResult("suite", "test_b", "skipped", "why")], "")
@@ -22,7 +22,7 @@ FAILED = SuiteRun(1, [TestResult("suite", "test_a", "failed", "look at the barri
 
 @pytest.fixture
 def script() -> ModuleType:
-    return load_script("gpu_check")
+    return bench_kernels
 
 
 def figures(bandwidth: float, ratio: float) -> dict[str, Figures]:
@@ -35,7 +35,7 @@ def figures(bandwidth: float, ratio: float) -> dict[str, Figures]:
 def check(
     script: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
-    report: Path,
+    out: Path,
     *,
     suites: SuiteRun = PASSED,
     measured: dict[str, Figures] | None = None,
@@ -51,17 +51,20 @@ def check(
 
     monkeypatch.setattr(script, "backend", lambda: "cuda")
     monkeypatch.setattr(script, "describe_machine", lambda: {"gpu": "a GPU"})
-    monkeypatch.setattr(script, "run_suites", lambda *arguments, **options: suites)
+    monkeypatch.setattr(gpu_goals, "run_suites", lambda *arguments, **options: suites)
     monkeypatch.setattr(script, "copy_bandwidth", lambda repeats: 1e9)
-    monkeypatch.setattr(script, "comparisons", lambda answer: {name: lambda row=row: row for name, row in rows.items()})
+    monkeypatch.setattr(script, "product_speed", lambda dtype, repeats: 1e12)
+    makers = {name: lambda row=row: row for name, row in rows.items()}
+    monkeypatch.setattr(script, "comparisons", lambda answer, dtype, small: makers)
     monkeypatch.setattr(script, "measure", measure)
-    result = CliRunner().invoke(script.main, ["--report", str(report)])
-    return result, json.loads(report.read_text()) if report.exists() else {}
+    result = CliRunner().invoke(script.main, ["--check", "--out", str(out)])
+    written = list(out.glob("gpu-check-*.json"))
+    return result, json.loads(written[0].read_text()) if written else {}
 
 
 def test_without_a_gpu_it_says_so_in_one_line(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "backend", lambda: "cpu")
-    result = CliRunner().invoke(script.main)
+    result = CliRunner().invoke(script.main, ["--check"])
     assert result.exit_code == 2
     assert result.output.splitlines() == [
         "Error: MLX computes on the CPU here. Run this on Apple silicon, or on NVIDIA with MLX's CUDA backend."
@@ -69,7 +72,7 @@ def test_without_a_gpu_it_says_so_in_one_line(script: ModuleType, monkeypatch: p
 
 
 def test_all_goals_met(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    result, report = check(script, monkeypatch, tmp_path / "new" / "report.json")
+    result, report = check(script, monkeypatch, tmp_path / "new")
     assert result.exit_code == 0, result.output
     assert [goal["met"] for goal in report["goals"]] == [True] * 5
     assert {row["name"]: row["ratio"] for row in report["kernels"]} == {
@@ -90,16 +93,24 @@ def test_all_goals_met(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_goal_that_is_missed(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: dict[str, Any], unmet: str
 ) -> None:
-    result, report = check(script, monkeypatch, tmp_path / "report.json", **case)
+    result, report = check(script, monkeypatch, tmp_path, **case)
     assert result.exit_code == 1
     assert [goal["name"].partition(":")[0] for goal in report["goals"] if not goal["met"]] == [unmet]
     assert list(report["not_measured"]) == list(case.get("broken", ()))
 
 
-@pytest.mark.parametrize("run", [FAILED, SuiteRun(None, [], "stopped"), SuiteRun(0, PASSED.results[1:], "all skipped")])
+@pytest.mark.parametrize(
+    "run",
+    [
+        FAILED,
+        SuiteRun(None, [], "stopped"),
+        SuiteRun(None, PASSED.results, "stopped after a test"),
+        SuiteRun(0, PASSED.results[1:], "all skipped"),
+    ],
+)
 def test_a_suite_that_does_not_pass(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: SuiteRun) -> None:
     """A suite that was stopped, or in which nothing ran, has not passed either."""
-    result, report = check(script, monkeypatch, tmp_path / "report.json", suites=run)
+    result, report = check(script, monkeypatch, tmp_path, suites=run)
     assert result.exit_code == 1
     assert [goal["met"] for goal in report["goals"]] == [False, False, False, True, True]
     assert run.output in result.output

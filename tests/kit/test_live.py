@@ -1,12 +1,15 @@
 """What a person sees while a batch runs, in a terminal and without one."""
 
 import io
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from tiny_llm_kit.cli.live import LiveView, PlainView, make_view
+from tiny_llm_kit.cli.progress import Heartbeat
 
 
 def request(number: int, state: str, **changes: Any) -> Any:
@@ -17,7 +20,9 @@ def request(number: int, state: str, **changes: Any) -> Any:
 def test_without_a_terminal_there_is_a_line_for_each_event() -> None:
     out = io.StringIO()
     someone, other = request(1, "waiting"), request(2, "waiting")
-    view = make_view(Console(file=out, width=100), [someone, other], ["Hello [there]", "Later"], max_slots=1)
+    view = make_view(
+        Console(file=out, width=100), [someone, other], ["Hello [there]", "Later"], max_slots=1, seconds_left=lambda: 42.0
+    )
     assert isinstance(view, PlainView)
     with view:
         view.show([], {}, waiting=2)
@@ -32,16 +37,27 @@ def test_without_a_terminal_there_is_a_line_for_each_event() -> None:
     assert "- Hello [there]: 2 tokens, stop" in lines[1]
 
 
+def test_when_nothing_happens_there_is_a_line_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Heartbeat.__init__, "__defaults__", (0.02,))
+    out = io.StringIO()
+    with make_view(Console(file=out, width=100), [request(1, "decoding")], ["Hello"], 1, lambda: 42.0):
+        for _ in range(500):
+            if "0 of 1 requests answered; at most 45 s left" in out.getvalue():
+                return
+            time.sleep(0.01)
+    raise AssertionError(f"no sign of life came in 5 seconds, only {out.getvalue()!r}")
+
+
 def test_in_a_terminal_the_slots_are_drawn() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120, height=30)
     reading = request(1, "prefilling")
-    writing = request(2, "decoding", offset=12, generated_tokens=[1, 2], text="a [bold] answer")
-    view = make_view(console, [reading, writing], ["first", "second"], max_slots=3)
+    writing = request(2, "decoding", offset=12, generated_tokens=[1, 2], text="a [bold] an\x1b[2Jswer")
+    view = make_view(console, [reading, writing], ["fi\x1b[2Jrst", "[bold]second"], 3, lambda: 42.0)
     assert isinstance(view, LiveView)
     with view:
         view.show([reading, writing], {2: 0}, waiting=5)
         view.live.refresh()
     shown = out.getvalue()
-    for part in ("first", "second", "2/8", "a [bold] answer", "free", "5 waiting", "0 of 2 requests answered"):
+    for part in ("fi␛[2Jrst", "[bold]second", "2/8", "a [bold] an␛[2Jswer", "free", "5 waiting", "0 of 2", "at most 45 s left"):
         assert part in shown, f"{part!r} is missing"

@@ -9,17 +9,16 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
-from kit.scripts import load_script
 from kit.tiny_models import save_folder, save_quantized
 from tiny_llm_kit.bench.quantization import FORMATS, LIGHTHOUSE, Format, relative_error
+from tiny_llm_kit.cli.quantize_report import main
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 TEXT = "The lamp turned all night, and the keeper slept."
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def command() -> Command:
-    main: Command = load_script("quantize_report").main
     return main
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tiny_llm_kit.workloads import lists as workloads
-from tiny_llm_kit.workloads.lists import WORKLOADS, WorkItem, chat, heavy_tail, poisson_arrivals, prefill_heavy, workload
+from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.lists import WORKLOADS, chat, heavy_tail, poisson_arrivals, prefill_heavy, workload
 
 VOCAB_SIZE = 1000
 
@@ -92,7 +93,7 @@ def test_a_seed_fixes_the_arrivals() -> None:
 def test_chat_goes_through_the_template() -> None:
     items = chat(StubTokenizer())
     for item in items:
-        assert item.text is not None
+        assert item.text
         assert item.prompt == (1, *map(ord, item.text), 2)
 
 

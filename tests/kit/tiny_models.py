@@ -1,6 +1,5 @@
 """Tiny models in the forms that models are published in, and mlx-lm's model code as the oracle for all of them."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import mlx_lm.utils
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tiny_llm_kit.bench.peer import mlx_lm_model as mlx_lm_model
 from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.models.load import LoadedModel, Weights
 from tiny_llm_kit.models.tiny_random import random_weights
@@ -19,13 +19,6 @@ from tiny_llm_kit.models.tiny_random import random_weights
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}
 
 TOKENS = mx.array([[72, 101, 108, 108, 111, 44, 32, 119, 111, 114, 108, 100]])
-
-
-def mlx_lm_model(config: ModelConfig, weights: Weights, **settings: Any) -> nn.Module:
-    module = importlib.import_module(f"mlx_lm.models.{config.architecture}")
-    model = module.Model(module.ModelArgs.from_dict({**config.to_hugging_face(), **settings}))
-    model.load_weights(list(weights.items()))
-    return model
 
 
 def logits(loaded: LoadedModel) -> mx.array:

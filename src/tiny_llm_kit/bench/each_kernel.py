@@ -7,7 +7,7 @@ from rich.console import Console
 
 from metal_anywhere import NoCompiler
 from tiny_llm_kit.bench.kernel_cases import Comparison
-from tiny_llm_kit.cli.tables import make_progress
+from tiny_llm_kit.cli.progress import progress_bar
 
 Row = TypeVar("Row")
 
@@ -23,15 +23,14 @@ def look_at_each(
     """
     rows: list[Row] = []
     failures = {}
-    with make_progress(console) as progress:
-        bar = progress.add_task("kernels", total=len(makers))
+    with progress_bar(console, "kernels", len(makers)) as bar:
         for name, make in makers.items():
-            progress.update(bar, description=name)
+            bar.describe(name)
             try:
                 rows.append(look_at(make()))
             except (NotImplementedError, NoCompiler):  # RuntimeErrors too, but not this kernel's alone
                 raise
             except RuntimeError as error:  # a kernel that the GPU's compiler refuses, for one
                 failures[name] = str(error)
-            progress.advance(bar)
+            bar.advance()
     return rows, failures

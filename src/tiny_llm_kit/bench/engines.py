@@ -8,21 +8,19 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-import mlx.core as mx
+import mlx.nn as nn
 
 from tiny_llm_kit.bench.run import Served
-from tiny_llm_kit.models.config import ModelConfig
-from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
-from tiny_llm_kit.workloads.lists import WorkItem
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+from tiny_llm_kit.workloads.requests import make_requests
 
 
-def max_seq_len(items: Sequence[WorkItem]) -> int:
-    """The tokens that a slot must hold."""
-    return max(len(item.prompt) + item.max_tokens for item in items)
+class RequestFailed(RuntimeError):
+    """An engine did not serve the workload: what it took for that is no measurement."""
 
 
 class AnswerEngines:
-    """The schedules of an answer package, over one model."""
+    """The schedules of an answer package, over one model. RequestFailed if one of them does not serve every request."""
 
     def __init__(self, answer: ModuleType, model: Any, items: Sequence[WorkItem], prefill_step: int) -> None:
         self.answer = answer
@@ -46,13 +44,16 @@ class AnswerEngines:
         return _served(requests, self.answer.run_continuous(self.model, requests, batch_size, *self._limits()))
 
     def _requests(self) -> list[Any]:
-        return [self.answer.Request(list(item.prompt), item.max_tokens) for item in self.items]
+        return make_requests(self.answer, self.items)
 
     def _limits(self) -> tuple[int, int]:
-        return max_seq_len(self.items), self.prefill_step
+        return needed_seq_len(self.items), self.prefill_step
 
 
 def _served(requests: Sequence[Any], metrics: Any) -> Served:
+    for number, request in enumerate(requests, start=1):
+        if request.finish_reason == "error":
+            raise RequestFailed(f"request {number} of {len(requests)} failed: {request.error!r}") from request.error
     return Served(
         tokens=[request.generated_tokens for request in requests],
         ttft=metrics.values("ttft"),
@@ -64,10 +65,10 @@ def _served(requests: Sequence[Any], metrics: Any) -> Served:
 
 
 class MlxLmEngine:
-    """mlx-lm's own continuous batching, with our weights in its model."""
+    """mlx-lm's own continuous batching, over its own model; see `peer.mlx_lm_model`."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, items: Sequence[WorkItem]) -> None:
-        self.model = mlx_lm_model(config, weights)
+    def __init__(self, model: nn.Module, items: Sequence[WorkItem]) -> None:
+        self.model = model
         self.items = items
 
     def serve(self, batch_size: int) -> Served:
@@ -98,21 +99,3 @@ class MlxLmEngine:
             steps=len(rows),
             utilization=sum(rows) / len(rows) / batch_size,
         )
-
-
-def mlx_lm_model(config: ModelConfig, weights: Weights) -> Any:
-    """mlx-lm's model of this architecture, holding these weights (shared, not copied).
-
-    Raises:
-        ValueError: if a weight is quantized: the two engines would not multiply alike.
-    """
-    import importlib
-
-    quantized = [name for name, weight in weights.items() if isinstance(weight, QuantizedWeight)]
-    if quantized:
-        raise ValueError(f"{quantized[0]} is quantized: mlx-lm is compared on plain weights, load with keep_quantized=False")
-    module = importlib.import_module(f"mlx_lm.models.{config.architecture}")
-    model = module.Model(module.ModelArgs.from_dict(config.to_hugging_face()))
-    model.load_weights(list(weights.items()))
-    mx.eval(model.parameters())
-    return model.eval()

@@ -13,8 +13,6 @@ import mlx.core as mx
 from tiny_llm_kit.bench.gpu_time import seconds_per_launch
 from tiny_llm_kit.bench.kernel_cases import Comparison
 
-COLUMNS = ["kernel", "inputs", "ours", "MLX's", "of MLX's time", "memory", "of bandwidth", "difference"]
-
 _ROUNDS = 5
 _PRODUCT = 4096
 
@@ -39,11 +37,6 @@ class Figures:
     @property
     def ratio(self) -> float:
         return self.ours / self.mlx
-
-    def cells(self) -> list[str]:
-        times = [f"{seconds * 1e6:.1f} µs" for seconds in (self.ours, self.mlx)]
-        size = f"{self.bytes / 1e6:.1f} MB"
-        return [self.name, self.inputs, *times, f"{self.ratio:.2f}", size, f"{self.bandwidth:.0%}", f"{self.difference:.1e}"]
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ what was launched before it is finished first, and the call is finished before t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 
-from tiny_llm_kit.bench.engines import max_seq_len
-from tiny_llm_kit.workloads.lists import WorkItem
+from tiny_llm_kit.models.tiny_random import tiny_config
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+from tiny_llm_kit.workloads.requests import make_requests
 
 FAKE_VOCABULARY = 16
 
@@ -20,10 +22,10 @@ FAKE_VOCABULARY = 16
 class FakeModel:
     """No layers, and the same logits for everyone."""
 
-    config = SimpleNamespace(num_layers=0)
+    config = SimpleNamespace(**{**asdict(tiny_config(vocab_size=FAKE_VOCABULARY)), "num_layers": 0})
 
-    def __init__(self) -> None:
-        self.logits = {rows: mx.zeros((rows, 1, FAKE_VOCABULARY)) for rows in range(1, 65)}
+    def __init__(self, most_rows: int) -> None:
+        self.logits = {rows: mx.zeros((rows, 1, FAKE_VOCABULARY)) for rows in range(1, most_rows + 1)}
         mx.eval(list(self.logits.values()))
 
     def __call__(self, tokens: mx.array, *_: Any, **__: Any) -> mx.array:
@@ -32,7 +34,7 @@ class FakeModel:
 
 def host_microseconds(answer: ModuleType, slots: int = 64, steps: int = 400) -> float:
     """Median time of a full decode step at `slots` rows with the fake model, in microseconds."""
-    scheduler = answer.ContinuousBatchScheduler(FakeModel(), slots, max_seq_len=steps + 8, prefill_step=4 * slots)
+    scheduler = answer.ContinuousBatchScheduler(FakeModel(slots), slots, max_seq_len=steps + 8, prefill_step=4 * slots)
     for _ in range(slots):
         scheduler.submit(answer.Request([1, 2, 3, 4], steps))
     scheduler.step()
@@ -52,24 +54,37 @@ class FencedModel:
         self.config = model.config
         self.seconds = 0.0
 
-    def __call__(self, tokens: mx.array, offset: Any = 0, cache: Any = None, mask: Any = "causal", **options: Any) -> mx.array:
-        mx.eval(tokens, offset, mask, _stored(cache))
+    def __call__(self, *arguments: Any, **options: Any) -> mx.array:
+        mx.eval(list(arrays_in((arguments, options))))
         started = time.perf_counter()
-        logits = self.model(tokens, offset, cache, mask, **options)
-        mx.eval(logits, _stored(cache))
+        logits = self.model(*arguments, **options)
+        mx.eval(logits, list(arrays_in((arguments, options))))
         self.seconds += time.perf_counter() - started
         return logits
 
 
-def _stored(cache: Sequence[Any]) -> list[Any]:
-    """The arrays that the layers' caches hold, whatever they call them."""
-    return [kept for layer in cache for kept in vars(layer).values() if isinstance(kept, mx.array | list)]
+def arrays_in(held: Any, seen: set[int] | None = None) -> Iterator[mx.array]:
+    """All arrays in arguments of a model's call: caches may keep theirs under any name, and share what holds them."""
+    seen = set() if seen is None else seen
+    if id(held) in seen:
+        return
+    seen.add(id(held))
+    if isinstance(held, mx.array):
+        yield held
+    elif isinstance(held, Mapping):
+        for value in held.values():
+            yield from arrays_in(value, seen)
+    elif isinstance(held, list | tuple):
+        for value in held:
+            yield from arrays_in(value, seen)
+    elif hasattr(held, "__dict__") and not isinstance(held, type):
+        yield from arrays_in(vars(held), seen)
 
 
 def share_beside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int) -> float:
     """Share of a run's time, 0 … 1, that is not spent in the model's calls."""
     fenced = FencedModel(model)
-    requests = [answer.Request(list(item.prompt), item.max_tokens) for item in items]
+    requests = make_requests(answer, items)
     started = time.perf_counter()
-    answer.run_continuous(fenced, requests, batch_size, max_seq_len(items), prefill_step)
+    answer.run_continuous(fenced, requests, batch_size, needed_seq_len(items), prefill_step)
     return 1 - fenced.seconds / (time.perf_counter() - started)

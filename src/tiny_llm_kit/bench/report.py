@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from tiny_llm_kit.bench.run import Result, find
@@ -45,9 +46,24 @@ class Target:
         verdict = {True: "yes", False: "no", None: "not measured"}[self.met]
         return [self.name, wanted, "—" if self.value is None else self.show(self.value), verdict]
 
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "value": self.value, "limit": self.limit, "at_least": self.at_least, "met": self.met}
+
+
+TARGET_COLUMNS = ["", "wanted", "measured", "reached"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A workload's results, and what each of its requests generates by itself."""
+
+    name: str
+    results: Sequence[Result]
+    alone: Sequence[list[int]]
+
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
-    """A row a result; a dash where no run was quiet enough to count."""
+    """A row per result; a dash where no run was quiet enough to count."""
     return [_row(result) for result in sorted(results, key=lambda r: (r.case.batch_size, r.case.engine))]
 
 
@@ -68,83 +84,89 @@ def _row(result: Result) -> list[str]:
     ]
 
 
-def targets(
-    results: Sequence[Result], slots: int, alone: Sequence[list[int]], beside_model: float, host_us: float
-) -> list[Target]:
-    """What continuous batching should reach at `slots` slots; `alone` is what every request generates by itself."""
-    continuous = find(results, "continuous", slots)
+def targets(measured: Sequence[Measured], slots: int, beside_model: float, host_us: float) -> list[Target]:
+    """What continuous batching should reach at `slots` slots; ratios are geometric means over the workloads."""
+    continuous = [find(workload.results, "continuous", slots) for workload in measured]
+    ran = [result for result in continuous if result]
 
     def ratio(engine: str, batch_size: int) -> float | None:
-        other = find(results, engine, batch_size)
-        speeds = [r.tokens_per_second if r else None for r in (continuous, other)]
-        return speeds[0] / speeds[1] if speeds[0] and speeds[1] else None
+        others = [find(workload.results, engine, batch_size) for workload in measured]
+        speeds = [(a and a.tokens_per_second, b and b.tokens_per_second) for a, b in zip(continuous, others, strict=True)]
+        ratios = [ours / other for ours, other in speeds if ours and other]
+        return geometric_mean(ratios) if len(ratios) == len(measured) else None
 
-    runs = continuous.runs if continuous else []
-    same = [sum(a == b for a, b in zip(run.served.tokens, alone, strict=True)) / len(alone) for run in runs]
-    crowded = continuous.median(lambda run: run.served.crowded or 0.0) if continuous else None
+    same = [
+        sum(a == b for a, b in zip(run.served.tokens, workload.alone, strict=True)) / len(workload.alone)
+        for workload, result in zip(measured, continuous, strict=True)
+        for run in (result.runs if result else [])
+    ]
+    crowded = [result.median(lambda run: run.served.crowded or 0.0) for result in ran]
+    lowest = min((share for share in crowded if share is not None), default=None)
 
+    over = f", geometric mean over {len(measured)} seeds" if len(measured) > 1 else ""
     times = "{:.2f} ×".format
     share = "{:.1%}".format
     return [
-        Target(f"continuous / mlx-lm, {slots} slots", ratio("mlx-lm", slots), 1.2, True, times),
-        Target(f"continuous / static, {slots} slots", ratio("static", slots), 1.7, True, times),
-        Target("continuous / sequential", ratio("sequential", 1), 2.5, True, times),
+        Target(f"continuous / mlx-lm, {slots} slots{over}", ratio("mlx-lm", slots), 1.5, True, times),
+        Target(f"continuous / static, {slots} slots{over}", ratio("static", slots), 1.7, True, times),
+        Target(f"continuous / sequential{over}", ratio("sequential", 1), 2.5, True, times),
         Target("answers equal to the request alone", min(same, default=None), 1.0, True, share),
-        Target("slots in use while requests wait", crowded, 0.95, True, share),
+        Target("slots in use while requests wait", lowest, 0.95, True, share),
         Target("time beside the model's calls", beside_model, 0.02, False, share),
         Target("host time of a step, 64 slots, fake model", host_us, 100, False, "{:.0f} µs".format),
     ]
 
 
-def as_json(results: Sequence[Result], goals: Sequence[Target], about: dict[str, Any]) -> dict[str, Any]:
+def as_json(measured: Sequence[Measured], goals: Sequence[Target], about: dict[str, Any]) -> dict[str, Any]:
     """Everything that was measured, each run by itself."""
     return {
         **about,
-        "targets": [
-            {"name": goal.name, "value": goal.value, "limit": goal.limit, "at_least": goal.at_least, "met": goal.met}
-            for goal in goals
-        ],
-        "results": [
+        "targets": [goal.as_json() for goal in goals],
+        "results": [_result_as_json(workload.name, result) for workload in measured for result in workload.results],
+    }
+
+
+def _result_as_json(workload: str, result: Result) -> dict[str, Any]:
+    return {
+        "workload": workload,
+        "engine": result.case.engine,
+        "slots": result.case.batch_size,
+        "tokens_per_second": result.tokens_per_second,
+        "requests_per_second": result.requests_per_second,
+        **{f"{n}_p{p}_seconds": result.percentile(n, p) for n in ("ttft", "tpot") for p in (50, 95)},
+        "runs": [
             {
-                "engine": result.case.engine,
-                "slots": result.case.batch_size,
-                "tokens_per_second": result.tokens_per_second,
-                "requests_per_second": result.requests_per_second,
-                **{f"{n}_p{p}_seconds": result.percentile(n, p) for n in ("ttft", "tpot") for p in (50, 95)},
-                "runs": [
-                    {
-                        "seconds": run.seconds,
-                        "tokens": sum(map(len, run.served.tokens)),
-                        "steps": run.served.steps,
-                        "utilization": run.served.utilization,
-                        "utilization_while_waiting": run.served.crowded,
-                        "peak_memory_bytes": run.peak_memory,
-                        "cpu_share_of_others": run.others,
-                        "noisy": run.noisy,
-                    }
-                    for run in result.runs
-                ],
+                "seconds": run.seconds,
+                "tokens": sum(map(len, run.served.tokens)),
+                "steps": run.served.steps,
+                "utilization": run.served.utilization,
+                "utilization_while_waiting": run.served.crowded,
+                "peak_memory_bytes": run.peak_memory,
+                "cpu_share_of_others": run.others,
+                "noisy": run.noisy,
             }
-            for result in results
+            for run in result.runs
         ],
     }
 
 
-def draw(results: Sequence[Result], path: Path, title: str) -> None:
-    """Tokens per second over the batch size, a line an engine."""
+def draw(measured: Sequence[Measured], path: Path, title: str) -> None:
+    """Tokens per second over the batch size, a line per engine; with several workloads, their geometric mean."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    cases = dict.fromkeys((result.case.engine, result.case.batch_size) for work in measured for result in work.results)
+    speeds = {case: speed for case in cases if (speed := _mean_speed(measured, *case))}
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for engine in dict.fromkeys(result.case.engine for result in results):
-        points = sorted((r.case.batch_size, r.tokens_per_second) for r in results if r.case.engine == engine and r.quiet)
-        if engine == "sequential" and points:
-            axes.axhline(points[0][1] or 0.0, linestyle=":", color="gray", label=engine)
-        elif points:
+    for engine in dict.fromkeys(engine for engine, _ in speeds):
+        points = sorted((size, speed) for (name, size), speed in speeds.items() if name == engine)
+        if engine == "sequential":
+            axes.axhline(points[0][1], linestyle=":", color="gray", label=engine)
+        else:
             axes.plot(*zip(*points, strict=True), marker="o", label=engine)
-    sizes = sorted({result.case.batch_size for result in results})
+    sizes = sorted({size for _, size in cases})
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_xlabel("slots (batch size)")
@@ -154,3 +176,9 @@ def draw(results: Sequence[Result], path: Path, title: str) -> None:
     axes.legend()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def _mean_speed(measured: Sequence[Measured], engine: str, batch_size: int) -> float | None:
+    results = [find(workload.results, engine, batch_size) for workload in measured]
+    speeds = [result.tokens_per_second for result in results if result and result.tokens_per_second]
+    return geometric_mean(speeds) if len(speeds) == len(measured) else None

@@ -4,7 +4,7 @@ A view only looks: it is shown the requests and the scheduler after each step, a
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +12,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from tiny_llm_kit.cli.progress import Heartbeat
+from tiny_llm_kit.cli.tables import minutes
+from tiny_llm_kit.cli.text import harmless
+
+SecondsLeft = Callable[[], float]
 
 
 class ShownRequest(Protocol):
@@ -38,28 +44,43 @@ class View(Protocol):
         """`running` are the admitted requests, `slot_of` gives the slot of those that have one."""
 
 
-def make_view(console: Console, requests: Sequence[ShownRequest], titles: Sequence[str], max_slots: int) -> View:
-    """The view that suits the console."""
-    names = {request.request_id: title for request, title in zip(requests, titles, strict=True)}
+def make_view(
+    console: Console, requests: Sequence[ShownRequest], labels: Sequence[str], max_slots: int, seconds_left: SecondsLeft
+) -> View:
+    """The view that suits the console. `seconds_left` is asked for whenever something is shown."""
+    names = {request.request_id: harmless(label) for request, label in zip(requests, labels, strict=True)}
     kind = LiveView if console.is_terminal else PlainView
-    return kind(console, requests, names, max_slots)
+    return kind(console, requests, names, max_slots, seconds_left)
+
+
+def _progress(requests: Sequence[ShownRequest], seconds_left: SecondsLeft) -> str:
+    done = sum(request.finish_reason is not None for request in requests)
+    left = f"; at most {minutes(seconds_left())} left" if done < len(requests) else ""
+    return f"{done} of {len(requests)} requests answered{left}"
 
 
 class PlainView:
-    """A line when a request is admitted and a line when it ends."""
+    """A line when a request is admitted, a line when it ends, and a line when nothing has happened for some seconds."""
 
-    def __init__(self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int) -> None:
-        self.console = console
+    def __init__(
+        self,
+        console: Console,
+        requests: Sequence[ShownRequest],
+        names: Mapping[int, str],
+        max_slots: int,
+        seconds_left: SecondsLeft,
+    ) -> None:
         self.requests = requests
         self.names = names
         self.announced: dict[int, str] = {}
-        self.started = time.perf_counter()
+        self.heartbeat = Heartbeat(console, lambda: _progress(requests, seconds_left))
 
     def __enter__(self) -> Self:
+        self.heartbeat.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        self.heartbeat.__exit__(*error)
 
     def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
         for request in self.requests:
@@ -69,21 +90,26 @@ class PlainView:
             self.announced[request.request_id] = news
             name = self.names[request.request_id]
             if news == "running":
-                self._line(f"+ {name}: {len(request.prompt)} prompt tokens; {len(running)} running, {waiting} waiting")
+                self.heartbeat.line(f"+ {name}: {len(request.prompt)} prompt tokens; {len(running)} running, {waiting} waiting")
             else:
-                self._line(f"- {name}: {len(request.generated_tokens)} tokens, {request.finish_reason}")
-
-    def _line(self, text: str) -> None:
-        self.console.print(f"[{time.perf_counter() - self.started:6.1f} s] {text}", markup=False, highlight=False)
+                self.heartbeat.line(f"- {name}: {len(request.generated_tokens)} tokens, {request.finish_reason}")
 
 
 class LiveView:
     """A row a slot: who sits in it, how far the prompt is read, and the last words of the answer."""
 
-    def __init__(self, console: Console, requests: Sequence[ShownRequest], names: Mapping[int, str], max_slots: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        requests: Sequence[ShownRequest],
+        names: Mapping[int, str],
+        max_slots: int,
+        seconds_left: SecondsLeft,
+    ) -> None:
         self.requests = requests
         self.names = names
         self.max_slots = max_slots
+        self.seconds_left = seconds_left
         self.started = time.perf_counter()
         self.live = Live(console=console, refresh_per_second=8, transient=True)
 
@@ -117,10 +143,10 @@ class LiveView:
             slot = slot_of.get(request.request_id)
             row: list[RenderableType] = [
                 "…" if slot is None else str(slot),
-                self.names[request.request_id],
+                Text(self.names[request.request_id]),
                 ProgressBar(total=len(request.prompt), completed=min(request.offset, len(request.prompt)), width=12),
                 f"{len(request.generated_tokens)}/{request.max_tokens}",
-                Text(request.text[-200:].replace("\n", " ")[-self._text_width() :]),
+                Text(harmless(request.text[-200:].replace("\n", " "))[-self._text_width() :]),
             ]
             rows.append((self.max_slots if slot is None else slot, row))
         for _, row in sorted(rows, key=lambda item: item[0]):
@@ -133,5 +159,4 @@ class LiveView:
         return max(10, self.live.console.width - 64)
 
     def _footer(self) -> Text:
-        done = sum(request.finish_reason is not None for request in self.requests)
-        return Text(f"{done} of {len(self.requests)} requests answered", style="dim")
+        return Text(_progress(self.requests, self.seconds_left), style="dim")

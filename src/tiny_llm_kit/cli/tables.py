@@ -1,11 +1,12 @@
 """Figures of a run as tables for people. Knows numbers and names, not engines."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_WIDTH = 120
 
@@ -23,12 +24,6 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
-def make_progress(console: Console, transient: bool = False) -> Progress:
-    """A bar for long work: how much is done, for how long, and how much longer."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=transient)
-
-
 class Percentiles(Protocol):
     """The part of an engine's metrics that is shown."""
 
@@ -38,6 +33,12 @@ class Percentiles(Protocol):
 def duration(seconds: float) -> str:
     """Seconds, or milliseconds when there is less than one."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def minutes(seconds: float) -> str:
+    """A length of time that somebody will wait: "45 s", "2 min 40 s"; rounded up to 5 seconds."""
+    whole = max(5, 5 * math.ceil(seconds / 5))
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 def latency_table(metrics: Percentiles) -> Table:
@@ -53,7 +54,7 @@ def latency_table(metrics: Percentiles) -> Table:
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are figures."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")  # Text: it may hold a file's name, which is no markup
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
@@ -62,8 +63,12 @@ def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same as Markdown, to paste into a README."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    """The same as Markdown, to paste into a README.
+
+    rich's `box.MARKDOWN` would neither align the figures to the right nor escape a bar within a cell.
+    """
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (columns, *rows)]
+    lines.insert(1, ["---", *["---:"] * (len(columns) - 1)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -4,40 +4,21 @@ Here is only what a server is asked for, and when. No model and no engine: token
 where the prompts are real text, from a tokenizer.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+
+from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.prompts import read_prompts
+from tiny_llm_kit.workloads.requests import ChatTokenizer, in_chat_form, shortened
 
 FIRST_PLAIN_TOKEN = 32
 """Vocabularies begin with special tokens; random prompts take ids from here on."""
 
 CHAT_PROMPTS = Path(__file__).parent / "data" / "chat_prompts.json"
-
-
-class ChatTokenizer(Protocol):
-    """What a workload asks of a tokenizer."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def apply_chat_template(self, messages: list[dict[str, str]]) -> list[int]: ...
-
-
-@dataclass(frozen=True)
-class WorkItem:
-    """One request: its prompt as token ids, how many tokens it wants, and its arrival in seconds after the start.
-
-    `text` is what the user wrote, where the prompt is real text.
-    """
-
-    prompt: tuple[int, ...]
-    max_tokens: int
-    arrival: float = 0.0
-    text: str | None = None
 
 
 def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkItem]:
@@ -65,20 +46,13 @@ def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | N
 
     `max_tokens` lowers those that want more.
     """
-    prompts = json.loads(CHAT_PROMPTS.read_text(encoding="utf-8"))
+    prompts = read_prompts(CHAT_PROMPTS)
     count = len(prompts) if count is None else count
     if not 1 <= count <= len(prompts):
         raise ValueError(f"count is {count}; there are {len(prompts)} chat prompts: ask for 1 to {len(prompts)}")
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; a request wants at least 1 token")
-    return [
-        WorkItem(
-            prompt=tuple(tokenizer.apply_chat_template([{"role": "user", "content": prompt["text"]}])),
-            max_tokens=prompt["max_tokens"] if max_tokens is None else min(prompt["max_tokens"], max_tokens),
-            text=prompt["text"],
-        )
-        for prompt in prompts[:count]
-    ]
+    return in_chat_form(shortened(prompts[:count], max_tokens), tokenizer)
 
 
 def poisson_arrivals(items: Sequence[WorkItem], requests_per_second: float, seed: int = 0) -> list[WorkItem]:
@@ -94,6 +68,8 @@ WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {
     "prefill-heavy": prefill_heavy,
     "chat": chat,
 }
+SEEDED = ("heavy-tail", "prefill-heavy")
+"""Those that are another list for another `seed`."""
 
 
 def workload(name: str, tokenizer: ChatTokenizer, **options: Any) -> list[WorkItem]:

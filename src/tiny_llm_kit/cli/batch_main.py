@@ -1,0 +1,133 @@
+"""`pdm run batch-main`: answer a batch of prompts through continuous batching, and watch it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from metal_anywhere.backend import backend
+from tiny_llm_kit.bench.counting_model import CountingModel
+from tiny_llm_kit.bench.step_times import Forecast, measure_step_times
+from tiny_llm_kit.cli import batch_report, outlook
+from tiny_llm_kit.cli.answers import choose_operators, ends_politely, first_failure, import_answer
+from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve
+from tiny_llm_kit.cli.live import make_view
+from tiny_llm_kit.cli.options import kernels_option, model_option, seed_type
+from tiny_llm_kit.cli.outputs import OutFile, write_json
+from tiny_llm_kit.cli.progress import working
+from tiny_llm_kit.cli.tables import make_console
+from tiny_llm_kit.cli.text import harmless
+from tiny_llm_kit.models.load import load
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+from tiny_llm_kit.workloads.lists import CHAT_PROMPTS
+from tiny_llm_kit.workloads.memory import check_slots_fit
+from tiny_llm_kit.workloads.prompts import make_prompts, read_prompts
+from tiny_llm_kit.workloads.requests import fitted, in_chat_form, make_requests, shortened
+
+STRATEGIES = ("fifo", "shortest-remaining", "length-balance")
+
+
+@click.command()
+@model_option
+@click.option("--prompts", "prompts_file", type=Path, help="A .json list, or a text file with one prompt per line.")
+@click.option("--prompt", "prompt_texts", multiple=True, help="A prompt; may be given several times.")
+@click.option("--first", type=click.IntRange(min=1), help="Only so many of the prompts.  [default: all]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots: rows of a step.")
+@click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
+@click.option("--strategy", type=click.Choice(STRATEGIES), default="fifo", show_default=True, help="Who is admitted next.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="0, the default, takes the likeliest token.")
+@click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
+@click.option("--min-p", type=click.FloatRange(0, 1), default=0.0, help="Keep tokens this likely, beside the likeliest.")
+@click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.0, help="Above 1: repeat less.")
+@click.option("--seed", type=seed_type, default=0, show_default=True, help="Request i draws with seed + i.")
+@kernels_option
+@click.option("--compare", is_flag=True, help="Then serve the same prompts one at a time, and in static batches.")
+@click.option("--json", "json_file", type=OutFile(), help="Write answers and figures to this file.")
+@click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
+@ends_politely()
+def main(
+    model: str | None,
+    prompts_file: Path | None,
+    prompt_texts: tuple[str, ...],
+    first: int | None,
+    batch_size: int,
+    prefill_step: int,
+    max_tokens: int | None,
+    strategy: str,
+    kernels: str | None,
+    compare: bool,
+    json_file: Path | None,
+    solution: str,
+    **sampling: Any,
+) -> None:
+    """Answer a batch of prompts through continuous batching, and watch requests join and leave.
+
+    Without --prompts or --prompt: the forty chat prompts that come with the course. The exit code is 1 if a request fails.
+    """
+    console = make_console()
+    answer = import_answer(solution)
+    params = answer.SamplingParams(**sampling)
+    prompts = shortened(_prompts(prompts_file, prompt_texts)[:first], max_tokens)
+    with working(console, "Loading the model"):
+        # The course's kernels are made for packed weights, which a CPU would unpack otherwise.
+        loaded = load(model, keep_quantized=True if kernels == "course" else None)
+        items = fitted(in_chat_form(prompts, loaded.tokenizer), loaded)
+        slots = min(batch_size, len(items))
+        check_slots_fit(loaded, slots, needed_seq_len(items))
+        network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
+    console.print(outlook.what_is_served(loaded.name, items, slots, batch_size, prefill_step), highlight=False)
+    with working(console, "Timing a few steps"):
+        times = measure_step_times(answer, network, slots, slow=kernels == "course" and backend() == "cpu")
+    console.print(outlook.how_long(times, items, compare), highlight=False, soft_wrap=True)
+
+    def new_requests(on_update: Callable[..., None] | None = None) -> list[Any]:
+        return make_requests(answer, items, loaded.tokenizer, params, on_update)
+
+    counting = CountingModel(network)
+    scheduler = answer.ContinuousBatchScheduler(
+        counting, slots, max_seq_len=needed_seq_len(items), prefill_step=prefill_step, strategy=answer.STRATEGIES[strategy]()
+    )
+    requests = new_requests()
+    forecast = Forecast(times, requests)
+    _watch(console, scheduler, requests, items, forecast)
+    batch_report.print_answers(console, requests, items)
+    batch_report.print_metrics(console, scheduler.metrics)
+    document = batch_report.as_document(loaded.name, slots, strategy, requests, items, scheduler.metrics)
+    failure = first_failure(requests, items)
+    try:
+        if compare and not failure:
+            runs = [ScheduleRun("continuous", requests, scheduler.metrics, len(counting.calls))]
+            for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
+                runs.append(serve(console, schedule, network, new_requests))
+                failure = failure or first_failure(runs[-1].requests, items)
+            document["comparison"] = compare_runs(console, runs)
+    finally:  # the answers are there, however the comparison ends
+        if json_file:
+            write_json(json_file, document)
+            console.print(harmless(f"Written: {json_file}"), markup=False, highlight=False, soft_wrap=True)
+    if failure:
+        raise click.ClickException(failure)
+
+
+def _prompts(prompts_file: Path | None, texts: Sequence[str]) -> list[WorkItem]:
+    if prompts_file and texts:
+        raise ValueError("--prompts and --prompt were both given: choose one")
+    return make_prompts(texts, "--prompt") if texts else read_prompts(prompts_file or CHAT_PROMPTS)
+
+
+def _watch(
+    console: Console, scheduler: Any, requests: Sequence[Any], items: Sequence[WorkItem], seconds_left: Callable[[], float]
+) -> None:
+    for number, request in enumerate(requests, start=1):
+        try:
+            scheduler.submit(request)
+        except ValueError as error:
+            raise ValueError(f"prompt {number} ({items[number - 1].label}) was refused: {error}") from None
+    with make_view(console, requests, [item.label for item in items], scheduler.slots.max_slots, seconds_left) as view:
+        while scheduler.has_work:
+            scheduler.step()
+            view.show(list(scheduler.running.values()), scheduler.slots.slot_of, len(scheduler.waiting))

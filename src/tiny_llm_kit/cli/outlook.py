@@ -1,0 +1,33 @@
+"""What `batch-main` says before it begins: what will be served, and how long that will take."""
+
+from collections.abc import Sequence
+
+from tiny_llm_kit.bench.step_times import StepTimes
+from tiny_llm_kit.cli.tables import duration, minutes
+from tiny_llm_kit.workloads.items import WorkItem
+
+
+def what_is_served(model: str, items: Sequence[WorkItem], slots: int, batch_size: int, prefill_step: int) -> str:
+    """`slots` are used, of the `batch_size` that were asked for."""
+    unused = f" (of {batch_size}: there is nobody for the others)" if slots < batch_size else ""
+    return f"{model}: {len(items)} prompts, {slots} slots{unused}, {prefill_step} prompt tokens per step"
+
+
+def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool) -> str:
+    """An upper bound, since answers may end early; and a warning where there is little to compare."""
+    prompt_tokens, answers = sum(len(item.prompt) for item in items), [item.max_tokens for item in items]
+    ours = times.continuous(prompt_tokens, answers)
+    others = times.sequential(prompt_tokens, answers) + times.static(prompt_tokens, answers)
+    steps = f"{duration(times.one_row)} with 1 row"
+    if times.slots > 1:
+        steps += f", {duration(times.all_rows)} with {times.slots}"
+    if not compare:
+        return f"This will take up to {minutes(ours)} on this machine (a step takes {steps})."
+    total = f"{minutes(ours + others)} on this machine: {minutes(ours)}, then {minutes(others)} for the comparison"
+    text = f"This will take up to {total} (a step takes {steps})."
+    if len(items) <= times.slots:
+        text += (
+            f"\n{len(items)} prompts are too few for a comparison with {times.slots} slots: all start at once, and nobody "
+            "joins a running batch. Give more prompts, or a smaller --batch-size."
+        )
+    return text

@@ -1,0 +1,105 @@
+"""Signs of life during long work: bars and spinners in a terminal, lines elsewhere, never more than seconds apart."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tiny_llm_kit.cli.text import harmless
+
+SILENCE = 3.5
+"""Seconds. A log that is silent for longer than 5 looks dead."""
+
+
+class Heartbeat:
+    """Prints lines, and where there is no terminal also what `status` says whenever nothing was printed for a while.
+
+    It has a thread of its own, since what is waited for may be one long call.
+    """
+
+    def __init__(self, console: Console, status: Callable[[], str], silence: float = SILENCE) -> None:
+        self.console = console
+        self.status = status
+        self.silence = silence
+        self.started = self._last = time.perf_counter()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        if not self.console.is_terminal:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        if self._thread.ident:
+            self._thread.join()
+
+    def line(self, text: str) -> None:
+        """Prints a line with the time since the beginning."""
+        self._last = time.perf_counter()
+        line = f"[{self._last - self.started:6.1f} s] {harmless(text)}"
+        self.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def _watch(self) -> None:
+        while not self._done.wait(max(0.01, self._last + self.silence - time.perf_counter())):
+            if time.perf_counter() - self._last >= self.silence:
+                self.line(self.status())
+
+
+@contextlib.contextmanager
+def working(console: Console, text: str) -> Iterator[None]:
+    """Says what the block is at: a spinner in a terminal, a line and then signs of life elsewhere."""
+    if console.is_terminal:
+        with console.status(f"{text} …"):
+            yield
+    else:
+        console.print(f"{text} …", markup=False, highlight=False)
+        with Heartbeat(console, lambda: f"still at it: {text}"):
+            yield
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, text: str, total: int | None = None) -> Iterator["Bar"]:
+    """A bar of `total` pieces of work (None: see `Bar.begin`) in a terminal; lines elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = Bar(progress, text, total)
+        with Heartbeat(console, bar.status):
+            yield bar
+
+
+class Bar:
+    """How far some work is; see `progress_bar`."""
+
+    def __init__(self, progress: Progress, text: str, total: int | None) -> None:
+        self.progress = progress
+        self.text = text
+        self.total = total
+        self.done = 0
+        self._task = progress.add_task(text, total=total)
+
+    def begin(self, total: int) -> None:
+        """Says how much work there is."""
+        self.total = total
+        self.progress.update(self._task, total=total)
+
+    def describe(self, text: str) -> None:
+        """Names what is being done now."""
+        self.text = text
+        self.progress.update(self._task, description=text)
+
+    def advance(self) -> None:
+        self.done += 1
+        self.progress.update(self._task, completed=self.done)
+
+    def print(self, text: str) -> None:
+        """A line above the bar."""
+        self.progress.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+
+    def status(self) -> str:
+        return f"{self.text}: {self.done} of {self.total}"
