@@ -222,6 +222,10 @@ def _no_stacks(fault: FaultStruct, *_: Any) -> str:
     return f"this machine has no memory for the stacks of {fault.count} threads: use smaller threadgroups"
 
 
+def _stack_exhausted(*_: Any) -> str:
+    return "the functions that call each other need more memory for their variables than a thread has: Metal has no recursion"
+
+
 Describe = Callable[[FaultStruct, list[Named], str | None], str]
 
 # In the order of FaultKind in runtime/launch.h, which begins with "no fault".
@@ -242,6 +246,7 @@ _FAULTS: dict[int, tuple[type[MetalError], Describe]] = dict(
             (NeverEnds, _never_ends),
             (KernelFault, _division),
             (KernelFault, _no_stacks),
+            (KernelFault, _stack_exhausted),
         ],
         start=1,
     )

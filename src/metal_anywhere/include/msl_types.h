@@ -17,7 +17,7 @@
 // values between the lanes' slots: that is the runtime's own traffic. Such a function and a checked one do not inline into
 // each other, except when marked MSL_INLINE.
 #if defined(__clang__)
-#define MSL_UNCHECKED __attribute__((disable_sanitizer_instrumentation, no_sanitize("undefined")))
+#define MSL_UNCHECKED __attribute__((disable_sanitizer_instrumentation, no_sanitize("undefined", "coverage")))
 #else
 #define MSL_UNCHECKED __attribute__((no_sanitize("thread", "undefined"), no_sanitize_coverage))
 #endif
