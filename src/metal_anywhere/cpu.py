@@ -29,11 +29,12 @@ from metal_anywhere.source import KernelDefinition, MetalSource
 _STEPS = 20_000_000  # of one thread, in pieces of code between two branches
 GENERATED = "<generated>"
 
-# MLX puts its utilities before every kernel. The names that Metal lacks are made unusable after them.
+# MLX puts its utilities before every kernel. The words that Metal lacks are made unusable after them.
 _PRELUDE = """#include "metal_stdlib"
 #include "mlx/backend/metal/kernels/utils.h"
 using namespace metal;
-#pragma GCC poison double printf malloc alloca __builtin_alloca new delete goto try catch throw virtual typeid dynamic_cast thread_local
+#pragma GCC poison double printf malloc alloca __builtin_alloca new delete
+#pragma GCC poison goto try catch throw virtual typeid dynamic_cast thread_local
 """
 
 
