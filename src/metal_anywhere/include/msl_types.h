@@ -1,7 +1,7 @@
 // Scalar types and constants of the Metal Shading Language, and how its functions are compiled for the CPU.
 //
 // Only these four standard headers may be included anywhere in the library: a kernel's source turns words such as
-// `thread` into macros, and a learner waits for every header that is parsed.
+// `thread` into macros, and every header that is parsed takes its time.
 #pragma once
 #include <limits.h>
 #include <stddef.h>
