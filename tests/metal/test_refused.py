@@ -307,6 +307,26 @@ def test_a_signal_whose_handler_returns_changes_nothing() -> None:
     assert heard, "the handler ran while the kernel did, or right after it"
 
 
+def test_a_signal_handler_cannot_launch_the_kernel_that_it_interrupts() -> None:
+    body = f"float s = 0;\nfor (uint i = 0; i < 64000; i++) s += x[i % 64];\n{WRITE.format(value='s')}"
+    kernel = metal_kernel("busy", ["x"], ["y"], body)
+
+    def launch(*_: Any) -> None:
+        call = {"grid": (1024, 1, 1), "threadgroup": (1024, 1, 1), "output_shapes": [(1024,)], "output_dtypes": [mx.float32]}
+        with cpu_runner():
+            kernel(inputs=[mx.ones(64)], **call)
+
+    launch()  # compiles it
+    before = signal.signal(signal.SIGALRM, launch)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(RuntimeError, match="signal handler"):
+            launch()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    launch()
+
+
 def test_launches_from_several_threads_do_not_disturb_each_other() -> None:
     body = """threadgroup float part[32];
 float s = 0;
