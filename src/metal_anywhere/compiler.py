@@ -79,7 +79,7 @@ def _key(what: str, compiler: Compiler, text: str) -> str:
 def _own_sources() -> str:
     """All that goes into a kernel beside its own text; a change makes what is kept useless."""
     texts = [path for folder in ("include", "runtime") for path in sorted((HERE / folder).rglob("*"))]
-    paths = [HERE / "rewrite.py", HERE / "source.py", *texts]
+    paths = [HERE / "rewrite.py", HERE / "source.py", HERE / "recursion.py", *texts]
     return "\0".join(
         [platform.machine(), metadata.version("mlx"), *(path.read_text("utf-8") for path in paths if path.is_file())]
     )

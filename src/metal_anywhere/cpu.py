@@ -17,7 +17,8 @@ from metal_anywhere import cache, compiler
 from metal_anywhere.address_spaces import SPACES, find_bare_pointers
 from metal_anywhere.arena import Arena, Buffer, bits, is_buffer, make_buffer
 from metal_anywhere.errors import CompileError, NeverWritten, Position
-from metal_anywhere.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic, error_from
+from metal_anywhere.faults import error_from
+from metal_anywhere.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic
 from metal_anywhere.library import Library, load
 from metal_anywhere.limits import check_grid, check_outputs
 from metal_anywhere.recursion import find_recursion, may_recurse
@@ -100,11 +101,11 @@ class CpuKernel:
             raise CompileError(problem, kernel=self.name) from error
 
     def _check_calls(self, unit: Path) -> None:
-        texts = {self.header_file: self.definition.header, self.body_file: self.definition.source}
-        if not may_recurse("\n".join(texts.values())):
+        texts = [(self.header_file, self.definition.header), (self.body_file, self.definition.source)]
+        if not may_recurse("\n".join(text for _, text in texts)):
             return
         assembly = compiler.list_calls(unit, self.name)
-        for file, text in texts.items():
+        for file, text in texts:
             if found := find_recursion(assembly, text):
                 problem, line = found
                 raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")
