@@ -1,5 +1,6 @@
 """Metal kernels on every machine: on Apple silicon, on NVIDIA, and, watched at every step, on any CPU."""
 
+from metal_anywhere.backend import backend
 from metal_anywhere.errors import (
     BarrierDivergence,
     CompileError,
@@ -16,7 +17,7 @@ from metal_anywhere.errors import (
 from metal_anywhere.kernel import MetalKernel, metal_kernel
 from metal_anywhere.launch import Launch, Traffic
 from metal_anywhere.settings import cpu_runner
-from metal_anywhere.source import MetalSource, read_metal
+from metal_anywhere.source import MetalSource, find_stub, read_metal, stub_line
 
 __all__ = [
     "BarrierDivergence",
@@ -34,7 +35,10 @@ __all__ = [
     "ThreadgroupMemoryExceeded",
     "Traffic",
     "UninitializedRead",
+    "backend",
     "cpu_runner",
+    "find_stub",
     "metal_kernel",
     "read_metal",
+    "stub_line",
 ]

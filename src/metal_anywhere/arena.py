@@ -65,7 +65,7 @@ def make_buffer(
         count = math.prod(shape)
         start = None if init_value is None else bits(mx.full(shape, init_value, dtype))
         span = Span(0, count * dtype.size) if start is None else span_of(start)
-        written = np.full(count * dtype.size, init_value is not None, dtype=np.uint8)
+        written = (np.zeros if start is None else np.ones)(count * dtype.size, np.uint8)
         return Buffer(Named(parameter.name, dtype.size, count, shape), span, start, written)
     view = views[index]
     if parameter.kind == "input":

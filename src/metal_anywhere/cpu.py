@@ -4,7 +4,6 @@ What it finds it reports as a `MetalError`. It is made to be strict and exact, n
 compiler would say or how fast a kernel is.
 """
 
-import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +13,29 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from metal_anywhere import compiler
+from metal_anywhere import cache, compiler
 from metal_anywhere.address_spaces import SPACES, find_bare_pointers
 from metal_anywhere.arena import Arena, Buffer, bits, is_buffer, make_buffer
 from metal_anywhere.errors import CompileError, NeverWritten, Position
-from metal_anywhere.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic, error_from
+from metal_anywhere.faults import error_from
+from metal_anywhere.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic
+from metal_anywhere.library import Library, load
+from metal_anywhere.limits import check_grid, check_outputs
+from metal_anywhere.recursion import find_recursion, may_recurse
 from metal_anywhere.rewrite import to_cpp
 from metal_anywhere.settings import current_settings
 from metal_anywhere.signature import Parameter, Signature, Template, check_size, generate
 from metal_anywhere.source import KernelDefinition, MetalSource
 
 _STEPS = 20_000_000  # of one thread, in pieces of code between two branches
-_MOST_THREADS = 1024  # of a threadgroup, on every Apple GPU
 GENERATED = "<generated>"
 
-# MLX puts its utilities before every kernel. The names that Metal lacks are made unusable after them.
+# MLX puts its utilities before every kernel. The words that Metal lacks are made unusable after them.
 _PRELUDE = """#include "metal_stdlib"
 #include "mlx/backend/metal/kernels/utils.h"
 using namespace metal;
-#pragma GCC poison double printf malloc
+#pragma GCC poison double printf malloc alloca __builtin_alloca new delete
+#pragma GCC poison goto try catch throw virtual typeid dynamic_cast thread_local
 """
 
 
@@ -63,13 +66,13 @@ class CpuKernel:
         check_size("inputs", inputs, self.definition.input_names)
         check_size("output_shapes", output_shapes, self.definition.output_names)
         check_size("output_dtypes", output_dtypes, self.definition.output_names)
-        _check_grid(grid, threadgroup)
+        grid, threadgroup = check_grid(grid, threadgroup)
+        outputs = check_outputs(self.definition.output_names, output_shapes, output_dtypes)
         arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
         if self.definition.ensure_row_contiguous:
             arrays = [mx.contiguous(array) for array in arrays]
         views = [bits(array) for array in arrays]  # evaluates them
         compiled = self._compiled(arrays, output_dtypes, template or (), verbose)
-        outputs = [(tuple(shape), dtype) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
         return self._run(compiled, views, outputs, grid, threadgroup, init_value)
 
     def _compiled(self, arrays: list[mx.array], dtypes: Sequence[mx.Dtype], template: Template, verbose: bool) -> "_Compiled":
@@ -79,9 +82,8 @@ class CpuKernel:
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
             self._check_address_spaces(template)
-            path = compiler.build(self._translation_unit(signature), to_cpp, self.name)
-            launch = ctypes.PyDLL(str(path)).msl_launch  # holds Python's lock: one launch at a time in all threads
-            self.compiled[key] = _Compiled(path, launch, signature.parameters)
+            path = compiler.build(self._translation_unit(signature), to_cpp, self._check_calls, self.name)
+            self.compiled[key] = _Compiled(self._load(path), signature.parameters)
         return self.compiled[key]
 
     def _check_address_spaces(self, template: Template) -> None:
@@ -89,6 +91,23 @@ class CpuKernel:
         for text, file in ((self.definition.header, self.header_file), (self.definition.source, self.body_file)):
             for line, pointer in find_bare_pointers(text, types):
                 problem = f"`{pointer}` does not say where it points to. Metal wants one of {', '.join(SPACES)} before the type"
+                raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")
+
+    def _load(self, path: Path) -> Library:
+        try:
+            return load(path)
+        except OSError as error:  # a folder from which nothing may be executed, for example
+            problem = f"what was compiled cannot be loaded: {error}. ${cache.VARIABLE} chooses another folder"
+            raise CompileError(problem, kernel=self.name) from error
+
+    def _check_calls(self, unit: Path) -> None:
+        texts = [(self.header_file, self.definition.header), (self.body_file, self.definition.source)]
+        if not may_recurse("\n".join(text for _, text in texts)):
+            return
+        assembly = compiler.list_calls(unit, self.name)
+        for file, text in texts:
+            if found := find_recursion(assembly, text):
+                problem, line = found
                 raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")
 
     def _translation_unit(self, signature: Signature) -> str:
@@ -143,9 +162,9 @@ class CpuKernel:
             seed=settings.seed,
             step_limit=_STEPS,
         )
-        compiled.function(ctypes.byref(launch))
+        compiled.library.run(launch)
         if launch.fault.kind:
-            places = self._locations(launch.fault, compiled.path)
+            places = self._locations(launch.fault, compiled.library.path)
             raise error_from(launch.fault, self.name, *places, [buffer.named for buffer in buffers])
         for buffer in buffers:
             self._check_written(buffer, grid)
@@ -194,22 +213,13 @@ class CpuKernel:
 
 @dataclass(frozen=True)
 class _Compiled:
-    path: Path
-    function: Any
+    library: Library
     parameters: list[Parameter]
 
 
 def _arguments(parameters: list[Parameter]) -> list[str]:
     """What is passed for each parameter: a pointer to the buffer, or the attribute's value. Attributes come last."""
     return [f"buffers[{i}]" if is_buffer(p) else f"tid->{p.name}" for i, p in enumerate(parameters)]
-
-
-def _check_grid(grid: Position, threadgroup: Position) -> None:
-    for name, value in (("grid", grid), ("threadgroup", threadgroup)):
-        if len(value) != 3 or not all(isinstance(size, int) and size >= 1 for size in value):
-            raise ValueError(f"{name} is {value}: it takes three whole numbers (x, y, z) of threads, each at least 1")
-    if math.prod(threadgroup) > _MOST_THREADS:
-        raise ValueError(f"a threadgroup of {threadgroup} has {math.prod(threadgroup)} threads: {_MOST_THREADS} is the most")
 
 
 def _label(text: str, otherwise: str) -> str:

@@ -40,7 +40,7 @@ class MetalError(RuntimeError):
 
 
 class CompileError(MetalError):
-    """The source is not valid Metal, or uses what the kernels of this course have to do without."""
+    """The source is not valid Metal, or uses what Metal lacks and C++ has."""
 
 
 class OutOfBounds(MetalError):
@@ -86,7 +86,7 @@ class NoCompiler(MetalError):
 
 
 def find_no_compiler(error: BaseException | None) -> NoCompiler | None:
-    """`error`, or what it was raised in the handling of, where that is a NoCompiler: then no answer was at fault."""
+    """`error`, or what it was raised in the handling of, where that is a NoCompiler: then no kernel was at fault."""
     while error is not None and not isinstance(error, NoCompiler):
         error = error.__cause__ or error.__context__
     return error

@@ -59,8 +59,8 @@ def metal_kernel(
         source: the body of the kernel; `read_metal` keeps the file's name for error messages.
     Returns:
         A callable with the keyword arguments inputs, template, grid (in threads), threadgroup, output_shapes, output_dtypes,
-        init_value, verbose and stream, which returns a list of arrays. It raises NotImplementedError while the source holds
-        the stub of a task.
+        init_value, verbose and stream, which returns a list of arrays. It raises NotImplementedError, with the
+        message, while the source holds an `#error` outside of any `#if`: whoever left it there has not written it yet.
     """
     definition = KernelDefinition(name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs)
     return MetalKernel(definition, compile_options)

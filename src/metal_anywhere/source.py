@@ -1,4 +1,4 @@
-"""A kernel as its author gives it: its text, the file that this comes from, whether it is still a stub.
+"""A kernel as its author gives it: its text, the file that this comes from, whether it is still to be written.
 
 A `.metal` file holds the body of one kernel; `metal_kernel` puts the signature around it. Nothing here compiles.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 STRING = r'"(?:[^"\\\n]|\\.)*"'
 _STRING_OR_COMMENT = re.compile(rf"({STRING})|//[^\n]*|/\*.*?\*/", re.DOTALL)
-_STUB = re.compile(r'^[ \t]*#[ \t]*error[ \t]+"(Week \d.*)"[ \t]*$', re.MULTILINE)
+_DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(if|ifdef|ifndef|endif|error)\b[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
 class MetalSource(str):
@@ -37,7 +37,7 @@ class KernelDefinition:
     atomic_outputs: bool = False
 
     def find_stub(self) -> str | None:
-        """The message of the first task that is not written, with the file that it is in."""
+        """The message of the first stub, with the file that it is in; None when the kernel is written."""
         for text in (self.header, self.source):
             if stub := find_stub(text):
                 return f"{stub} (in {text.path.name})" if isinstance(text, MetalSource) else stub
@@ -65,12 +65,17 @@ def without_comments(text: str) -> str:
 
 
 def stub_line(message: str) -> str:
-    """What stands in place of an answer: `message` ("Week 2 Day 3, task 1: ..."), as an error that a compiler reports."""
+    """What stands in place of a kernel, or of a part of it, that is still to be written: an error with this message."""
     escaped = message.replace("\\", "\\\\").replace('"', '\\"')
     return f'#error "{escaped}"'
 
 
 def find_stub(text: str) -> str | None:
-    """The message of the first such line in `text`; None when every task in it is written."""
-    found = _STUB.search(text)
-    return re.sub(r"\\(.)", r"\1", found[1]) if found else None
+    """The message of the first `#error` that is not inside of an `#if`: no compiler would take it. None without one."""
+    depth = 0
+    for directive, rest in _DIRECTIVE.findall(without_comments(text)):
+        if directive == "error" and depth == 0:
+            quoted = re.fullmatch(r'"(.*)"', rest)
+            return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else rest
+        depth += {"error": 0, "endif": -1}.get(directive, 1)
+    return None

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from metal_anywhere import CompileError, Launch, compiler, cpu_runner, metal_kernel
+from metal_anywhere import CompileError, Launch, cache, cpu_runner, metal_kernel
 from metal_anywhere.rewrite import replace_threadgroup_variables, to_cpp
 
 COPY = "uint i = thread_position_in_grid.x;\ny[i] = x[i];"
@@ -200,7 +200,7 @@ def kept(folder: Path) -> set[str]:
 
 
 def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TINY_LLM_CACHE", str(tmp_path))
+    monkeypatch.setenv("METAL_ANYWHERE_CACHE", str(tmp_path))
     x = mx.ones(64)
     launch(COPY, x, 64)
     first = kept(tmp_path)
@@ -212,8 +212,8 @@ def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_what_was_used_last_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TINY_LLM_CACHE", str(tmp_path))
-    monkeypatch.setattr(compiler, "MOST_KEPT", 3)  # the runtime and two kernels
+    monkeypatch.setenv("METAL_ANYWHERE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "MOST_KEPT", 3)  # the runtime and two kernels
     x = mx.ones(64)
     launch(COPY, x, 64)
     [first] = kept(tmp_path)
@@ -230,7 +230,7 @@ def test_what_was_used_last_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_nothing_is_kept_of_a_kernel_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TINY_LLM_CACHE", str(tmp_path))
+    monkeypatch.setenv("METAL_ANYWHERE_CACHE", str(tmp_path))
     for _ in range(2):
         with pytest.raises(CompileError):
             launch("y[0] = nothing;", mx.ones(64), 64)

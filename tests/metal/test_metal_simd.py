@@ -1,4 +1,4 @@
-"""simd_ and quad_ functions of the CPU runner's Metal library, against NumPy."""
+"""SIMD functions of the CPU runner's Metal library, against NumPy."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,6 @@ from metal_anywhere import CompileError, cpu_runner, metal_kernel
 
 EPSILON = {mx.float32: 2**-23, mx.float16: 2**-10, mx.bfloat16: 2**-7}
 ORDERS = ("ascending", "descending", "shuffled")
-WIDTHS = {"simd": 32, "quad": 4}
 LANE = np.arange(THREADS)
 
 
@@ -19,82 +18,67 @@ def integers() -> np.ndarray:
     return np.random.default_rng(0).integers(-(2**31), 2**31, THREADS, dtype=np.int32)
 
 
-def in_groups(x: np.ndarray, width: int, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def in_groups(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray], width: int = 32) -> np.ndarray:
     """`function` of each row of `width` lanes."""
     with np.errstate(over="ignore"):
         return np.broadcast_to(function(x.reshape(-1, width)), (THREADS // width, width)).reshape(THREADS)
 
 
-def reductions(prefix: str, x: np.ndarray) -> list[Check]:
+def reductions(x: np.ndarray) -> list[Check]:
+    def reduced(function: np.ufunc, width: int = 32) -> np.ndarray:
+        return in_groups(x, lambda rows: function.reduce(rows, axis=1, keepdims=True, dtype=x.dtype), width)
+
     functions = {"sum": np.add, "product": np.multiply, "min": np.minimum, "max": np.maximum}
-    if x.dtype == np.int32:
-        functions |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
-
-    def reduced(function: np.ufunc) -> np.ndarray:
-        return in_groups(x, WIDTHS[prefix], lambda rows: function.reduce(rows, axis=1, keepdims=True, dtype=x.dtype))
-
-    return [(f"{prefix}_{name}(x[i])", reduced(function)) for name, function in functions.items()]
+    return [
+        *((f"simd_{name}(x[i])", reduced(function)) for name, function in functions.items()),
+        ("quad_sum(x[i])", reduced(np.add, 4)),
+    ]
 
 
-def scans(prefix: str, x: np.ndarray) -> list[Check]:
+def scans(x: np.ndarray) -> list[Check]:
     def inclusive(rows: np.ndarray, function: np.ufunc) -> np.ndarray:
         return function.accumulate(rows, axis=1, dtype=rows.dtype)
 
     def exclusive(rows: np.ndarray, function: np.ufunc, start: int) -> np.ndarray:
         return np.hstack([np.full((len(rows), 1), start, rows.dtype), inclusive(rows, function)[:, :-1]])
 
-    width = WIDTHS[prefix]
     return [
-        (f"{prefix}_prefix_inclusive_sum(x[i])", in_groups(x, width, lambda rows: inclusive(rows, np.add))),
-        (f"{prefix}_prefix_exclusive_sum(x[i])", in_groups(x, width, lambda rows: exclusive(rows, np.add, 0))),
-        (f"{prefix}_prefix_inclusive_product(x[i])", in_groups(x, width, lambda rows: inclusive(rows, np.multiply))),
-        (f"{prefix}_prefix_exclusive_product(x[i])", in_groups(x, width, lambda rows: exclusive(rows, np.multiply, 1))),
+        ("simd_prefix_inclusive_sum(x[i])", in_groups(x, lambda rows: inclusive(rows, np.add))),
+        ("simd_prefix_exclusive_sum(x[i])", in_groups(x, lambda rows: exclusive(rows, np.add, 0))),
+        ("simd_prefix_inclusive_product(x[i])", in_groups(x, lambda rows: inclusive(rows, np.multiply))),
+        ("simd_prefix_exclusive_product(x[i])", in_groups(x, lambda rows: exclusive(rows, np.multiply, 1))),
     ]
 
 
-def shuffles(prefix: str, x: np.ndarray, filling: np.ndarray) -> list[Check]:
-    width, by = WIDTHS[prefix], 3
-    begin, lane = LANE // width * width, LANE % width
-    above, below = begin + (lane + by) % width, begin + (lane - by) % width  # around the ends
-    past_end, before_begin = lane + by >= width, lane - by < 0
+def shuffles(x: np.ndarray, filling: np.ndarray) -> list[Check]:
+    by = 3
+    begin, lane = LANE // 32 * 32, LANE % 32
+    above, below = begin + (lane + by) % 32, begin + (lane - by) % 32  # around the ends
+    past_end, before_begin = lane + by >= 32, lane - by < 0
     return [
-        (f"{prefix}_shuffle(x[i], (lane * 3 + 1) % {width})", x[begin + (LANE % 32 * 3 + 1) % width]),
-        (f"{prefix}_shuffle_xor(x[i], 3)", x[LANE ^ 3]),
-        (f"{prefix}_shuffle_up(x[i], {by})", np.where(before_begin, x, x[below])),
-        (f"{prefix}_shuffle_down(x[i], {by})", np.where(past_end, x, x[above])),
-        (f"{prefix}_shuffle_rotate_up(x[i], {by})", x[below]),
-        (f"{prefix}_shuffle_rotate_down(x[i], {by})", x[above]),
-        (f"{prefix}_shuffle_and_fill_up(x[i], filling[i], {by})", np.where(before_begin, filling[below], x[below])),
-        (f"{prefix}_shuffle_and_fill_down(x[i], filling[i], {by})", np.where(past_end, filling[above], x[above])),
-        (f"{prefix}_broadcast(x[i], {width - 2})", x[begin + width - 2]),
-        (f"{prefix}_broadcast_first(x[i])", x[begin]),
+        ("simd_shuffle(x[i], (lane * 3 + 1) % 32)", x[begin + (lane * 3 + 1) % 32]),
+        ("simd_shuffle_xor(x[i], 3)", x[LANE ^ 3]),
+        ("simd_shuffle_xor(x[i], 16)", x[LANE ^ 16]),
+        (f"simd_shuffle_up(x[i], {by})", np.where(before_begin, x, x[below])),
+        (f"simd_shuffle_down(x[i], {by})", np.where(past_end, x, x[above])),
+        (f"simd_shuffle_and_fill_up(x[i], filling[i], {by})", np.where(before_begin, filling[below], x[below])),
+        ("simd_broadcast(x[i], 30)", x[begin + 30]),
     ]
 
 
-def votes(prefix: str, x: np.ndarray) -> list[Check]:
-    width = WIDTHS[prefix]
-    bits = np.int64(1) << np.arange(width)
-    ballot = in_groups(x > 0, width, lambda rows: (rows * bits).sum(axis=1, keepdims=True))
+def votes(x: np.ndarray) -> list[Check]:
     return [
-        (f"{prefix}_all(x[i] > 0)", in_groups(x > 0, width, lambda rows: rows.all(axis=1, keepdims=True))),
-        (f"{prefix}_all(x[i] == x[i])", 1),
-        (f"{prefix}_any(x[i] > 0)", in_groups(x > 0, width, lambda rows: rows.any(axis=1, keepdims=True))),
-        (f"{prefix}_any(x[i] != x[i])", 0),
-        (f"int({prefix}_vote::vote_t({prefix}_ballot(x[i] > 0)))", ballot.astype(np.int32)),
-        (f"{prefix}_ballot(x[i] == x[i]).all()", 1),
-        (f"int({prefix}_vote::vote_t({prefix}_active_threads_mask()))", np.int32(-1 if width == 32 else 15)),
-        (f"{prefix}_is_first()", LANE % width == 0),
+        ("simd_all(x[i] > 0)", in_groups(x > 0, lambda rows: rows.all(axis=1, keepdims=True))),
+        ("simd_all(x[i] == x[i])", 1),
+        ("simd_any(x[i] > 0)", in_groups(x > 0, lambda rows: rows.any(axis=1, keepdims=True))),
+        ("simd_any(x[i] != x[i])", 0),
     ]
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_each_function_on_integers(order: str) -> None:
     x, filling = integers(), np.arange(THREADS, dtype=np.int32)
-    checks = [
-        check
-        for prefix in WIDTHS
-        for check in (*reductions(prefix, x), *scans(prefix, x), *shuffles(prefix, x, filling), *votes(prefix, x))
-    ]
+    checks = [*reductions(x), *scans(x), *shuffles(x, filling), *votes(x)]
     verify(checks, {"x": mx.array(x), "filling": mx.array(filling)}, mx.int32, order=order)
 
 
@@ -102,30 +86,24 @@ def test_each_function_on_integers(order: str) -> None:
 def test_floating_point(T: mx.Dtype) -> None:
     array = mx.random.uniform(0.9, 1.1, (THREADS,), key=mx.random.key(0)).astype(T)
     x = np.array(array.astype(mx.float32))
-    checks = [
-        *reductions("simd", x),
-        *reductions("quad", x),
-        *scans("simd", x),
-        *shuffles("quad", x, x),
-        ("simd_shuffle_xor(x[i], 16)", x[LANE ^ 16]),
-    ]
+    checks = [*reductions(x), *scans(x), *shuffles(x, x)]
     # 32 roundings of float32, and one to T at the end: sums of half precision are not accumulated in it.
     verify(checks, {"x": array, "filling": array}, T, tolerance=32 * 2**-23 + EPSILON[T] / 2)
 
 
 def test_vectors() -> None:
     x = np.random.default_rng(0).integers(-100, 100, (THREADS, 4)).astype(np.int32)
-    y = in_groups(x[:, 1], 32, lambda rows: rows.sum(axis=1, keepdims=True))
-    w = in_groups(x[:, 3], 32, lambda rows: rows.max(axis=1, keepdims=True))
+    y = in_groups(x[:, 1], lambda rows: rows.sum(axis=1, keepdims=True))
+    w = in_groups(x[:, 3], lambda rows: rows.max(axis=1, keepdims=True))
     before = "int4 v = *(const device int4*)(x + 4 * i);"
     checks = [
         ("simd_sum(v).y", y),
         ("simd_max(v).w", w),
         ("simd_shuffle_xor(v, 1).z", x[LANE ^ 1, 2]),
         ("simd_shuffle(int2(v.zw), 5).x", x[LANE // 32 * 32 + 5, 2]),
-        ("simd_prefix_inclusive_sum(v).x", in_groups(x[:, 0], 32, lambda rows: rows.cumsum(axis=1))),
-        ("simd_shuffle_and_fill_down(v, int4(7), 31).y", np.where(LANE % 32 == 0, x[LANE | 31, 1], 7)),
-        ("int(simd_sum(half4(v)).x)", in_groups(x[:, 0], 32, lambda rows: rows.sum(axis=1, keepdims=True))),
+        ("simd_prefix_inclusive_sum(v).x", in_groups(x[:, 0], lambda rows: rows.cumsum(axis=1))),
+        ("simd_shuffle_and_fill_up(v, int4(7), 31).y", np.where(LANE % 32 == 31, x[LANE // 32 * 32, 1], 7)),
+        ("int(simd_sum(half4(v)).x)", in_groups(x[:, 0], lambda rows: rows.sum(axis=1, keepdims=True))),
     ]
     verify(checks, {"x": mx.array(x)}, mx.int32, before=before)
 
@@ -134,16 +112,15 @@ def test_vectors() -> None:
 def test_only_the_lanes_that_are_there_take_part(order: str) -> None:
     x = integers()
     third = LANE % 32 % 3 == 0
-    before = "int sum, mask, first; if (lane % 3 == 0) { sum = simd_sum(x[i]); } else { sum = simd_sum(x[i]); }\n"
-    before += "if (lane > 4) { first = simd_is_first(); mask = uint64_t(simd_active_threads_mask()); } else first = mask = 0;"
+    before = "int sum, lowest = 0; if (lane % 3 == 0) { sum = simd_sum(x[i]); } else { sum = simd_sum(x[i]); }\n"
+    before += "if (lane > 4) lowest = simd_min(lane);"
     sums = [
-        in_groups(np.where(there, x, 0), 32, lambda rows: rows.sum(axis=1, keepdims=True, dtype=np.int32))
+        in_groups(np.where(there, x, 0), lambda rows: rows.sum(axis=1, keepdims=True, dtype=np.int32))
         for there in (third, ~third)
     ]
     checks = [
         ("sum", np.where(third, *sums).astype(np.int32)),
-        ("first", LANE % 32 == 5),
-        ("mask", np.where(LANE % 32 > 4, np.int32(-32), 0)),
+        ("lowest", np.where(LANE % 32 > 4, 5, 0)),
     ]
     verify(checks, {"x": mx.array(x)}, mx.int32, before=before, order=order)
 
@@ -208,7 +185,7 @@ def test_matrix_elements_lie_in_lanes_as_on_apple_gpus() -> None:
 def test_other_matrix_functions() -> None:
     a = np.arange(64, dtype=np.float32).reshape(8, 8)
     body = """
-        simdgroup_float8x8 m, twice = make_diagonal_simdgroup_matrix<float, 8, 8>(2.0f), minus = simdgroup_float8x8(-1.0f), d;
+        simdgroup_float8x8 m, twice = simdgroup_float8x8(2.0f), minus = simdgroup_float8x8(-1.0f), d;
         simdgroup_half8x8 h = make_filled_simdgroup_matrix<half, 8, 8>(0.5h);
         simdgroup_load(m, a);
         simdgroup_multiply(d, m, twice);

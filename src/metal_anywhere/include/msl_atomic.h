@@ -28,14 +28,6 @@ MSL_UNCHECKED void atomic_store_explicit(atomic<T>* object, argument<T> desired,
   object->value = desired;
 }
 
-template <class T>
-MSL_UNCHECKED T atomic_exchange_explicit(atomic<T>* object, argument<T> desired, memory_order) {
-  msl::msl_atomic_access(object, sizeof(T), true);
-  T before = object->value;
-  object->value = desired;
-  return before;
-}
-
 // Bits are compared, as the standard says: a NaN equals itself here.
 template <class T>
 MSL_UNCHECKED bool atomic_compare_exchange_weak_explicit(atomic<T>* object, T* expected, argument<T> desired, memory_order,
@@ -49,7 +41,7 @@ MSL_UNCHECKED bool atomic_compare_exchange_weak_explicit(atomic<T>* object, T* e
   return equal;
 }
 
-// atomic_fetch_<name>_explicit returns the value before. floats are added and subtracted only.
+// atomic_fetch_<name>_explicit returns the value before. floats are added only.
 #define MSL_ATOMIC_FETCH(name, Requirement, expression)                                                  \
   template <class T, enable_if_t<Requirement, int> = 0>                                                  \
   MSL_UNCHECKED T atomic_fetch_##name##_explicit(atomic<T>* object, argument<T> operand, memory_order) { \
@@ -59,12 +51,10 @@ MSL_UNCHECKED bool atomic_compare_exchange_weak_explicit(atomic<T>* object, T* e
     return before;                                                                                       \
   }
 MSL_ATOMIC_FETCH(add, is_arithmetic_v<T>, before + operand)
-MSL_ATOMIC_FETCH(sub, is_arithmetic_v<T>, before - operand)
 MSL_ATOMIC_FETCH(min, is_integral_v<T>, operand < before ? operand : before)
 MSL_ATOMIC_FETCH(max, is_integral_v<T>, before < operand ? operand : before)
 MSL_ATOMIC_FETCH(and, is_integral_v<T>, before & operand)
 MSL_ATOMIC_FETCH(or, is_integral_v<T>, before | operand)
-MSL_ATOMIC_FETCH(xor, is_integral_v<T>, before ^ operand)
 #undef MSL_ATOMIC_FETCH
 
 }  // namespace metal

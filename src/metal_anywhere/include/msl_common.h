@@ -1,4 +1,4 @@
-// <metal_common>, <metal_relational>: min, max, clamp, abs, select, mix, and questions to floating-point numbers.
+// <metal_common>, <metal_relational>: min, max, clamp, abs, select, dot, and questions to floating-point numbers.
 #pragma once
 #include "msl_math.h"
 
@@ -74,15 +74,12 @@ MSL_INLINE vec<T, N> select(vec<T, N> if_false, vec<T, N> if_true, vec<bool, N> 
   return if_false;
 }
 
-template <class T, class Weight>
-MSL_INLINE T mix(T x, T y, Weight weight) {
-  return x + (y - x) * weight;
-}
-
-MSL_INLINE float step(float edge, float x) { return x < edge ? 0.0f : 1.0f; }
-MSL_INLINE float smoothstep(float low, float high, float x) {
-  float t = saturate((x - low) / (high - low));
-  return t * t * (3.0f - 2.0f * t);
+template <class A, class B, class V = common_vector_t<A, B>>
+MSL_INLINE auto dot(A a, B b) {
+  V product = V(a) * V(b);
+  auto sum = product[0];
+  for (int i = 1; i < components_of<V>::count; i++) sum += product[i];
+  return sum;
 }
 
 #define MSL_QUESTION(name, x, expression)                      \
@@ -96,7 +93,6 @@ MSL_INLINE float smoothstep(float low, float high, float x) {
 MSL_QUESTION(isnan, x, __builtin_isnan(x))
 MSL_QUESTION(isinf, x, __builtin_isinf(x))
 MSL_QUESTION(isfinite, x, __builtin_isfinite(x))
-MSL_QUESTION(signbit, x, __builtin_signbit(x))
 #undef MSL_QUESTION
 
 }  // namespace metal

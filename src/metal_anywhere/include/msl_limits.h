@@ -24,7 +24,6 @@ struct numeric_limits<float> {
   static constexpr float max() { return __FLT_MAX__; }
   static constexpr float min() { return __FLT_MIN__; }
   static constexpr float lowest() { return -__FLT_MAX__; }
-  static constexpr float epsilon() { return __FLT_EPSILON__; }
   static constexpr float infinity() { return __builtin_inff(); }
   static constexpr float quiet_NaN() { return __builtin_nanf(""); }
 };
@@ -36,7 +35,6 @@ struct numeric_limits<half> {
   static constexpr half max() { return half(65504.0f); }
   static constexpr half min() { return half(6.103515625e-05f); }
   static constexpr half lowest() { return half(-65504.0f); }
-  static constexpr half epsilon() { return half(9.765625e-04f); }
   static constexpr half infinity() { return half(__builtin_inff()); }
   static constexpr half quiet_NaN() { return half(__builtin_nanf("")); }
 };
@@ -48,7 +46,6 @@ struct numeric_limits<bfloat> {
   static constexpr bfloat max() { return bfloat::from_bits(0x7f7f); }
   static constexpr bfloat min() { return bfloat::from_bits(0x0080); }
   static constexpr bfloat lowest() { return bfloat::from_bits(0xff7f); }
-  static constexpr bfloat epsilon() { return bfloat::from_bits(0x3c00); }
   static constexpr bfloat infinity() { return bfloat::from_bits(0x7f80); }
   static constexpr bfloat quiet_NaN() { return bfloat::from_bits(0x7fc0); }
 };

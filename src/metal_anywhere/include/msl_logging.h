@@ -7,13 +7,7 @@ struct os_log {
   constexpr os_log(const char*, const char*) {}
 
   template <class... Arguments>
-  void log(const char*, Arguments...) const {}
-  template <class... Arguments>
   void log_debug(const char*, Arguments...) const {}
-  template <class... Arguments>
-  void log_info(const char*, Arguments...) const {}
-  template <class... Arguments>
-  void log_error(const char*, Arguments...) const {}
 };
 
 }  // namespace metal

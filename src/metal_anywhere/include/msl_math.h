@@ -29,7 +29,6 @@ namespace metal {
 
 MSL_FLOAT_FUNCTION(exp, x, __builtin_expf(x))
 MSL_FLOAT_FUNCTION(exp2, x, __builtin_exp2f(x))
-MSL_FLOAT_FUNCTION(exp10, x, __builtin_powf(10.0f, x))
 MSL_FLOAT_FUNCTION(log, x, __builtin_logf(x))
 MSL_FLOAT_FUNCTION(log2, x, __builtin_log2f(x))
 MSL_FLOAT_FUNCTION(log10, x, __builtin_log10f(x))
@@ -51,14 +50,11 @@ MSL_FLOAT_FUNCTION(floor, x, __builtin_floorf(x))
 MSL_FLOAT_FUNCTION(ceil, x, __builtin_ceilf(x))
 MSL_FLOAT_FUNCTION(round, x, __builtin_roundf(x))  // halves away from zero; rint: to even
 MSL_FLOAT_FUNCTION(rint, x, __builtin_rintf(x))
-MSL_FLOAT_FUNCTION(trunc, x, __builtin_truncf(x))
-MSL_FLOAT_FUNCTION(fract, x, __builtin_fminf(x - __builtin_floorf(x), 0x1.fffffep-1f))
 MSL_FLOAT_FUNCTION(fabs, x, __builtin_fabsf(x))
 MSL_FLOAT_FUNCTION(sign, x, float(x > 0.0f) - float(x < 0.0f))
 MSL_FLOAT_FUNCTION(saturate, x, __builtin_fminf(__builtin_fmaxf(x, 0.0f), 1.0f))
 
 MSL_FLOAT_FUNCTION_2(pow, __builtin_powf)
-MSL_FLOAT_FUNCTION_2(powr, __builtin_powf)
 MSL_FLOAT_FUNCTION_2(fmod, __builtin_fmodf)
 MSL_FLOAT_FUNCTION_2(atan2, __builtin_atan2f)
 MSL_FLOAT_FUNCTION_2(copysign, __builtin_copysignf)
@@ -79,12 +75,6 @@ MSL_INLINE vec<T, N> fma(vec<T, N> a, vec<T, N> b, vec<T, N> c) {
 }
 
 MSL_INLINE float ldexp(float x, int exponent) { return __builtin_ldexpf(x, exponent); }
-MSL_INLINE float frexp(float x, int& exponent) { return __builtin_frexpf(x, &exponent); }
-MSL_INLINE float modf(float x, float& whole) { return __builtin_modff(x, &whole); }
-MSL_INLINE float sincos(float x, float& cosine) {
-  cosine = __builtin_cosf(x);
-  return __builtin_sinf(x);
-}
 
 // fast:: and precise:: choose between instructions that a CPU does not have: here both are as precise as the C library.
 namespace fast = metal;

@@ -32,22 +32,9 @@ struct Max {
   template <class T>
   static MSL_INLINE T combine(T a, T b) { return metal::max(a, b); }
 };
-struct And {
-  template <class T>
-  static MSL_INLINE T combine(T a, T b) { return T(a & b); }
-};
-struct Or {
-  template <class T>
-  static MSL_INLINE T combine(T a, T b) { return T(a | b); }
-};
-struct Xor {
-  template <class T>
-  static MSL_INLINE T combine(T a, T b) { return T(a ^ b); }
-};
+// The resolvers. WIDTH lanes work together: 32, or 4 for quad_sum.
 
-// The resolvers. WIDTH lanes work together: 32 for simd_ functions, 4 for quad_ functions.
-
-template <class T, class Operation, int WIDTH>
+template <class T, class Operation, int WIDTH = SIMD_WIDTH>
 MSL_UNCHECKED void reduce(Slot* lanes, uint32_t active) {
   for (int begin = 0; begin < SIMD_WIDTH; begin += WIDTH) {
     wide_t<T> total = wide_t<T>(0);
@@ -64,16 +51,14 @@ MSL_UNCHECKED void reduce(Slot* lanes, uint32_t active) {
 }
 
 // Prefix sums and products. Exclusive: each lane gets the total of the lanes before it, the first lane gets `START`.
-template <class T, class Operation, int START, bool INCLUSIVE, int WIDTH>
+template <class T, class Operation, int START, bool INCLUSIVE>
 MSL_UNCHECKED void scan(Slot* lanes, uint32_t active) {
-  for (int begin = 0; begin < SIMD_WIDTH; begin += WIDTH) {
-    wide_t<T> total = wide_t<T>(START);
-    for (int lane = begin; lane < begin + WIDTH; lane++) {
-      if (!takes_part(active, lane)) continue;
-      wide_t<T> before = total;
-      total = Operation::combine(total, wide_t<T>(get<T>(lanes[lane])));
-      put(lanes[lane], T(INCLUSIVE ? total : before));
-    }
+  wide_t<T> total = wide_t<T>(START);
+  for (int lane = 0; lane < SIMD_WIDTH; lane++) {
+    if (!takes_part(active, lane)) continue;
+    wide_t<T> before = total;
+    total = Operation::combine(total, wide_t<T>(get<T>(lanes[lane])));
+    put(lanes[lane], T(INCLUSIVE ? total : before));
   }
 }
 

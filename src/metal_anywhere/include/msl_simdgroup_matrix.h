@@ -40,11 +40,6 @@ simdgroup_matrix<T, COLUMNS, ROWS> make_filled_simdgroup_matrix(T value) {
   return result;
 }
 
-template <class T, int COLUMNS, int ROWS = COLUMNS>
-simdgroup_matrix<T, COLUMNS, ROWS> make_diagonal_simdgroup_matrix(T value) {
-  return simdgroup_matrix<T, COLUMNS, ROWS>(value);
-}
-
 // The place of element `i` of this lane in memory. `origin` is (column, row).
 template <class T>
 MSL_INLINE ulong simdgroup_offset(const simdgroup_matrix<T, 8, 8>& matrix, int i, ulong elements_per_row, const ulong2& origin,

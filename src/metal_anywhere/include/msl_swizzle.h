@@ -48,7 +48,6 @@ struct alignas(2 * sizeof(T)) vec_components<T, 2> {
     whole_vector<T, 2> whole;
     T components[2];
     struct { T x, y; };
-    struct { T r, g; };
     swizzle<T, 2, 0, 0> xx;
     swizzle<T, 2, 0, 1> xy;
     swizzle<T, 2, 1, 0> yx;
@@ -62,7 +61,6 @@ struct alignas(4 * sizeof(T)) vec_components<T, 3> {  // a vector of three takes
     whole_vector<T, 4> whole;
     T components[3];
     struct { T x, y, z; };
-    struct { T r, g, b; };
     swizzle<T, 3, 0, 1> xy;
     swizzle<T, 3, 0, 2> xz;
     swizzle<T, 3, 1, 0> yx;
@@ -80,7 +78,6 @@ struct alignas(4 * sizeof(T)) vec_components<T, 4> {
     whole_vector<T, 4> whole;
     T components[4];
     struct { T x, y, z, w; };
-    struct { T r, g, b, a; };
     swizzle<T, 4, 0, 1> xy;
     swizzle<T, 4, 0, 2> xz;
     swizzle<T, 4, 0, 3> xw;
@@ -93,7 +90,7 @@ struct alignas(4 * sizeof(T)) vec_components<T, 4> {
     swizzle<T, 4, 3, 0> wx;
     swizzle<T, 4, 3, 1> wy;
     swizzle<T, 4, 3, 2> wz;
-    swizzle<T, 4, 0, 1, 2> xyz, rgb;
+    swizzle<T, 4, 0, 1, 2> xyz;
     swizzle<T, 4, 1, 2, 3> yzw;
     swizzle<T, 4, 2, 1, 0> zyx;
     swizzle<T, 4, 0, 0, 0, 0> xxxx;

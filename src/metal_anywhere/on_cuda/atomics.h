@@ -21,14 +21,7 @@ METAL_ATOMIC(atomic_fetch_min_explicit, ::atomicMin)
 METAL_ATOMIC(atomic_fetch_max_explicit, ::atomicMax)
 METAL_ATOMIC(atomic_fetch_and_explicit, ::atomicAnd)
 METAL_ATOMIC(atomic_fetch_or_explicit, ::atomicOr)
-METAL_ATOMIC(atomic_fetch_xor_explicit, ::atomicXor)
-METAL_ATOMIC(atomic_exchange_explicit, ::atomicExch)
 #undef METAL_ATOMIC
-
-template <class T>
-inline __device__ T atomic_fetch_sub_explicit(atomic<T>* object, scalar_t<T> operand, memory_order order) {
-  return atomic_fetch_add_explicit(object, T(-operand), order);
-}
 
 template <class T>
 inline __device__ T atomic_load_explicit(const atomic<T>* object, memory_order) {

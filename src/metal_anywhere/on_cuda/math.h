@@ -15,7 +15,6 @@ namespace mlx::core::cu::metal {
 
 METAL_FLOAT_FUNCTION(exp, x, ::expf(x))
 METAL_FLOAT_FUNCTION(exp2, x, ::exp2f(x))
-METAL_FLOAT_FUNCTION(exp10, x, ::exp10f(x))
 METAL_FLOAT_FUNCTION(log, x, ::logf(x))
 METAL_FLOAT_FUNCTION(log2, x, ::log2f(x))
 METAL_FLOAT_FUNCTION(log10, x, ::log10f(x))
@@ -34,13 +33,11 @@ METAL_FLOAT_FUNCTION(floor, x, ::floorf(x))
 METAL_FLOAT_FUNCTION(ceil, x, ::ceilf(x))
 METAL_FLOAT_FUNCTION(round, x, ::roundf(x))  // halves away from zero; rint: to even
 METAL_FLOAT_FUNCTION(rint, x, ::rintf(x))
-METAL_FLOAT_FUNCTION(trunc, x, ::truncf(x))
 METAL_FLOAT_FUNCTION(fabs, x, ::fabsf(x))
 METAL_FLOAT_FUNCTION(sign, x, float(x > 0.0f) - float(x < 0.0f))
 METAL_FLOAT_FUNCTION(saturate, x, ::fminf(::fmaxf(x, 0.0f), 1.0f))
 
 METAL_FLOAT_FUNCTION_2(pow, powf)
-METAL_FLOAT_FUNCTION_2(powr, powf)
 METAL_FLOAT_FUNCTION_2(fmod, fmodf)
 METAL_FLOAT_FUNCTION_2(atan2, atan2f)
 METAL_FLOAT_FUNCTION_2(copysign, copysignf)
@@ -100,10 +97,6 @@ template <class T>
 inline __device__ bool isfinite(T x) {
   return ::fabsf(float(x)) < numeric_limits<float>::infinity();
 }
-
-inline __device__ uint popcount(uint x) { return ::__popc(x); }
-inline __device__ uint clz(uint x) { return ::__clz(x); }
-inline __device__ uint ctz(uint x) { return x ? ::__ffs(x) - 1 : 32; }
 
 namespace precise = metal;
 

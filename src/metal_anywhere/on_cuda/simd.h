@@ -44,29 +44,10 @@ METAL_SHUFFLE(simd_broadcast, __shfl_sync, n)
 METAL_SHUFFLE(simd_shuffle_xor, __shfl_xor_sync, n)
 METAL_SHUFFLE(simd_shuffle_up, __shfl_up_sync, n)  // where that lane is not there, the value stays
 METAL_SHUFFLE(simd_shuffle_down, __shfl_down_sync, n)
-METAL_SHUFFLE(simd_shuffle_rotate_up, __shfl_sync, (on_cuda::lane() - n) % 32)
-METAL_SHUFFLE(simd_shuffle_rotate_down, __shfl_sync, (on_cuda::lane() + n) % 32)
 #undef METAL_SHUFFLE
-
-template <class T>
-inline __device__ T simd_broadcast_first(T value) {
-  return simd_shuffle(value, 0);
-}
-inline __device__ bool simd_is_first() { return on_cuda::lane() == 0; }
 
 inline __device__ bool simd_all(bool condition) { return __all_sync(on_cuda::ALL_LANES, condition); }
 inline __device__ bool simd_any(bool condition) { return __any_sync(on_cuda::ALL_LANES, condition); }
-
-// The answer to simd_ballot: bit i is what lane i said.
-struct simd_vote {
-  using vote_t = ulong;
-  vote_t votes;
-  __device__ explicit constexpr simd_vote(vote_t votes) : votes(votes) {}
-  __device__ explicit constexpr operator vote_t() const { return votes; }
-  __device__ constexpr bool all() const { return votes == on_cuda::ALL_LANES; }
-  __device__ constexpr bool any() const { return votes != 0; }
-};
-inline __device__ simd_vote simd_ballot(bool condition) { return simd_vote(__ballot_sync(on_cuda::ALL_LANES, condition)); }
 
 namespace on_cuda {
 
@@ -107,9 +88,6 @@ METAL_REDUCTION(simd_sum, a + b)
 METAL_REDUCTION(simd_product, a * b)
 METAL_REDUCTION(simd_max, max(a, b))
 METAL_REDUCTION(simd_min, min(a, b))
-METAL_REDUCTION(simd_and, a & b)
-METAL_REDUCTION(simd_or, a | b)
-METAL_REDUCTION(simd_xor, a ^ b)
 #undef METAL_REDUCTION
 
 #define METAL_SCAN(name, expression, start, inclusive)                                               \

@@ -38,7 +38,10 @@ constexpr int FRAME_WORDS = 20, RETURN_WORD = 11;  // x30 holds the return addre
 #error "the CPU runner knows x86-64 and aarch64"
 #endif
 
-constexpr size_t STACK_SIZE = 256 * 1024;
+constexpr size_t STACK_SIZE = 512 * 1024;
+// A function is refused when it begins with less than this left; what it then has is enough for any frame that the compiler was
+// told to accept (compiler.py), and for the runtime.
+constexpr size_t STACK_RESERVE = 160 * 1024;
 
 // One piece of memory with room for `count` stacks; pages that nobody touches cost nothing.
 inline char* allocate_stacks(size_t count) {

@@ -1,8 +1,11 @@
 // What the compilers' sanitizers call from an instrumented kernel. No sanitizer library is linked: these are all there are.
 #pragma once
 #include "memory.h"
+#include "slices.h"
 
 #define CALLER __builtin_return_address(0)
+
+constexpr uint64_t STEPS_BETWEEN_LOOKS = 1 << 16;  // at the number of steps and at the clock
 
 // -fsanitize=thread: before each access to memory.
 #define ACCESSES(size)                                                          \
@@ -10,6 +13,16 @@
   void __tsan_write##size(void* p) { access(p, size, true, CALLER); }           \
   void __tsan_unaligned_read##size(void* p) { access(p, size, false, CALLER); } \
   void __tsan_unaligned_write##size(void* p) { access(p, size, true, CALLER); }
+
+[[gnu::cold, gnu::noinline]] inline void look_up(void* return_address) {
+  current->next_look = current->steps + STEPS_BETWEEN_LOOKS;
+  if (current->steps > launch->step_limit) {
+    Fault& fault = note_fault(NEVER_ENDS, *current);
+    fault.count = launch->step_limit;
+    fail_at(fault, return_address, 0, false);
+  }
+  pause_if_due();
+}
 
 extern "C" {
 
@@ -34,16 +47,15 @@ void* __tsan_memset(void* to, int value, size_t size) {
   return memset(to, value, size);
 }
 void __tsan_init() {}
-void __tsan_func_entry(void*) {}
+void __tsan_func_entry(void* called_from) {
+  const char* here = static_cast<const char*>(__builtin_frame_address(0));
+  if (launch && here < current->stack + STACK_RESERVE) fail_at(note_fault(STACK_EXHAUSTED, *current), called_from, 0, false);
+}
 void __tsan_func_exit() {}
 
 // -fsanitize-coverage=trace-pc: at the start of each basic block.
 void __sanitizer_cov_trace_pc() {
-  if (launch && ++current->steps > launch->step_limit) {
-    Fault& fault = note_fault(NEVER_ENDS, *current);
-    fault.count = launch->step_limit;
-    fail_at(fault, CALLER, 0, false);
-  }
+  if (launch && ++current->steps >= current->next_look) look_up(CALLER);
 }
 
 // -fsanitize=bounds,integer-divide-by-zero. The structures are the compilers'.

@@ -26,6 +26,7 @@ enum FaultKind : int32_t {
   NEVER_ENDS,           // count: steps
   DIVISION_BY_ZERO,
   NO_STACKS,            // count: threads
+  STACK_EXHAUSTED,
 };
 
 struct Fault {

@@ -13,7 +13,8 @@ constexpr size_t THREADGROUP_MEMORY = 32 * 1024;
 // operations of a SIMD group divide its own time further. Two accesses by different threads, one of them a write, are in order
 // if a barrier, or within one SIMD group such an operation, lies between them.
 struct Cell {
-  uint32_t write_interval, write_moment, read_interval, read_moment;
+  uint64_t write_interval, read_interval;
+  uint32_t write_moment, read_moment;
   uint16_t writer, reader;
   bool several_readers, several_groups;
   void *written_at, *read_at;  // in the code
@@ -27,7 +28,7 @@ struct Variable {
 };
 
 inline std::vector<Variable> variables;
-inline uint32_t interval, first_interval;  // of the launch so far; of this threadgroup
+inline uint64_t interval, first_interval;  // of the launch so far; of this threadgroup
 inline std::vector<uint32_t> moments;      // a SIMD group's operations so far
 inline std::vector<Thread> threads;
 inline const char* constants;              // a page of constants of the kernel's source
@@ -66,7 +67,7 @@ inline uint16_t index_of(const Thread& thread) { return thread.tid.thread_index_
   fail_at(fault, return_address, size, writes);
 }
 
-inline bool in_order(uint32_t then_interval, uint32_t then_moment, uint16_t other, const Thread& now) {
+inline bool in_order(uint64_t then_interval, uint32_t then_moment, uint16_t other, const Thread& now) {
   if (then_interval != interval || &threads[other] == &now) return true;
   return threads[other].simd_group() == now.simd_group() && then_moment != moments[now.simd_group()];
 }

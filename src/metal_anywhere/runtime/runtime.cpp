@@ -2,14 +2,16 @@
 // (at a barrier, or at an operation of its SIMD group), ends, or does something wrong. With no two threads running at a time,
 // a run is the same each time, and a static array is threadgroup memory.
 #include <algorithm>
-#include <numeric>
 
 #include "hooks.h"
+#include "order.h"
 
 extern "C" void msl_entry(char* const* buffers, const msl::Tid* tid);  // generated: calls the kernel
 
 static std::vector<msl::Slot> slots;
 static std::vector<char*> buffer_data;
+static char* stacks;  // one for each thread of a threadgroup, and the scheduler's
+static size_t stack_count;
 static constexpr uint64_t STEPS_OF_A_WAIT = 64;
 
 static void run_thread() {
@@ -40,7 +42,6 @@ void msl::msl_atomic_access(const void* address, size_t size, bool writes) { acc
 
 void msl::msl_threadgroup_variable(const char* name, void* address, size_t size, size_t granule, Site site) {
   if (Variable* known = find_variable(static_cast<char*>(address)); known) return;
-  variables.push_back({name, static_cast<char*>(address), size, granule, std::vector<Cell>(size / granule)});
   launch->threadgroup_bytes += size;
   if (launch->threadgroup_bytes > THREADGROUP_MEMORY) {
     Fault& fault = note_fault(THREADGROUP_MEMORY_EXCEEDED, *current);
@@ -48,23 +49,8 @@ void msl::msl_threadgroup_variable(const char* name, void* address, size_t size,
     at(fault, site->_M_file_name, site->_M_line);
     leave_fiber();
   }
+  variables.push_back({name, static_cast<char*>(address), size, granule, std::vector<Cell>(size / granule)});
 }
-}
-
-static uint64_t next_random(uint64_t& state) {  // splitmix64
-  uint64_t z = (state += 0x9E3779B97F4A7C15u);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
-static std::vector<uint32_t> make_order(uint32_t count, uint64_t& random) {
-  std::vector<uint32_t> order(count);
-  std::iota(order.begin(), order.end(), 0);
-  if (launch->order == 1) std::reverse(order.begin(), order.end());
-  if (launch->order == 2)
-    for (uint32_t i = count; i > 1; i--) std::swap(order[i - 1], order[next_random(random) % i]);
-  return order;
 }
 
 static bool earlier(msl::Site a, msl::Site b) {
@@ -107,9 +93,10 @@ static bool resolve_one(uint32_t first, uint32_t count) {
 }
 
 // Runs the lanes of a SIMD group until each has ended or waits at a barrier.
-static void run_simd_group(uint32_t first, uint32_t count, const std::vector<uint32_t>& lanes) {
+static void run_simd_group(uint32_t first, uint32_t count, const Order& lanes) {
   do {
-    for (uint32_t lane : lanes) {
+    for (uint32_t i = 0; i < msl::SIMD_WIDTH; i++) {
+      uint32_t lane = lanes[i];
       if (lane >= count || threads[first + lane].state != State::READY) continue;
       resume(threads[first + lane]);
       if (launch->fault.kind) return;
@@ -151,10 +138,11 @@ static void run_threadgroup(uint32_t count, uint64_t& random) {
   uint32_t groups = (count + msl::SIMD_WIDTH - 1) / msl::SIMD_WIDTH;
   moments.assign(groups, 0);
   first_interval = ++interval;
-  std::vector<uint32_t> lanes = make_order(msl::SIMD_WIDTH, random), group_order = make_order(groups, random);
+  Order lanes(launch->order, msl::SIMD_WIDTH, random), group_order(launch->order, groups, random);
   do {
-    for (uint32_t group : group_order) {
-      uint32_t first = group * msl::SIMD_WIDTH;
+    pause_if_due();
+    for (uint32_t i = 0; i < groups; i++) {
+      uint32_t first = group_order[i] * msl::SIMD_WIDTH;
       run_simd_group(first, std::min<uint32_t>(msl::SIMD_WIDTH, count - first), lanes);
       if (launch->fault.kind) return;
     }
@@ -162,7 +150,7 @@ static void run_threadgroup(uint32_t count, uint64_t& random) {
 }
 
 // The attributes of the threads of the threadgroup at `position`; returns how many there are: fewer at the edge of the grid.
-static uint32_t prepare_threadgroup(const uint32_t position[3], const uint32_t full[3], const uint32_t groups[3], char* stacks) {
+static uint32_t prepare_threadgroup(const uint32_t position[3], const uint32_t full[3], const uint32_t groups[3]) {
   const uint32_t* grid = launch->grid;
   uint32_t size[3], index = 0;
   for (int i = 0; i < 3; i++) size[i] = std::min(full[i], grid[i] - position[i] * full[i]);
@@ -175,6 +163,7 @@ static uint32_t prepare_threadgroup(const uint32_t position[3], const uint32_t f
         thread.stack = stacks + index * STACK_SIZE;
         thread.stack_pointer = prepare_stack(thread.stack, run_thread);
         thread.slot = &slots[index];
+        thread.next_look = STEPS_BETWEEN_LOOKS;
         msl::Tid& tid = thread.tid;
         tid.grid_origin = {0, 0, 0};
         tid.grid_size = tid.threads_per_grid = {grid[0], grid[1], grid[2]};
@@ -198,32 +187,55 @@ static uint32_t prepare_threadgroup(const uint32_t position[3], const uint32_t f
   return count;
 }
 
-extern "C" __attribute__((visibility("default"))) void msl_launch(Launch* given) {
-  launch = given;
+// The scheduler, on a stack of its own, so that it can be left in the middle like any thread.
+static void run_grid() {
   uint32_t full[3], groups[3];
   for (int i = 0; i < 3; i++) {
     full[i] = std::min(launch->threadgroup[i], launch->grid[i]);
     groups[i] = (launch->grid[i] + full[i] - 1) / full[i];
   }
-  uint32_t most = full[0] * full[1] * full[2];
-  char* stacks = allocate_stacks(most);
+  uint64_t random = launch->seed, count = (uint64_t)groups[0] * groups[1] * groups[2];
+  Order order(launch->order, count, random);
+  for (uint64_t i = 0; i < count; i++) {
+    uint64_t number = order[i];
+    uint32_t position[3] = {number % groups[0], number / groups[0] % groups[1], number / groups[0] / groups[1]};
+    run_threadgroup(prepare_threadgroup(position, full, groups), random);
+    if (launch->fault.kind) break;
+    launch->threadgroups++;
+  }
+  launch = nullptr;
+  msl_switch(&paused_stack, python_stack);
+}
+
+// What Python calls: msl_begin, msl_go_on until no more of the launch is left to do, and msl_end, at any time.
+#define MSL_EXPORT extern "C" __attribute__((visibility("default")))
+
+MSL_EXPORT bool msl_begin(Launch* given) {
+  uint32_t most = 1;
+  for (int i = 0; i < 3; i++) most *= std::min(given->threadgroup[i], given->grid[i]);
+  stack_count = most + 1;
+  stacks = allocate_stacks(stack_count);
   if (!stacks) {
-    launch->fault.kind = NO_STACKS, launch->fault.count = most;
-    return;
+    given->fault.kind = NO_STACKS, given->fault.count = most;
+    return false;
   }
   threads.assign(most, {});
   slots.assign((most + 31) / 32 * 32, {});
   buffer_data.clear();
-  for (uint32_t i = 0; i < launch->buffer_count; i++) buffer_data.push_back(launch->buffers[i].data + launch->buffers[i].origin);
+  for (uint32_t i = 0; i < given->buffer_count; i++) buffer_data.push_back(given->buffers[i].data + given->buffers[i].origin);
   variables.clear();
+  launch = given;
+  run_slice(prepare_stack(stacks + most * STACK_SIZE, run_grid));
+  return launch;
+}
 
-  uint64_t random = launch->seed;
-  for (uint32_t number : make_order(groups[0] * groups[1] * groups[2], random)) {
-    uint32_t position[3] = {number % groups[0], number / groups[0] % groups[1], number / groups[0] / groups[1]};
-    run_threadgroup(prepare_threadgroup(position, full, groups, stacks), random);
-    if (launch->fault.kind) break;
-    launch->threadgroups++;
-  }
-  munmap(stacks, most * STACK_SIZE);
+MSL_EXPORT bool msl_go_on() {
+  run_slice(paused_stack);
+  return launch;
+}
+
+MSL_EXPORT void msl_end() {
   launch = nullptr;
+  if (stacks) munmap(stacks, stack_count * STACK_SIZE);
+  stacks = nullptr;
 }

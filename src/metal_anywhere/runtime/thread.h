@@ -16,7 +16,7 @@ struct Thread {
   State state;
   msl::Site site;  // where it waits
   msl::Resolver resolve;
-  uint64_t steps;
+  uint64_t steps, next_look;  // of the hook in hooks.h
   bool for_threadgroup_memory;  // of the barrier at which it waits
   msl::Tid tid;
 

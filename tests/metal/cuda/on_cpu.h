@@ -167,9 +167,6 @@ inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 #define __sinf sinf
 #define __cosf cosf
 #define __powf powf
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
-inline int __ffs(unsigned x) { return __builtin_ffs(x); }
 
 inline float upper_half(float value) {  // rounded to the nearest, ties to even
   uint32_t bits;
