@@ -23,16 +23,16 @@ def read_folder(folder: Path) -> tuple[ModelConfig, Weights]:
     tensors: dict[str, mx.array] = {}
     for file in _weight_files(folder):
         tensors.update(_read_tensors(file))
-    # The two libraries that write such folders disagree on what a missing setting means: the tensors know.
-    tied = settings.get("tie_word_embeddings", "lm_head.weight" not in tensors)
     try:
-        _check_quantization(settings)
-        config = ModelConfig.from_hugging_face({**settings, "tie_word_embeddings": tied})
+        config = _config(settings, tensors)
     except ValueError as error:
         raise ValueError(f"{config_file}: {error}") from error
-    check_depth(config, tensors)
-    weights = _pack(config, _without_leftovers(config, tensors))
-    check_weights(config, weights)
+    try:
+        check_depth(config, tensors)
+        weights = _pack(config, _without_leftovers(config, tensors))
+        check_weights(config, weights)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     return config, weights
 
 
@@ -92,6 +92,15 @@ def check_depth(config: ModelConfig, names: Collection[str]) -> None:
         )
 
 
+def _config(settings: Mapping[str, Any], tensors: Collection[str]) -> ModelConfig:
+    _check_quantization(settings)
+    # The two libraries that write such folders disagree on what a missing setting means: the tensors know.
+    tied = settings.get("tie_word_embeddings")
+    if tied is None:
+        tied = "lm_head.weight" not in tensors
+    return ModelConfig.from_hugging_face({**settings, "tie_word_embeddings": tied})
+
+
 def _without_leftovers(config: ModelConfig, tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
     """Drop what old exporters wrote and no model reads: RoPE's own table, and the second copy of a tied embedding."""
     leftover = ("rotary_emb.inv_freq", *(("lm_head.",) if config.tie_word_embeddings else ()))
@@ -114,12 +123,17 @@ def _pack(config: ModelConfig, tensors: Mapping[str, mx.array]) -> Weights:
         del weights[f"{module}.scales"], weights[f"{module}.biases"]
         if name not in expected:
             continue  # check_weights names it
-        K = expected[name][-1]
         try:
-            weights[name] = QuantizedWeight(packed, scales, biases, K // scales.shape[-1], packed.shape[-1] * 32 // K)
+            weights[name] = _quantized(packed, scales, biases, columns=expected[name][-1])
         except ValueError as error:
             raise ValueError(f"tensor {name}, whose full shape should be {expected[name]}: {error}") from error
     return weights
+
+
+def _quantized(packed: mx.array, scales: mx.array, biases: mx.array, columns: int) -> QuantizedWeight:
+    if packed.ndim != 2 or scales.ndim != 2 or scales.size == 0:
+        raise ValueError(f"packed weights {packed.shape} and scales {scales.shape} must have two dimensions")
+    return QuantizedWeight(packed, scales, biases, columns // scales.shape[-1], packed.shape[-1] * 32 // columns)
 
 
 def _check_quantization(settings: Mapping[str, Any]) -> None:
