@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-_CPU_SECONDS = 2  # not those of the clock: a busy machine is not the template's fault
+_CPU_SECONDS = 1  # not those of the clock: a busy machine is not the template's fault
 _MEMORY_BYTES = 2**30
 
 _lock = threading.Lock()
@@ -50,13 +50,13 @@ def _ask(request: str) -> str:
     if line := worker.stdout.readline():
         return line
     if (status := worker.wait()) == -signal.SIGPROF:
-        raise ValueError(f"the model's chat template fails: it took more than {_CPU_SECONDS} seconds of CPU time")
+        raise ValueError(f"the model's chat template fails: it took more than {_CPU_SECONDS} s of CPU time")
     raise ValueError(f"the model's chat template fails: the process that renders it ended with status {status}")
 
 
 def _running() -> subprocess.Popen[str]:
     global _worker, _owner
-    if _worker is None or _owner != os.getpid():
+    if _worker is None or _owner != os.getpid() or _worker.poll() is not None:
         program = Path(__file__).with_name("template_worker.py")
         # -P: the program's folder has modules of ours, which must not hide Python's own from it.
         command = [sys.executable, "-P", str(program), str(_CPU_SECONDS), str(_MEMORY_BYTES)]

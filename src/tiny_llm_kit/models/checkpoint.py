@@ -87,8 +87,8 @@ def check_depth(config: ModelConfig, names: Collection[str]) -> None:
     """Raise ValueError if there are fewer tensors than layers: a list of what is expected could be of any length."""
     if config.num_layers > len(names):
         raise ValueError(
-            f"the configuration names {config.num_layers} layers, but the model's files hold only {len(names)} tensors: "
-            "correct the number of layers, or download the model again"
+            f"the configuration has {config.num_layers} layers (num_hidden_layers, or block_count in GGUF), but the model's "
+            f"files hold only {len(names)} tensors: correct the number, or download the model again"
         )
 
 

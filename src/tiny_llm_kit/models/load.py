@@ -76,7 +76,8 @@ def _check_token_ids(path: Path, tokenizer: Tokenizer, config: ModelConfig) -> N
         )
     if outside := sorted(token for token in tokenizer.eos_token_ids if token >= config.vocab_size):
         raise ValueError(
-            f"eos_token_id {outside[0]} is outside of the model's vocabulary, which ends at {config.vocab_size - 1}"
+            f"{path}: eos_token_id {outside[0]} is not in the model's vocabulary, which ends at {config.vocab_size - 1}: "
+            "correct it, or download the model again"
         )
 
 

@@ -32,11 +32,11 @@ def tokenizer_from_folder(folder: Path) -> HuggingFaceTokenizer:
     settings = folder / "tokenizer_config.json"
     for file in (*files, *([settings] if settings.exists() else [])):
         read_json(file) if file.suffix == ".json" else check_file(file)
+    eos_token_ids = _configured_eos_token_ids(folder)
     with _named(folder):
         # None would ask the user; False refuses.
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         eos_token_id = tokenizer.eos_token_id
-    eos_token_ids = _configured_eos_token_ids(folder)
     return HuggingFaceTokenizer(tokenizer, eos_token_ids if eos_token_id is None else {*eos_token_ids, eos_token_id})
 
 
@@ -82,9 +82,9 @@ def _named(source: Path | str) -> Iterator[None]:
     """Turn whatever the libraries raise while they build a tokenizer into a ValueError that names its source."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic in the Rust of tokenizers is no Exception
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of the Rust in tokenizers
+            raise
         if "auto_map" in str(error) or "trust_remote_code" in str(error):
             raise ValueError(
                 f"the tokenizer of {source} is code of its own, which is never run: choose another model"
