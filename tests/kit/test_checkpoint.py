@@ -100,7 +100,7 @@ def test_end_tokens_come_from_the_configuration_too(tmp_path: Path) -> None:
         ({"model_type": None}, "no 'model_type'"),
         ({"hidden_size": None}, "no 'hidden_size'"),
         ({"num_key_value_heads": 3}, r"num_heads \(4\).*num_kv_heads \(3\)"),
-        ({"num_hidden_layers": 0}, "num_layers must be positive, got 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 2147483647, got 0"),
         ({"head_dim": 15}, "head_dim must be even, got 15"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling of type 'llama3' is not supported yet"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling of type 'linear' is not supported yet"),

@@ -110,6 +110,35 @@ def test_name_that_cannot_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         load(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("~nobody-of-that-name/model", "cannot load '~nobody-of-that-name/model'.*Check the spelling"),
+        ("x" * 5000, "cannot load 'xxx.*File name too long.*Check the spelling"),
+        ("", "a model needs a name"),
+    ],
+)
+def test_name_that_can_be_no_path(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load(name)
+    assert len(str(caught.value)) < 1000, "the message should not repeat a name of any length"
+
+
+def test_name_of_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"model is a link to a file that is not there"):
+        load(tmp_path / "model")
+
+
+def test_name_in_a_folder_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(ValueError, match=r"cannot load '/secret/model.gguf'.*Permission denied"):
+        load("/secret/model.gguf")
+
+
 def test_hub_name_is_downloaded_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config()
     folder = save_folder(tmp_path, config)

@@ -119,6 +119,16 @@ def test_smollm2_splits_digits_and_knows_its_control_tokens(smollm2: Tokenizer) 
     assert smollm2.vocab_size == 49152
 
 
+@pytest.mark.parametrize("text", ["\ud83d", "half a smile: \ud83d!"])
+def test_half_a_surrogate_pair_is_refused(tokenizer: Tokenizer, text: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"character {text.index(chr(0xD83D))} of the text.*is half a surrogate pair: take it out"
+    ):
+        tokenizer.encode(text)
+    with pytest.raises(ValueError, match="half a surrogate pair"):
+        tokenizer.apply_chat_template([{"role": "user", "content": text}])
+
+
 def test_smollm2_chat_template(smollm2: Tokenizer) -> None:
     messages = [
         {"role": "system", "content": "Be brief."},

@@ -4,29 +4,35 @@ It also knows which tensors a configuration calls for, and holds any set of weig
 and never goes to the network.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
+from safetensors import SafetensorError, safe_open
 
 from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.files import check_file, read_json
 from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
 
 
 def read_folder(folder: Path) -> tuple[ModelConfig, Weights]:
     """Read a model folder; the arrays are still lazy. Raises ValueError that names the file, setting or tensor at fault."""
-    raw_config = _read_json(folder / "config.json")
-    _check_quantization(raw_config)
+    config_file = folder / "config.json"
+    settings = read_json(config_file)
     tensors: dict[str, mx.array] = {}
     for file in _weight_files(folder):
         tensors.update(_read_tensors(file))
-    # The two libraries that write such folders disagree on what a missing setting means: the tensors know.
-    tied = raw_config.get("tie_word_embeddings", "lm_head.weight" not in tensors)
-    config = ModelConfig.from_hugging_face({**raw_config, "tie_word_embeddings": tied})
-    weights = _pack(config, _without_leftovers(config, tensors))
-    check_weights(config, weights)
+    try:
+        config = _config(settings, tensors)
+    except ValueError as error:
+        raise ValueError(f"{config_file}: {error}") from error
+    try:
+        check_depth(config, tensors)
+        weights = _pack(config, _without_leftovers(config, tensors))
+        check_weights(config, weights)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     return config, weights
 
 
@@ -59,18 +65,40 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, mx.array | QuantizedWeight]) -> None:
-    """Raise ValueError unless `weights` are exactly the parameters that `config` calls for, each with its shape."""
+    """Raise ValueError unless `weights` are exactly the parameters that `config` calls for, each with its shape, in floats."""
+    check_depth(config, weights)
     expected = expected_shapes(config)
     for name, shape in expected.items():
         if name not in weights:
             raise ValueError(f"missing tensor {name}, expected with shape {shape}: the model's files are not complete")
-        if weights[name].shape != shape:
-            raise ValueError(f"tensor {name} has the wrong shape: expected {shape}, got {weights[name].shape}")
+        weight = weights[name]
+        if weight.shape != shape:
+            raise ValueError(f"tensor {name} has the wrong shape: expected {shape}, got {weight.shape}")
+        if isinstance(weight, mx.array) and not mx.issubdtype(weight.dtype, mx.floating):
+            raise ValueError(f"tensor {name} must hold floating-point numbers, got {weight.dtype}")
     if unexpected := sorted(weights.keys() - expected.keys()):
         raise ValueError(
             f"unexpected tensor {unexpected[0]} (of {len(unexpected)}): a {config.architecture} model that the course "
             "implements has none of that name"
         )
+
+
+def check_depth(config: ModelConfig, names: Collection[str]) -> None:
+    """Raise ValueError if there are fewer tensors than layers: a list of what is expected could be of any length."""
+    if config.num_layers > len(names):
+        raise ValueError(
+            f"the configuration has {config.num_layers} layers (num_hidden_layers, or block_count in GGUF), but the model's "
+            f"files hold only {len(names)} tensors: correct the number, or download the model again"
+        )
+
+
+def _config(settings: Mapping[str, Any], tensors: Collection[str]) -> ModelConfig:
+    _check_quantization(settings)
+    # The two libraries that write such folders disagree on what a missing setting means: the tensors know.
+    tied = settings.get("tie_word_embeddings")
+    if tied is None:
+        tied = "lm_head.weight" not in tensors
+    return ModelConfig.from_hugging_face({**settings, "tie_word_embeddings": tied})
 
 
 def _without_leftovers(config: ModelConfig, tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
@@ -95,49 +123,62 @@ def _pack(config: ModelConfig, tensors: Mapping[str, mx.array]) -> Weights:
         del weights[f"{module}.scales"], weights[f"{module}.biases"]
         if name not in expected:
             continue  # check_weights names it
-        K = expected[name][-1]
         try:
-            weights[name] = QuantizedWeight(packed, scales, biases, K // scales.shape[-1], packed.shape[-1] * 32 // K)
+            weights[name] = _quantized(packed, scales, biases, columns=expected[name][-1])
         except ValueError as error:
             raise ValueError(f"tensor {name}, whose full shape should be {expected[name]}: {error}") from error
     return weights
 
 
-def _check_quantization(config: Mapping[str, Any]) -> None:
-    quantization = config.get("quantization")
+def _quantized(packed: mx.array, scales: mx.array, biases: mx.array, columns: int) -> QuantizedWeight:
+    if packed.ndim != 2 or scales.ndim != 2 or scales.size == 0:
+        raise ValueError(f"packed weights {packed.shape} and scales {scales.shape} must have two dimensions")
+    return QuantizedWeight(packed, scales, biases, columns // scales.shape[-1], packed.shape[-1] * 32 // columns)
+
+
+def _check_quantization(settings: Mapping[str, Any]) -> None:
+    for key in ("quantization", "quantization_config"):
+        if not isinstance(settings.get(key) or {}, dict):
+            raise ValueError(f"{key} must be an object, got {settings[key]!r:.80}")
+    quantization = settings.get("quantization")
     if quantization is not None:
         mode = quantization.get("mode", "affine")
         if mode != "affine":
             raise ValueError(f"quantization mode {mode!r} is not supported: choose a model quantized in affine groups")
-    elif other := config.get("quantization_config"):
+    elif other := settings.get("quantization_config"):
         method = other.get("quant_method")
         raise ValueError(f"quantization method {method!r} is not supported: choose a plain model or one by mlx-lm")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{file} is missing: a model folder holds config.json and model*.safetensors") from None
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:
     """The files that the index lists, or without an index every model*.safetensors."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        return [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
+        return [folder / name for name in _indexed_files(index)]
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise ValueError(f"{folder} has no model*.safetensors: download the model again, or convert it to safetensors")
     return files
 
 
+def _indexed_files(index: Path) -> list[str]:
+    """Names of the files in an index's `weight_map`, all of them in the model's own folder."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index} must have a weight_map, from tensors to files, got {weight_map!r:.80}: download it again")
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or not name.endswith(".safetensors"):
+            raise ValueError(f"{index}: the file of {tensor} must be a .safetensors file, got {name!r:.80}")
+        if set(name) & set("/\\\0"):
+            raise ValueError(f"{index}: the file of {tensor} must be in the model's folder, got {name!r:.80}")
+    return sorted(set(weight_map.values()))
+
+
 def _read_tensors(file: Path) -> dict[str, mx.array]:
-    if not file.exists():
-        raise ValueError(f"{file} is missing, although the index lists it: download the model again")
+    """The tensors of a safetensors file, lazy. MLX looks at no offset before it reads: the format's own library does."""
+    check_file(file)
     try:
-        return mx.load(str(file))  # type: ignore[return-value]
-    except RuntimeError as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
+        with safe_open(file, framework="numpy"):
+            return cast(dict[str, mx.array], mx.load(str(file), format="safetensors"))
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"{file} cannot be read: {error}. Download the model again") from error

@@ -4,11 +4,14 @@ It knows three architectures and no array. A setting that the course does not im
 a model that runs with a setting ignored answers nonsense without a word.
 """
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 SUPPORTED_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+
+_LARGEST = 2**31 - 1  # MLX counts in int32
 
 # Settings of these architectures that the course leaves out, each with the only value it accepts.
 _ONLY_VALUE = {
@@ -46,21 +49,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_architecture(self.architecture)
-        for name in (
-            "hidden_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "intermediate_size",
-            "vocab_size",
-            "rms_norm_eps",
-            "rope_theta",
-            "max_position_embeddings",
-        ):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int:
+                check_whole(field.name, value)
+            elif field.type is float:
+                check_number(field.name, value)
+            elif field.type is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be true or false, got {value!r}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads}): "
@@ -78,25 +74,28 @@ class ModelConfig:
         architecture = _required(config, "model_type")
         _check_architecture(architecture)
         _check_settings(config)
-        num_heads = _required(config, "num_attention_heads")
-        hidden_size = _required(config, "hidden_size")
-        rope = config.get("rope_parameters") or {}  # transformers 5 keeps rope_theta in here
+
+        def whole(key: str, default: int | None = None) -> int:
+            return check_whole(key, _required(config, key, default))
+
+        num_heads, hidden_size = whole("num_attention_heads"), whole("hidden_size")
+        rope = _object(config, "rope_parameters")  # transformers 5 keeps rope_theta in here
         # Defaults are those of transformers, whose save_pretrained leaves some of them out.
         return cls(
             architecture=architecture,
             hidden_size=hidden_size,
-            num_layers=_required(config, "num_hidden_layers"),
+            num_layers=whole("num_hidden_layers"),
             num_heads=num_heads,
-            num_kv_heads=config.get("num_key_value_heads") or num_heads,
-            head_dim=config.get("head_dim") or (128 if architecture == "qwen3" else hidden_size // num_heads),
-            intermediate_size=_required(config, "intermediate_size"),
-            vocab_size=_required(config, "vocab_size"),
-            rms_norm_eps=_required(config, "rms_norm_eps"),
-            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
-            max_position_embeddings=_required(config, "max_position_embeddings"),
+            num_kv_heads=whole("num_key_value_heads", num_heads),
+            head_dim=whole("head_dim", 128 if architecture == "qwen3" else hidden_size // num_heads),
+            intermediate_size=whole("intermediate_size"),
+            vocab_size=whole("vocab_size"),
+            rms_norm_eps=check_number("rms_norm_eps", _required(config, "rms_norm_eps")),
+            rope_theta=check_number("rope_theta", _required(config, "rope_theta", _required(rope, "rope_theta", 10000.0))),
+            max_position_embeddings=whole("max_position_embeddings"),
             qkv_bias=architecture == "qwen2",
             qk_norm=architecture == "qwen3",
-            tie_word_embeddings=config.get("tie_word_embeddings", False),
+            tie_word_embeddings=_required(config, "tie_word_embeddings", False),
         )
 
     def to_hugging_face(self) -> dict[str, Any]:
@@ -118,10 +117,36 @@ class ModelConfig:
         }
 
 
-def _required(config: Mapping[str, Any], key: str) -> Any:
-    if config.get(key) is None:
+def check_whole(name: str, value: Any) -> int:
+    """`value`, if it is a whole number that can count something in an array; raises ValueError that says so if not."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+        raise ValueError(f"{name} must be a whole number from 1 to {_LARGEST}, got {value!r:.80}")
+    return value
+
+
+def check_number(name: str, value: Any) -> float:
+    """`value` as a float, if it is a positive finite number; raises ValueError that says so if not."""
+    # Comparing is exact where float(10**400) overflows; NaN is on neither side.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+        raise ValueError(f"{name} must be a positive number, got {value!r:.80}")
+    return float(value)
+
+
+def _required(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value of `key`; null counts as missing, as in transformers."""
+    value = config.get(key)
+    if value is None:
+        value = default
+    if value is None:
         raise ValueError(f"the model's configuration has no {key!r}")
-    return config[key]
+    return value
+
+
+def _object(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = _required(config, key, {})
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key} must be an object, got {value!r:.80}")
+    return value
 
 
 def _check_architecture(architecture: str) -> None:
@@ -135,9 +160,10 @@ def _check_settings(config: Mapping[str, Any]) -> None:
         if config.get(key, only) != only:
             raise ValueError(f"{key}={config[key]!r} is not supported: the course implements {key}={only!r} only")
     for key in ("rope_scaling", "rope_parameters"):
-        scaling = config.get(key) or {}
+        scaling = _object(config, key)
         kind = scaling.get("rope_type") or scaling.get("type") or "default"
         if kind != "default":
             raise ValueError(f"{key} of type {kind!r} is not supported yet: the course implements plain RoPE only")
-    if sliding := set(config.get("layer_types") or ()) - {"full_attention"}:
-        raise ValueError(f"layer_types {sorted(sliding)} are not supported: the course implements full_attention only")
+    layer_types = _required(config, "layer_types", [])
+    if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
+        raise ValueError(f"layer_types {layer_types!r:.80} are not supported: the course implements full_attention only")

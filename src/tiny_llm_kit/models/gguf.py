@@ -5,6 +5,7 @@ the tensors their Hugging Face names back, and to undo a reordering of rows.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,9 @@ import mlx.core as mx
 import numpy as np
 
 from tiny_llm_kit.models.checkpoint import check_weights
-from tiny_llm_kit.models.config import ModelConfig
+from tiny_llm_kit.models.config import ModelConfig, check_number, check_whole
+from tiny_llm_kit.models.files import check_file
+from tiny_llm_kit.models.gguf_header import check_gguf_header
 from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
 
 _GROUP_SIZE = 32  # a GGUF block of every type that MLX keeps packed
@@ -35,22 +38,34 @@ _NAMES = {
 
 def read_gguf(file: Path) -> tuple[ModelConfig, Weights, dict[str, Any]]:
     """Configuration, weights (lazy arrays) and metadata of a GGUF file. Raises ValueError that names what is wrong."""
+    tensors, metadata = _read(file)
     try:
-        contents = cast(tuple[dict[str, mx.array], dict[str, Any]], mx.load(str(file), return_metadata=True))
-    except RuntimeError as error:
-        raise ValueError(f"{file} cannot be read as GGUF: {error}") from error
-    tensors, metadata = contents[0], {key: _plain(value) for key, value in contents[1].items()}
-    config = _config(metadata, tied="output.weight" not in tensors)
-    weights: Weights = {}
-    for name in (name for name in tensors if name.endswith((".weight", ".bias"))):
-        weight = _assemble(name, tensors)
-        if "attn_q." in name:
-            weight = _map_rows(weight, config.num_heads)
-        elif "attn_k." in name:
-            weight = _map_rows(weight, config.num_kv_heads)
-        weights[_hugging_face_name(name)] = weight
-    check_weights(config, weights)
+        config = _config(metadata, tied="output.weight" not in tensors)
+        names = [name for name in tensors if name.endswith((".weight", ".bias"))]
+        weights = {_hugging_face_name(name): _assemble(name, tensors) for name in names}
+        check_weights(config, weights)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    for name, weight in weights.items():
+        if "q_proj." in name:
+            weights[name] = _map_rows(weight, config.num_heads)
+        elif "k_proj." in name:
+            weights[name] = _map_rows(weight, config.num_kv_heads)
     return config, weights, metadata
+
+
+def _read(file: Path) -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """Tensors and metadata as MLX reads them, once it is known that they are all there."""
+    check_file(file)
+    check_gguf_header(file)
+    if not os.access(file, os.W_OK):  # MLX opens it for both, though it writes nothing
+        raise ValueError(f"{file} cannot be opened by MLX, which needs leave to write: change its permissions, or copy it")
+    try:
+        contents = mx.load(str(file), format="gguf", return_metadata=True)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read as GGUF: {error}") from error
+    tensors, metadata = cast(tuple[dict[str, mx.array], dict[str, Any]], contents)
+    return tensors, {key: _plain(value) for key, value in metadata.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -72,19 +87,26 @@ def _config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
             raise ValueError(f"the GGUF file has no llama.{key}")
         return value
 
-    hidden_size, num_heads = read("embedding_length"), read("attention.head_count")
+    def whole(key: str, default: int | None = None) -> int:
+        return check_whole(f"llama.{key}", read(key, default))
+
+    def number(key: str, default: float | None = None) -> float:
+        return check_number(f"llama.{key}", read(key, default))
+
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    hidden_size, num_heads = whole("embedding_length"), whole("attention.head_count")
     return ModelConfig(
         architecture="llama",
         hidden_size=hidden_size,
-        num_layers=read("block_count"),
+        num_layers=whole("block_count"),
         num_heads=num_heads,
-        num_kv_heads=read("attention.head_count_kv", num_heads),
-        head_dim=read("attention.key_length", hidden_size // num_heads),
-        intermediate_size=read("feed_forward_length"),
-        vocab_size=len(metadata.get("tokenizer.ggml.tokens", ())),
-        rms_norm_eps=read("attention.layer_norm_rms_epsilon"),
-        rope_theta=read("rope.freq_base", 10000.0),
-        max_position_embeddings=read("context_length"),
+        num_kv_heads=whole("attention.head_count_kv", num_heads),
+        head_dim=whole("attention.key_length", hidden_size // num_heads),
+        intermediate_size=whole("feed_forward_length"),
+        vocab_size=check_whole("the number of tokenizer.ggml.tokens", len(tokens) if isinstance(tokens, list) else None),
+        rms_norm_eps=number("attention.layer_norm_rms_epsilon"),
+        rope_theta=number("rope.freq_base", 10000.0),
+        max_position_embeddings=whole("context_length"),
         qkv_bias=False,
         qk_norm=False,
         tie_word_embeddings=tied,
@@ -108,8 +130,11 @@ def _assemble(name: str, tensors: Mapping[str, mx.array]) -> mx.array | Quantize
     scales = tensors.get(f"{module}.scales")
     if scales is None:
         return tensors[name]
+    biases = tensors.get(f"{module}.biases")
+    if biases is None:
+        raise ValueError(f"missing tensor {module}.biases, which belongs to {module}.scales")
     bits = tensors[name].shape[-1] // scales.shape[-1]  # a group of 32 numbers fills `bits` words
-    return QuantizedWeight(tensors[name], scales, tensors[f"{module}.biases"], _GROUP_SIZE, bits)
+    return QuantizedWeight(tensors[name], scales, biases, _GROUP_SIZE, bits)
 
 
 def _map_rows(weight: mx.array | QuantizedWeight, num_heads: int) -> mx.array | QuantizedWeight:

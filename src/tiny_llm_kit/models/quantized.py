@@ -36,8 +36,12 @@ class QuantizedWeight:
             )
         if self.weight.dtype != mx.uint32:
             raise ValueError(f"packed weights must be uint32, got {self.weight.dtype}")
-        if self.scales.shape != self.biases.shape:
-            raise ValueError(f"scales {self.scales.shape} and biases {self.biases.shape} must have one shape")
+        if self.scales.shape != self.biases.shape or self.scales.ndim != 2:
+            raise ValueError(
+                f"scales {self.scales.shape} and biases {self.biases.shape} must have one shape, in two dimensions"
+            )
+        if not all(mx.issubdtype(array.dtype, mx.floating) for array in (self.scales, self.biases)):
+            raise ValueError(f"scales and biases must be floating, got {self.scales.dtype} and {self.biases.dtype}")
         N, K = self.shape
         if self.weight.shape != (N, K * self.bits // 32):
             raise ValueError(

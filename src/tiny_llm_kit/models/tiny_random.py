@@ -14,7 +14,7 @@ import numpy as np
 from tiny_llm_kit.models.checkpoint import expected_shapes
 from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.models.quantized import Weights
-from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
+from tiny_llm_kit.models.tokenizer import StreamingDetokenizer, checked_text
 
 
 def tiny_config(architecture: str = "llama", **changes: Any) -> ModelConfig:
@@ -73,7 +73,7 @@ class ByteTokenizer:
     eos_token_ids = frozenset({256})
 
     def encode(self, text: str) -> list[int]:
-        return list(text.encode())
+        return list(checked_text(text).encode())
 
     def decode(self, tokens: Sequence[int]) -> str:
         pieces = (bytes([token]) if token < 256 else self._MARKERS[token - 256].encode() for token in tokens)

@@ -1,22 +1,17 @@
-"""Text to token ids and back: the interface that the course uses, and the tokenizers that come with real models.
+"""Text to token ids and back: the interface that the course uses, and transformers' tokenizers behind it.
 
-It knows no weights. transformers takes two seconds to import, so it is imported where a tokenizer is built: a program that
-only shows its help, or runs on a tiny random model, does not wait for it.
+It knows no file: `tokenizer_files` reads them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from tiny_llm_kit.models.chat_template import render
 
 if TYPE_CHECKING:
-    from mlx_lm.tokenizer_utils import TokenizerWrapper
+    from transformers import PreTrainedTokenizerBase
 
 _INCOMPLETE = "\ufffd"  # what a decoder writes for bytes that are not (yet) a character
-
-_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
-
-# Control tokens that end an answer in chat models, whether or not the file's metadata says so.
-_END_OF_TURN = ("<|im_end|>", "<|endoftext|>")
 
 
 class StreamingDetokenizer:
@@ -24,7 +19,9 @@ class StreamingDetokenizer:
 
     Only the tokens since the last text are decoded again, so a token costs the same at the end of an answer as at its
     beginning; those before them go along once, because some decoders treat the first token of a text differently. After
-    `finalize()`, `text` is what decoding all tokens at once gives.
+    `finalize()`, `text` is what decoding all tokens at once gives (with byte fallback: if the bytes are characters).
+    `tokenizers.decoders.DecodeStream` gives the same text, but loses half a character at the end, and raises an exception at
+    fallback bytes that follow a character without being one.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
@@ -60,6 +57,16 @@ class StreamingDetokenizer:
         self._context, self._pending = self._pending, []
 
 
+def checked_text(text: str) -> str:
+    """`text`, if it is Unicode; raises ValueError for half a surrogate pair, which no tokenizer and no terminal takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        lone = text[error.start]
+        raise ValueError(f"character {error.start} of the text, {lone!r}, is half a surrogate pair: take it out") from None
+    return text
+
+
 class Tokenizer(Protocol):
     """What the course asks of a tokenizer. A `Request` holds token ids; only its two ends are text."""
 
@@ -69,99 +76,53 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included. A model's vocabulary may be padded beyond it."""
+        """Every id is below it, those of special tokens included. A model's vocabulary may be padded beyond it."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, with no special token added."""
+        """Ids of `text`, with no special token added. Raises ValueError for lone surrogates."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the ids, special tokens included."""
 
     def apply_chat_template(self, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of a conversation ({"role": …, "content": …}), up to where the assistant's answer begins."""
+        """Ids of a conversation ({"role": …, "content": …}), up to where the assistant's answer begins.
+
+        Raises ValueError for lone surrogates, and if the model has no chat template or one that fails.
+        """
 
     def detokenizer(self) -> StreamingDetokenizer:
         """A fresh detokenizer; every request needs its own."""
 
 
 class HuggingFaceTokenizer:
-    """A tokenizer of the transformers library. `wrapper` is what mlx-lm's own functions take."""
+    """A tokenizer of the transformers library, with the ids that end an answer."""
 
-    def __init__(self, wrapper: "TokenizerWrapper") -> None:
-        self.wrapper = wrapper
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", eos_token_ids: Iterable[int]) -> None:
+        self._tokenizer = tokenizer
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
-        return frozenset(self.wrapper.eos_token_ids)
+        return self._eos_token_ids
 
     @property
     def vocab_size(self) -> int:
-        return len(self.wrapper)
+        return self._vocab_size
 
     def encode(self, text: str) -> list[int]:
-        return self.wrapper.encode(text, add_special_tokens=False)
+        return self._tokenizer.encode(checked_text(text), add_special_tokens=False)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self.wrapper.decode(list(tokens))
+        return cast(str, self._tokenizer.decode(list(tokens)))
 
     def apply_chat_template(self, messages: list[dict[str, str]]) -> list[int]:
-        if not self.wrapper.has_chat_template:
+        if self._tokenizer.chat_template is None:
             raise ValueError("this model has no chat template: choose an instruct model, or encode plain text")
-        return self.wrapper.apply_chat_template(messages, add_generation_prompt=True)
+        variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+        for message in messages:
+            checked_text(message["content"])
+        return self.encode(render(self._tokenizer.get_chat_template(), {**self._tokenizer.special_tokens_map, **variables}))
 
     def detokenizer(self) -> StreamingDetokenizer:
         return StreamingDetokenizer(self.decode)
-
-
-def tokenizer_from_folder(folder: Path) -> HuggingFaceTokenizer:
-    """The tokenizer of a model folder. Raises ValueError if the folder holds none."""
-    from mlx_lm.utils import load_config, load_tokenizer
-
-    files = ("tokenizer.json", "tokenizer.model", "vocab.json")
-    if not any((folder / file).exists() for file in files):
-        raise ValueError(f"{folder} has no tokenizer: one of {', '.join(files)} is missing")
-    return HuggingFaceTokenizer(load_tokenizer(folder, eos_token_ids=load_config(folder).get("eos_token_id")))
-
-
-def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> HuggingFaceTokenizer:
-    """The byte-level BPE tokenizer that a GGUF file describes; ValueError if it is of a kind not known here.
-
-    As in the original, a byte that the vocabulary lacks (SmolLM2's has no \\x04, for one) is dropped in encoding.
-    """
-    from mlx_lm.tokenizer_utils import TokenizerWrapper
-    from tokenizers import AddedToken, Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast
-
-    if (kind := metadata.get("tokenizer.ggml.model")) != "gpt2":
-        raise ValueError(f"tokenizer.ggml.model {kind!r} is not supported: choose a GGUF file with a gpt2 (BPE) tokenizer")
-    tokens, types, merges = (_required(metadata, f"tokenizer.ggml.{key}") for key in ("tokens", "token_type", "merges"))
-    vocab = {token: i for i, token in enumerate(tokens)}
-    bpe = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(merge.split(" ")) for merge in merges]))
-    bpe.pre_tokenizer = _pre_tokenizer(metadata.get("tokenizer.ggml.pre"))
-    bpe.decoder = decoders.ByteLevel()
-    control = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _CONTROL]
-    user_defined = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _USER_DEFINED]
-    bpe.add_special_tokens([AddedToken(token, normalized=False) for token in control])
-    bpe.add_tokens([AddedToken(token, normalized=False) for token in user_defined])
-    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=metadata.get("tokenizer.chat_template"))
-    return HuggingFaceTokenizer(TokenizerWrapper(fast, eos_token_ids=_eos_token_ids(metadata, vocab, control)))
-
-
-def _required(metadata: Mapping[str, Any], key: str) -> Any:
-    if key not in metadata:
-        raise ValueError(f"the GGUF file has no {key}: choose a file that carries its tokenizer")
-    return metadata[key]
-
-
-def _pre_tokenizer(name: str | None) -> Any:
-    """Where BPE may not merge across, by the name that llama.cpp gave the rule (`llm_tokenizer_bpe`, llama-vocab.cpp)."""
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-
-    if name != "smollm":
-        raise ValueError(f"tokenizer.ggml.pre {name!r} is not supported: choose a GGUF file of the SmolLM family")
-    return Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
-
-
-def _eos_token_ids(metadata: Mapping[str, Any], vocab: Mapping[str, int], control: Iterable[str]) -> set[int]:
-    named = {metadata[key] for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id") if key in metadata}
-    return named | {vocab[token] for token in _END_OF_TURN if token in control}
