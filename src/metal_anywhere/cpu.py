@@ -15,10 +15,11 @@ import mlx.core as mx
 import numpy as np
 
 from metal_anywhere import compiler
-from metal_anywhere.address_spaces import SPACES, find_bare_pointers
+from metal_anywhere.address_spaces import SPACES, find_bare_pointers, find_variables_of_functions
 from metal_anywhere.arena import Arena, Buffer, bits, is_buffer, make_buffer
 from metal_anywhere.errors import CompileError, NeverWritten, Position
 from metal_anywhere.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic, error_from
+from metal_anywhere.opencl_check import checked_first, find_clang
 from metal_anywhere.rewrite import to_cpp
 from metal_anywhere.settings import current_settings
 from metal_anywhere.signature import Parameter, Signature, Template, check_size, generate
@@ -79,7 +80,8 @@ class CpuKernel:
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
             self._check_address_spaces(template)
-            path = compiler.build(self._translation_unit(signature), to_cpp, self.name)
+            rewrite = checked_first(to_cpp, signature, self.header_file, self.body_file, self.name)
+            path = compiler.build(self._translation_unit(signature), rewrite, self.name)
             launch = ctypes.PyDLL(str(path)).msl_launch  # holds Python's lock: one launch at a time in all threads
             self.compiled[key] = _Compiled(path, launch, signature.parameters)
         return self.compiled[key]
@@ -90,11 +92,15 @@ class CpuKernel:
             for line, pointer in find_bare_pointers(text, types):
                 problem = f"`{pointer}` does not say where it points to. Metal wants one of {', '.join(SPACES)} before the type"
                 raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")
+        for line, variable in find_variables_of_functions(self.definition.header):
+            problem = f"only a kernel can declare a variable in threadgroup memory: give the function a pointer to `{variable}`"
+            raise CompileError(problem, kernel=self.name, location=f"{self.header_file}:{line}")
 
     def _translation_unit(self, signature: Signature) -> str:
         instance = signature.function + signature.template_arguments
         return "\n".join(
             [
+                f"// Address spaces checked: {'yes' if find_clang() else 'no'}",  # a clang that comes later checks what is kept
                 _PRELUDE,
                 f'#line 1 "{self.header_file}"',
                 signature.header,
