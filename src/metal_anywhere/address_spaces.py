@@ -25,18 +25,22 @@ _TYPES = rf"void|size_t|ptrdiff_t|u?int(?:8|16|32|64)_t|b?float16_t|(?:packed_)?
 def find_bare_pointers(text: str, type_names: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
     """The line and the type of each pointer or reference in `text`, which is Metal, that names no address space.
 
-    type_names: what is a type beside Metal's own and those that `text` declares, as the arguments of a template.
+    type_names: what is a type beside Metal's own and those that `text` declares, as the arguments of a template are.
     Metal Shading Language Specification, "Address Spaces": every pointer and reference must have one.
     """
     text = re.sub(STRING, '""', without_comments(text))
-    own_types = [name for names in _OWN_TYPE.findall(text) for name in names if name]
-    types = "|".join([_TYPES, *map(re.escape, type_names), *own_types])
+    types = "|".join([_TYPES, *map(re.escape, type_names), *declared_types(text)])
     qualifiers = rf"(?:\s*\b(?:const|volatile|{'|'.join(SPACES)})\b)*"
     for found in re.finditer(rf"\b(?P<type>{types})(?P<after>{qualifiers})\s*(?P<mark>\*|&(?!&))", text):
         before = _WORDS_BEFORE.search(text, max(0, found.start() - _WORDS), found.start())
         words = f"{before[0] if before else ''} {found['after']}".split()
         if not set(words) & set(SPACES):
             yield text.count("\n", 0, found.start("mark")) + 1, f"{found['type']}{found['mark']}"
+
+
+def declared_types(text: str) -> list[str]:
+    """The names that `text` gives to types of its own."""
+    return [name for names in _OWN_TYPE.findall(text) for name in names if name]
 
 
 def find_variables_of_functions(header: str) -> Iterator[tuple[int, str]]:

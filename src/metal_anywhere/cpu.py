@@ -14,12 +14,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from metal_anywhere import compiler
-from metal_anywhere.address_spaces import SPACES, find_bare_pointers, find_variables_of_functions
+from metal_anywhere import compiler, opencl_check
+from metal_anywhere.address_spaces import SPACES, declared_types, find_bare_pointers, find_variables_of_functions
 from metal_anywhere.arena import Arena, Buffer, bits, is_buffer, make_buffer
 from metal_anywhere.errors import CompileError, NeverWritten, Position
 from metal_anywhere.launch import BufferStruct, FaultStruct, Launch, LaunchStruct, Traffic, error_from
-from metal_anywhere.opencl_check import checked_first, find_clang
 from metal_anywhere.rewrite import to_cpp
 from metal_anywhere.settings import current_settings
 from metal_anywhere.signature import Parameter, Signature, Template, check_size, generate
@@ -80,14 +79,14 @@ class CpuKernel:
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
             self._check_address_spaces(template)
-            rewrite = checked_first(to_cpp, signature, self.header_file, self.body_file, self.name)
+            rewrite = opencl_check.checked_first(to_cpp, signature, self.header_file, self.body_file, self.name)
             path = compiler.build(self._translation_unit(signature), rewrite, self.name)
             launch = ctypes.PyDLL(str(path)).msl_launch  # holds Python's lock: one launch at a time in all threads
             self.compiled[key] = _Compiled(path, launch, signature.parameters)
         return self.compiled[key]
 
     def _check_address_spaces(self, template: Template) -> None:
-        types = tuple(name for name, value in template if isinstance(value, mx.Dtype))
+        types = (*(name for name, value in template if isinstance(value, mx.Dtype)), *declared_types(self.definition.header))
         for text, file in ((self.definition.header, self.header_file), (self.definition.source, self.body_file)):
             for line, pointer in find_bare_pointers(text, types):
                 problem = f"`{pointer}` does not say where it points to. Metal wants one of {', '.join(SPACES)} before the type"
@@ -100,7 +99,8 @@ class CpuKernel:
         instance = signature.function + signature.template_arguments
         return "\n".join(
             [
-                f"// Address spaces checked: {'yes' if find_clang() else 'no'}",  # a clang that comes later checks what is kept
+                # What was compiled without a clang is not taken for checked once there is one.
+                f"// Address spaces checked: {'yes' if opencl_check.find_clang() else 'no'}",
                 _PRELUDE,
                 f'#line 1 "{self.header_file}"',
                 signature.header,

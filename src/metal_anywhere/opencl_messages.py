@@ -14,8 +14,6 @@ def explain(error: str, notes: Sequence[str]) -> str | None:
 
     error: one message of clang's, without its place. notes: those that follow it.
     """
-    if any("generic" in text for text in (error, *notes)):  # the address space of `this` where none is said; Metal has none
-        return None
     error, *notes = (_ALIAS.sub(_without_alias, text) for text in (error, *notes))
     if error.startswith("no matching"):
         return _explain_call(error, notes)
