@@ -13,8 +13,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from metal_anywhere import cache, compiler
-from metal_anywhere.address_spaces import SPACES, find_bare_pointers
+from metal_anywhere import cache, compiler, opencl_check
+from metal_anywhere.address_spaces import SPACES, declared_types, find_bare_pointers, find_variables_of_functions
 from metal_anywhere.arena import Arena, Buffer, bits, is_buffer, make_buffer
 from metal_anywhere.errors import CompileError, NeverWritten, Position
 from metal_anywhere.faults import error_from
@@ -82,16 +82,20 @@ class CpuKernel:
             if verbose:
                 print(f"Generated source code for `{self.name}`:\n```\n{signature.text}\n```")
             self._check_address_spaces(template)
-            path = compiler.build(self._translation_unit(signature), to_cpp, self._check_calls, self.name)
+            rewrite = opencl_check.checked_first(to_cpp, signature, self.header_file, self.body_file, self.name)
+            path = compiler.build(self._translation_unit(signature), rewrite, self._check_calls, self.name)
             self.compiled[key] = _Compiled(self._load(path), signature.parameters)
         return self.compiled[key]
 
     def _check_address_spaces(self, template: Template) -> None:
-        types = tuple(name for name, value in template if isinstance(value, mx.Dtype))
+        types = (*(name for name, value in template if isinstance(value, mx.Dtype)), *declared_types(self.definition.header))
         for text, file in ((self.definition.header, self.header_file), (self.definition.source, self.body_file)):
             for line, pointer in find_bare_pointers(text, types):
                 problem = f"`{pointer}` does not say where it points to. Metal wants one of {', '.join(SPACES)} before the type"
                 raise CompileError(problem, kernel=self.name, location=f"{file}:{line}")
+        for line, variable in find_variables_of_functions(self.definition.header):
+            problem = f"only a kernel can declare a variable in threadgroup memory: give the function a pointer to `{variable}`"
+            raise CompileError(problem, kernel=self.name, location=f"{self.header_file}:{line}")
 
     def _load(self, path: Path) -> Library:
         try:
@@ -114,6 +118,8 @@ class CpuKernel:
         instance = signature.function + signature.template_arguments
         return "\n".join(
             [
+                # What was compiled without a clang is not taken for checked once there is one.
+                f"// Address spaces checked: {'yes' if opencl_check.find_clang() else 'no'}",
                 _PRELUDE,
                 f'#line 1 "{self.header_file}"',
                 signature.header,

@@ -4,14 +4,15 @@ It works on text without comments, and keeps every line where it was.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from metal_anywhere.source import STRING
 
 _ATTRIBUTE = re.compile(r"\[\[(?:[^\[\]]|\([^()]*\))*\]\]")
 _THREADGROUP = re.compile(r"\bthreadgroup\b\s*")
 _STRING_OR_DOUBLE = re.compile(rf"({STRING})|(?<![\w.])((?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![\w.])")
-_BFLOAT_LITERAL = re.compile(r"\b((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)bf\b")
+BFLOAT_LITERAL = re.compile(r"\b((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)bf\b")
 _LINE_MARKER = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _NESTED = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\([^()]*\)")
 _CONTEXT = 4000  # characters before a word in which the end of the statement before it is looked for
@@ -27,23 +28,39 @@ def make_doubles_floats(text: str) -> str:
     return _STRING_OR_DOUBLE.sub(lambda found: found[1] or f"{found[2]}f", text)
 
 
+@dataclass(frozen=True)
+class ThreadgroupVariables:
+    """The statement `threadgroup T x[N], y;`: `declaration` is "T x[N], y", and `names` are x and y."""
+
+    start: int
+    end: int
+    declaration: str
+    names: list[str]
+
+
+def threadgroup_variables(text: str) -> Iterator[ThreadgroupVariables]:
+    """Each statement that declares variables in threadgroup memory: not pointers to it, nor parameters."""
+    end = 0
+    for word in _THREADGROUP.finditer(text):
+        semicolon = text.find(";", word.end())
+        if word.start() < end or semicolon < 0 or not _starts_statement(text, word.start()):
+            continue
+        declaration = text[word.end() : semicolon]
+        if names := _declared_names(declaration):
+            end = semicolon + 1
+            yield ThreadgroupVariables(word.start(), end, declaration, names)
+
+
 def replace_threadgroup_variables(text: str, declare: Callable[[str, list[str]], str]) -> str:
     """Each statement `threadgroup T x[N], y;` becomes `declare("T x[N], y", ["x", "y"])`; elsewhere the word is dropped.
 
     Elsewhere means pointers and parameters: on a CPU they are pointers like any other.
     """
     pieces, done = [], 0
-    for word in _THREADGROUP.finditer(text):
-        if word.start() < done:
-            continue
-        pieces.append(text[done : word.start()])
-        done = word.end()
-        end = text.find(";", done)
-        declaration = text[done:end]
-        if end >= 0 and _starts_statement(text, word.start()) and (names := _declared_names(declaration)):
-            pieces.append(declare(declaration, names))
-            done = end + 1
-    return "".join(pieces) + text[done:]
+    for found in threadgroup_variables(text):
+        pieces += [_THREADGROUP.sub("", text[done : found.start]), declare(found.declaration, found.names)]
+        done = found.end
+    return "".join(pieces) + _THREADGROUP.sub("", text[done:])
 
 
 def _starts_statement(text: str, position: int) -> bool:
@@ -68,15 +85,15 @@ def to_cpp(text: str) -> str:
 
     def declare(declaration: str, names: list[str]) -> str:
         # With an initializer the compiler sets the variable up before it runs anything, and puts no guard around it.
-        variables = ", ".join(f"{variable} = {{}}" for variable in _split(declaration))
+        variables = ", ".join(f"{variable} = {{}}" for variable in split_variables(declaration))
         calls = " ".join(f'msl::declare("{name}", {name});' for name in names)
         return f"static {variables}; {calls}"
 
-    text = make_doubles_floats(_BFLOAT_LITERAL.sub(r"bfloat(\1f)", erase_attributes(text)))
+    text = make_doubles_floats(BFLOAT_LITERAL.sub(r"bfloat(\1f)", erase_attributes(text)))
     return replace_threadgroup_variables(text, declare)
 
 
-def _split(declaration: str) -> list[str]:
+def split_variables(declaration: str) -> list[str]:
     """At the commas that separate variables, not at those inside of brackets."""
     parts, depth = [""], 0
     for character in declaration:

@@ -60,6 +60,8 @@ def matvec_vector(x: mx.array, weight: QuantizedWeight) -> mx.array:
 
     x has to start at a multiple of 16 bytes in memory, as every array of its own does, and every slice of whole rows.
     """
+    if weight.weight.size < 8:  # MLX puts so few words into constant memory, and the kernel looks for them in device memory
+        return matvec_simd(x, weight)
     N, K = weight.shape
     grid = (_SIMD_WIDTH * -(-N // _ROWS), x.size // K, 1)
     return _launch(_VECTOR, x, weight, grid, threadgroup=(2 * _SIMD_WIDTH, 1, 1), ROWS=_ROWS)
