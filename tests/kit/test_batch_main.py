@@ -139,7 +139,7 @@ def test_it_says_at_once_how_long_it_will_take_and_compares_in_calls_too(command
 def test_only_the_first_prompts(command: Command, tmp_path: Path) -> None:
     result = run(command, "--first", "3", "--max-tokens", "1", "--json", str(tmp_path / "report.json"))
     assert result.exit_code == 0, result.output
-    assert "tiny: 3 prompts, 3 slots (of 8: there is nobody for the others)" in result.output
+    assert "tiny: 3 prompts, slots: 3 (of 8: there is nobody for the others)" in result.output
     assert len(json.loads((tmp_path / "report.json").read_text())["requests"]) == 3
 
 
@@ -147,7 +147,7 @@ def test_only_the_first_prompts(command: Command, tmp_path: Path) -> None:
 def test_a_million_slots_for_three_prompts_are_three(command: Command) -> None:
     result = run(command, *prompts(3), "--batch-size", "1000000", "--max-tokens", "2")
     assert result.exit_code == 0, result.output
-    assert "3 slots (of 1000000" in result.output
+    assert "slots: 3 (of 1000000" in result.output
 
 
 @pytest.mark.usefixtures("tiny")

@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 _PROMPT = 64
+_FEW = 8
 _STEPS = 5
 _ENOUGH = 2.0
 """Seconds of work before its pace says anything."""
@@ -57,20 +58,22 @@ class StepTimes:
 def measure_step_times(answer: ModuleType, model: Any, slots: int, slow: bool = False) -> StepTimes:
     """Measures with an engine of the answer package, on prompts without a meaning.
 
-    slow: a call takes so long (seconds, on the CPU runner) that there is time for one only. Each token is taken to cost that.
+    slow: a call takes so long (seconds, on the CPU runner) that there is time for two only: one token, and a few.
     """
-    first = _first_call(model)
+    one = _call(model, 1)  # the first call of all: weights are read and converted, and kernels compiled
     if slow:
-        return StepTimes(first, first, first * slots, slots)
+        few = _call(model, _FEW)
+        one = min(one, few)
+        return StepTimes(few / _FEW, one, one + (few - one) * (slots - 1) / (_FEW - 1), slots)
     prefill, one_row = _prefill_and_step(answer, model, 1, _PROMPT)
     all_rows = one_row if slots == 1 else _prefill_and_step(answer, model, slots, 1)[1]
     return StepTimes(prefill / _PROMPT, one_row, all_rows, slots)
 
 
-def _first_call(model: Any) -> float:
-    """Seconds of a model's first call, in which weights are read and converted, and kernels compiled."""
+def _call(model: Any, tokens: int) -> float:
+    """Seconds of a call of the model."""
     started = time.perf_counter()
-    mx.eval(model(mx.array([[1]]), logits_to_keep=1))
+    mx.eval(model(mx.array([[1] * tokens]), logits_to_keep=1))
     return time.perf_counter() - started
 
 

@@ -10,7 +10,8 @@ from tiny_llm_kit.workloads.items import WorkItem
 def what_is_served(model: str, items: Sequence[WorkItem], slots: int, batch_size: int, prefill_step: int) -> str:
     """`slots` are used, of the `batch_size` that were asked for."""
     unused = f" (of {batch_size}: there is nobody for the others)" if slots < batch_size else ""
-    return f"{model}: {len(items)} prompts, {slots} slots{unused}, {prefill_step} prompt tokens per step"
+    prompts = "1 prompt" if len(items) == 1 else f"{len(items)} prompts"
+    return f"{model}: {prompts}, slots: {slots}{unused}, {prefill_step} prompt tokens per step"
 
 
 def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool) -> str:
