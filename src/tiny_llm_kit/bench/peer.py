@@ -6,8 +6,21 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from tiny_llm_kit.machine import fast_math
 from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
+
+
+def laid_out(weights: Weights) -> Weights:
+    """The same weights, matrices stored as our model stores them: given to both engines, they are there once.
+
+    BLAS takes another time for another layout, so without this the comparison would be one of layouts.
+    """
+    by_columns = getattr(fast_math, "by_columns", lambda weight: weight)
+    return {
+        name: by_columns(weight) if isinstance(weight, mx.array) and weight.ndim == 2 else weight
+        for name, weight in weights.items()
+    }
 
 
 def mlx_lm_model(config: ModelConfig, weights: Weights, **settings: Any) -> nn.Module:
