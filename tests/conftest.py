@@ -1,16 +1,18 @@
 """What every suite shares: `--solution`, and a summary that says of each failing test, in full, what to look at.
 
-Where Metal kernels cannot run for want of a C++ compiler, a test that needs one is skipped, and the summary says so.
+Where Metal kernels cannot run for want of a C++ compiler, a test that needs one is skipped, and the summary says so; the same
+for want of a clang, which the address spaces of kernels are checked with.
 """
 
 import os
+from collections import Counter
 from collections.abc import Generator
 from typing import Any
 
 import hypothesis
 import pytest
 
-from metal_anywhere.errors import NO_COMPILER, find_no_compiler
+from metal_anywhere.errors import NO_CLANG, NO_COMPILER, find_no_compiler
 from tiny_llm_kit.course.course_map import LEARNER, solution_package
 
 # The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at.
@@ -77,8 +79,8 @@ def _summarize_failed(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _summarize_skipped(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
-    reasons = [reason for reason in reasons if reason.startswith(NO_COMPILER)]
-    if reasons:
+    counts = Counter(reason for reason in reasons if reason.startswith((NO_COMPILER, NO_CLANG)))
+    if counts:
         terminalreporter.section("Metal tests that could not run")
-        count = "1 test was" if len(reasons) == 1 else f"{len(reasons)} tests were"
-        terminalreporter.line(f"{count} skipped: {reasons[0]}")
+    for reason, count in counts.items():
+        terminalreporter.line(f"{'1 test was' if count == 1 else f'{count} tests were'} skipped: {reason}")

@@ -1,6 +1,7 @@
 """What can be wrong with a Metal kernel, one exception for each kind of mistake that the CPU runner finds."""
 
 NO_COMPILER = "no C++ compiler"
+NO_CLANG = "no clang"  # for opencl_check.py
 
 Position = tuple[int, int, int]
 

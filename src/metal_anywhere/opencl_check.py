@@ -22,7 +22,6 @@ from metal_anywhere.opencl_messages import explain
 from metal_anywhere.opencl_rewrite import to_opencl
 from metal_anywhere.signature import Signature
 
-NO_CLANG = "no clang"
 OLDEST_CLANG = 14  # the first with C++ for OpenCL 2021
 
 _HERE = Path(__file__).parent
@@ -38,6 +37,7 @@ _CHECK = ["-include", str(_HERE / "on_opencl/metal.h"), "-fsyntax-only", "-w", "
 _PRELUDE = '#include "mlx/backend/metal/kernels/utils.h"\nusing namespace metal;'
 _DIAGNOSTIC = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):\d+: (?P<kind>fatal error|error|note): (?P<text>.*)$", re.MULTILINE)
 
+_COPY = re.compile(r"candidate constructor .* to 'const __(generic|constant) [^'*]*' for 1st argument")  # not what was meant
 _GENERIC = re.compile(r"\b__generic\b")  # where OpenCL has `this` when nothing is said, and Metal thread memory
 _KERNEL = re.compile(r"\[\[kernel\b[^\]]*\]\]\s*void\s+(\w+)")
 
@@ -121,7 +121,7 @@ def _problems(done: subprocess.CompletedProcess[str], own_files: Collection[str]
     errors = [index for index, message in enumerate(found) if message["kind"] != "note"]
     problems = {}  # each once: clang may report a template where it is defined, and where it is used
     for start, end in itertools.pairwise([*errors, len(found)]):
-        error, *notes = found[start:end]
+        error, *notes = [message for message in found[start:end] if not _COPY.match(message["text"])]
         if any(_GENERIC.search(message["text"]) for message in (error, *notes)):
             continue
         place = next((message for message in (error, *notes) if message["file"] in own_files), None)

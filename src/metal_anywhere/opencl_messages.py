@@ -44,7 +44,7 @@ def _place(wanted: str, given: str) -> str | None:
 
 
 def _described(space: str) -> str:
-    return f"{space} memory{' (inputs of fewer than 8 elements are)' if space == 'constant' else ''}"
+    return f"{space} memory{', as are inputs of fewer than 8 elements' if space == 'constant' else ''}"
 
 
 def _two(first: str, second: str) -> str | None:
@@ -83,7 +83,7 @@ def _explain_call(error: str, notes: Sequence[str]) -> str | None:
     misfits = [misfit for note in forms if (misfit := _misfit(note))]
     if not misfits or len(misfits) < len(forms):
         return None
-    name = re.search(r"'(\w+)'$", error)
+    name = re.search(r"'(?:__\w+ )?(\w+)(?:<.*>)?'$", error)
     function = f"`{name[1]}`" if name else "the function"
     given, _, argument = misfits[0]
     wanted = " or ".join(dict.fromkeys(wanted for _, wanted, _ in misfits))
@@ -126,6 +126,10 @@ _MEANINGS: dict[str, str | Callable[..., str | None]] = {
     rf"(?:comparison of distinct pointer types|incompatible operand types|operands of type ) \({_TYPE} and {_TYPE}\)": _two,
     r"read-only variable is not assignable": "what is const, or in constant memory, can only be read",
     r"program scope variable must reside in constant": "a variable outside of all functions is `constant`, and has its value",
+    r"extern variable must reside in constant": "a variable outside of all functions is `constant`, and has its value",
+    r"function scope variable cannot be declared in global": "a function's variable is in thread or threadgroup memory",
+    r"function variable cannot be declared in local": "a threadgroup variable is declared as `threadgroup T x;`, no more",
+    r"parameter may not be qualified with an address": "a parameter is in thread memory: what it points to may be elsewhere",
     r"static local variable must reside in constant": "a static variable is `constant`: nothing else outlives the thread",
     r"use of type '(?:long )?double'": "Metal has no double: write float",
     r"variable length array|array size is not a constant": "the size of an array must be known when the kernel is compiled",

@@ -6,7 +6,6 @@ A struct of C++ for OpenCL is copied within one address space only, so each gets
 
 import re
 
-from metal_anywhere.address_spaces import SPACES
 from metal_anywhere.rewrite import BFLOAT_LITERAL, erase_attributes, make_doubles_floats, split_variables, threadgroup_variables
 
 _SCALARS = "bool|u?char|u?short|u?int|u?long|half|bfloat|float"
@@ -33,14 +32,17 @@ def _make_vectors(text: str) -> str:
 
 
 def _add_copies(text: str) -> str:
-    """Each struct gets a constructor for a copy from each address space, and an assignment in each that can be written."""
+    """Each struct gets a constructor for copies from every address space, and an assignment in each that can be written.
+
+    (OpenCL's generic space is all but constant.)
+    """
     pieces, done = [], 0
     for found in _CLASS.finditer(text):
         name, body = found["name"], text[found.end() : _closing_brace(text, found.end())]
         own_constructors = re.findall(rf"(?<![~\w]){name}\s*\(([^()]*)", body)
         members = []
         if not any(re.search(rf"\b{name}\b.*&", parameters) for parameters in own_constructors):
-            members += [f"{name}(const {space} {name}&) = default;" for space in SPACES]
+            members += [f"{name}(const {space} {name}&) = default;" for space in ("__generic", "constant")]
         if not own_constructors:
             members.append(f"{name}() = default;")
         if not re.search(r"\boperator\s*=(?!=)", body):

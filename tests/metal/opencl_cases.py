@@ -72,6 +72,28 @@ POINTERS = {
     "a member that is assigned": Wrong(
         f"{TILE}View view;\nview.data = tile;\ny[0] = 1;", 3, ("device", "threadgroup"), "struct View { device float* data; };"
     ),
+    "a constructor's argument": Wrong(
+        "View view(y);\nview.data[0] = 1;",
+        1,
+        ("`View`", "threadgroup", "device"),
+        "struct View { threadgroup float* data; View(threadgroup float* d) : data(d) {} };",
+    ),
+    "a member of a template's type": Wrong(
+        "View<threadgroup float*> view = {y};\nview.data[0] = 1;",
+        1,
+        ("threadgroup", "device"),
+        "template <class P> struct View { P data; };",
+    ),
+    "a function in a function": Wrong(
+        f"{TILE}y[0] = outer(tile);",
+        2,
+        ("`inner`", "threadgroup", "device"),
+        "template <class U> U inner(device U* p) { return *p; }\ntemplate <class P> float outer(P p) { return inner(p); }",
+        True,
+    ),
+    "what a macro hides": Wrong(
+        "GRAB(x);\ny[0] = q[0];", 1, ("threadgroup",), "#define GRAB(p) const threadgroup float* q = p"
+    ),
     "a method for another memory": Wrong(
         "threadgroup Pair pairs[2];\ny[0] = pairs[0].sum();",
         2,
@@ -108,6 +130,11 @@ VARIABLES = {
         ("threadgroup", "kernel"),
         "float f(float a) {\n  threadgroup float t[4]; t[0] = a; return t[0];\n}",
         True,
+    ),
+    "a threadgroup variable with a value": Wrong("threadgroup float t[2] = {1, 2};\ny[0] = t[0];", 1, ("threadgroup T x",)),
+    "a device variable": Wrong("device float a = 1;\ny[0] = a;", 1, ("thread or threadgroup",)),
+    "a parameter in threadgroup memory": Wrong(
+        "y[0] = f(1);", 1, ("parameter",), "float f(threadgroup float a) { return a; }", True
     ),
     "threadgroup memory outside of all functions": Wrong("y[0] = t[0];", 1, ("kernel",), "threadgroup float t[4];", True),
 }
@@ -158,6 +185,20 @@ shared[0] = q; shared[1] = r; p = shared[0]; q = swapped(shared[1]); Pair s = sw
 template <class T, int N> Tile<T, N> doubled(Tile<T, N> t) { for (int i = 0; i < N; i++) t[i] *= 2; return t; }""",
         """Tile<float, 4> t(0); t.load(x, 2); auto u = doubled(t); u[1] = 3;
 y[0] = t.sum() + u.sum() + u.at(0) + Tile<float, 2>(1).sum();""",
+    ),
+    "structs in structs, unions and classes": (
+        """union Bits { float f; uint u; };
+struct Outer { struct Inner { int a; } inner; Bits bits; };
+class Sum { float s; public: Sum() : s(0) {} void add(float v) { s += v; } float get() const { return s; } };
+class Twice : public Sum { public: void add_twice(float v) { add(v); add(v); } };
+template <typename U, int N> struct Loader {
+  const device U* from; threadgroup U* to; const int step;
+  Loader(const device U* f, threadgroup U* t, int s) : from(f), to(t), step(s) {}
+  void load() const { for (int i = 0; i < N; i++) to[i] = from[i * step]; }
+};""",
+        f"""{TILE}Outer a = {{{{1}}, {{2.0f}}}}; Outer b = a; threadgroup Outer shared[2]; shared[0] = b; b = shared[1];
+Sum s; s.add(x[0]); Sum t = s; Twice u; u.add_twice(2); Loader<float, 4> loader(x, tile, 2); loader.load();
+b = ((const constant Outer*)few)[0]; ((device Outer*)y)[3] = b; y[0] = t.get() + u.get() + b.inner.a + b.bits.u + tile[0];""",
     ),
     "vectors": (
         "using vec4 = metal::vec<float, 4>; constant float4 ONES = float4(1, 1, 1, 1);",

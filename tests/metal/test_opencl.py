@@ -10,7 +10,8 @@ import pytest
 from metal.course_cases import COURSE, reference_kernels
 from metal.opencl_cases import RIGHT, WRONG, Wrong
 from metal_anywhere import CompileError, MetalSource, cpu_runner, kernel, metal_kernel, opencl_check
-from metal_anywhere.opencl_check import NO_CLANG, Problem, find_clang, find_problems
+from metal_anywhere.errors import NO_CLANG
+from metal_anywhere.opencl_check import Problem, find_clang, find_problems
 from metal_anywhere.signature import Signature, generate
 from metal_anywhere.source import KernelDefinition
 from oracles import normal
