@@ -144,8 +144,8 @@ WORDS = {
     "an array of variable size": Wrong("int n = int(x[0]);\nfloat a[n];\ny[0] = a[0];", 2, ("size",)),
     "a pointer to a function": Wrong("\nauto g = &f;\ny[0] = g(1);", 2, ("functions",), "float f(float a) { return a; }"),
     "a virtual function": Wrong("A a;\ny[0] = a.f();", 1, ("virtual",), "struct A { virtual float f() { return 1; } };", True),
-    "try": Wrong("try { y[0] = 1; } catch (...) {}", 1, ("exceptions",)),
-    "throw": Wrong("if (x[0] > 0) throw 1;\ny[0] = 1;", 1, ("exceptions",)),
+    "try": Wrong("try { y[0] = 1; } catch (...) {}", 1, ("try",)),
+    "throw": Wrong("if (x[0] > 0) throw 1;\ny[0] = 1;", 1, ("throw",)),
     "dynamic_cast": Wrong(
         "B b;\nthread A* a = &b;\ny[0] = dynamic_cast<thread B*>(a)->a;",
         3,
