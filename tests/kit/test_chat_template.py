@@ -100,13 +100,12 @@ def test_threads_get_their_own_answers() -> None:
 
 
 def test_a_process_forked_off_gets_its_own_answers() -> None:
-    assert render("{{ 1 }}", {}) == "1"
-    reader, writer = os.pipe()
-    if not (child := os.fork()):
-        os.write(writer, render("{{ 2 }}", {}).encode())
-        os._exit(0)
-    os.close(writer)
-    assert render("{{ 3 }}", {}) == "3"
-    with os.fdopen(reader) as pipe:
-        assert pipe.read() == "2"
-    os.waitpid(child, 0)
+    assert render("{{ 0 }}", {}) == "0"
+    child = os.fork()
+    numbers = range(0 if child else 1000, 500 if child else 1500)
+    right = all(render("{{ n }}", {"n": n}) == str(n) for n in numbers)
+    if not child:
+        os._exit(0 if right else 1)
+    _, status = os.waitpid(child, 0)
+    assert right, "this process read an answer that was meant for the other"
+    assert status == 0, "the process forked off read an answer that was meant for the other"

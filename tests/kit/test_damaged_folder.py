@@ -42,6 +42,7 @@ def test_a_number_is_positive_and_finite(tmp_path: Path, key: str, value: Any) -
         ({"rope_parameters": "plain"}, "rope_parameters must be an object, got 'plain'"),
         ({"rope_parameters": {"rope_theta": "far"}, "rope_theta": None}, "rope_theta must be a positive number, got 'far'"),
         ({"layer_types": "full_attention"}, "layer_types 'full_attention' are not supported"),
+        ({"layer_types": 3}, "layer_types 3 are not supported"),
         ({"layer_types": [3, "full_attention"]}, r"layer_types \[3, 'full_attention'\] are not supported"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false, got 'yes'"),
         ({"quantization": 4}, "quantization must be an object, got 4"),
