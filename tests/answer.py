@@ -15,7 +15,7 @@ def import_answer(package: str) -> ModuleType:
     """Imports `package`. When that fails, pytest shows the way to the failing line and nothing of its own machinery."""
     try:
         return importlib.import_module(package)
-    except Exception as error:  # a learner's module may raise anything
+    except (Exception, SystemExit) as error:  # a learner's module may raise anything
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)

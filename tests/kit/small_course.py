@@ -213,18 +213,29 @@ def edit(path: Path, find: str, replace: str) -> None:
     path.write_text(path.read_text().replace(find, replace))
 
 
-def run_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs `pdm run command`, without pdm, in the course at `root`, in a terminal that is too narrow for comfort."""
+def start_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Starts `pdm run command`, without pdm, in the course at `root`, in a terminal that is too narrow for comfort."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TINY_LLM_SOLUTION")}
     environment |= {"PYTHONPATH": str(root / "src"), "COLUMNS": "60", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", f"tiny_llm_kit.cli.{command}", *arguments],
         cwd=cwd or root,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
+
+
+def run_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The same, to its end."""
+    with start_command(root, command, *arguments, cwd=cwd) as process:
+        try:
+            output, errors = process.communicate(timeout=120)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def run_git(root: Path, *arguments: str) -> None:

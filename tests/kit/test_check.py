@@ -1,12 +1,16 @@
 """`pdm run check`: what it accepts, and that each thing it is there to find is found."""
 
 import re
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
-from kit.small_course import edit, run_command, write, write_checked_course
+from kit.small_course import edit, run_command, start_command, write, write_checked_course
 from tiny_llm_kit.cli.check import main
 from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
 from tiny_llm_kit.course.course_map import load_course
@@ -71,6 +75,70 @@ def test_a_test_that_passes_on_the_skeleton_is_found(small: Path) -> None:
     assert done.exit_code == 1
     assert "test_task_1_doubles: passed, but it should fail as long as nothing is written" in done.output
     assert done.output.splitlines()[-1] == "2 passed, 1 failed"
+
+
+def test_a_suite_that_ends_its_process_has_not_passed(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "import os\n    os._exit(0)")
+    done = CliRunner().invoke(main, ["--only", "reference"])
+    assert done.exit_code == 1
+    assert "ended in tests/week1/test_day1_doubling.py::test_task_1_doubles" in done.output
+    edit(
+        small / "tests/mistakes/numbers.toml",
+        'find = "2 * x"\nreplace = "2 * x + 1"',
+        'find = "os._exit(0)"\nreplace = "os._exit(1)"',
+    )
+    done = CliRunner().invoke(main, ["--only", "mistakes"])
+    assert "one too many (week 1 day 1, task 1): the suite could not run" in done.output
+
+
+WAIT = """\
+import os, pathlib, signal, subprocess, sys, time
+
+
+def test_task_1_waits():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else signal.SIG_DFL)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pathlib.Path("processes", f"{{os.getpid()}} {{child.pid}}").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "suites", "number", "exit_code", "stubborn"),
+    [
+        ("reference", 1, signal.SIGTERM, 143, False),
+        ("reference", 1, signal.SIGHUP, 129, True),
+        ("mistakes", 2, signal.SIGTERM, 143, True),
+        ("mistakes", 2, signal.SIGINT, 1, False),
+    ],
+)
+def test_a_signal_ends_the_check_with_all_that_it_started(
+    small: Path, step: str, suites: int, number: signal.Signals, exit_code: int, stubborn: bool
+) -> None:
+    write(small / "tests/week1/test_day1_doubling.py", WAIT.format(stubborn=stubborn))
+    (small / "processes").mkdir()
+    with start_command(small, "check", "--only", step) as check:
+        wait_until(lambda: len(list((small / "processes").iterdir())) == suites)
+        check.send_signal(number)
+        output, _ = check.communicate(timeout=30)
+    assert check.returncode == exit_code, output
+    assert "Traceback" not in output
+    for pid in [pid for path in (small / "processes").iterdir() for pid in path.name.split()]:
+        wait_until(lambda pid=pid: is_gone(int(pid)))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "nothing came of it within 30 s"
+        time.sleep(0.05)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 DAY_2 = ("tests.week1.day2_shapes.test_area", "test_task_1_area")

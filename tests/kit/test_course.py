@@ -154,6 +154,37 @@ def test_a_package_that_cannot_be_imported_is_reported_plainly(small: Path) -> N
     assert "importlib" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("where", "replace", "told"),
+    [
+        ("__init__.py", "import os\nos._exit(0)\n", "before the first test"),
+        ("__init__.py", "import atexit, os\natexit.register(os._exit, 0)\n", "1 failed"),
+        (
+            "numbers.py",
+            "import os\ndef double(x):\n    os._exit(0)\n",
+            "in tests/week1/test_day1_doubling.py::test_task_1_doubles",
+        ),
+        ("numbers.py", "import sys\nsys.exit(0)\n", "cannot be imported"),
+    ],
+    ids=["as it is imported", "when all is over", "in a test", "with sys.exit"],
+)
+def test_an_answer_that_ends_the_process_does_not_pass(tmp_path: Path, where: str, replace: str, told: str) -> None:
+    root = write_small_course(tmp_path)
+    assert run_command(root, "skeleton").returncode == 0
+    path = root / "src/tiny_llm" / where
+    path.write_text(replace if where == "numbers.py" else replace + path.read_text())
+    if where == "numbers.py":
+        write(root / "src/tiny_llm/__init__.py", "from .numbers import double as double\n")
+    done = run_command(root, "test", "--week", "1", "--day", "1", "--", "-k", "task_1")
+    assert done.returncode in (1, 2), "the exit code should say that the tests did not pass"
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_runner_takes_pytest_s_own_exit_codes(small: Path) -> None:
+    assert run_command(small, "test", "--week", "1", "--", "-k", "nothing_at_all").returncode == 5, "no test was chosen"
+
+
 def test_pytest_alone_takes_a_solution_too(small: Path) -> None:
     command = [sys.executable, "-m", "pytest", "tests/week1", "--solution", "ref"]
     done = subprocess.run(command, cwd=small, capture_output=True, text=True)
