@@ -1,5 +1,9 @@
 """`pdm run batch-main`: answer a batch of prompts through continuous batching, and watch it."""
 
+import tiny_llm_kit.cli  # noqa: F401  # first: from here on Ctrl-C is one line
+
+# isort: split
+
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,5 +1,9 @@
 """`pdm run bench`: batch sizes and engines, in turn, in one run."""
 
+import tiny_llm_kit.cli  # noqa: F401  # first: from here on Ctrl-C is one line
+
+# isort: split
+
 import gc
 from functools import partial
 from pathlib import Path

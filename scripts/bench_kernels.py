@@ -1,5 +1,9 @@
 """`pdm run bench-kernels`: each kernel of the course beside MLX's own operator, on what MLX computes on here."""
 
+import tiny_llm_kit.cli  # noqa: F401  # first: from here on Ctrl-C is one line
+
+# isort: split
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

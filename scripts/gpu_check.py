@@ -1,5 +1,9 @@
 """`pdm run gpu-check`: all that only a machine with a GPU can tell of the Metal kernels, in one run."""
 
+import tiny_llm_kit.cli  # noqa: F401  # first: from here on Ctrl-C is one line
+
+# isort: split
+
 import json
 from collections import Counter
 from dataclasses import asdict

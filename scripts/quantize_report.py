@@ -1,5 +1,9 @@
 """`pdm run quantize-report`: what quantized weights save, and what they cost."""
 
+import tiny_llm_kit.cli  # noqa: F401  # first: from here on Ctrl-C is one line
+
+# isort: split
+
 from dataclasses import asdict
 from pathlib import Path
 

@@ -3,9 +3,11 @@
 Importing this package points MLX's CPU products at OpenBLAS where that helps (see `machine.fast_blas`).
 """
 
-import contextlib
-
-with contextlib.suppress(ImportError):  # without MLX there is nothing to speed up; `cli.preflight` says what to install
+try:
     from tiny_llm_kit.machine import fast_blas
 
     fast_blas.enable()
+except ImportError:
+    pass  # without MLX there is nothing to speed up; `cli.preflight` says what to install
+except KeyboardInterrupt:  # programs can't handle it before they are imported themselves
+    raise SystemExit("Aborted!") from None
