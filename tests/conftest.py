@@ -5,6 +5,7 @@ for want of a clang, which the address spaces of kernels are checked with.
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Generator
 from typing import Any
@@ -13,11 +14,14 @@ import hypothesis
 import pytest
 
 from metal_anywhere.errors import NO_CLANG, NO_COMPILER, find_no_compiler
-from tiny_llm_kit.course.course_map import LEARNER, solution_package
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, solution_package
+from tiny_llm_kit.course.reference_guard import ReferenceGuard
 
 # The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at.
 hypothesis.settings.register_profile("course", derandomize=True, deadline=None, report_multiple_bugs=False)
 hypothesis.settings.load_profile("course")
+
+guard = ReferenceGuard(LEARNER)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ["TINY_LLM_SOLUTION"] = solution_package(solution)  # before any test file imports `answer`
         except ValueError as error:
             raise pytest.UsageError(str(error)) from None
+    guard.package = os.environ.get("TINY_LLM_SOLUTION", LEARNER)
+    if guard.package != REFERENCE:
+        sys.meta_path.insert(0, guard)
     # pytest's own summary is cut off at the width of the terminal, which often leaves nothing of the reason.
     if config.option.reportchars == "fE":
         config.option.reportchars = ""
@@ -57,9 +64,27 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _uses_of_reference():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _uses_of_reference() -> list[str]:
+    return guard.find_uses() if guard in sys.meta_path else []
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    _summarize_uses_of_reference(terminalreporter)
     _summarize_failed(terminalreporter)
     _summarize_skipped(terminalreporter)
+
+
+def _summarize_uses_of_reference(terminalreporter: pytest.TerminalReporter) -> None:
+    uses = _uses_of_reference()
+    if uses:
+        terminalreporter.section("the answer uses the reference, so this run does not count", red=True)
+    for use in uses:
+        terminalreporter.line(use)
 
 
 def _summarize_failed(terminalreporter: pytest.TerminalReporter) -> None:

@@ -82,12 +82,13 @@ def test_a_suite_that_ends_its_process_has_not_passed(small: Path) -> None:
     done = CliRunner().invoke(main, ["--only", "reference"])
     assert done.exit_code == 1
     assert "ended in tests/week1/test_day1_doubling.py::test_task_1_doubles" in done.output
-    edit(
-        small / "tests/mistakes/numbers.toml",
-        'find = "2 * x"\nreplace = "2 * x + 1"',
-        'find = "os._exit(0)"\nreplace = "os._exit(1)"',
-    )
+
+
+def test_a_mistake_that_ends_the_process_is_not_caught(small: Path) -> None:
+    first, _, _ = (small / "tests/mistakes/numbers.toml").read_text().partition('[[mistake]]\nname = "never ends"')
+    write(small / "tests/mistakes/numbers.toml", first.replace('"2 * x + 1"', "\"__import__('os')._exit(0)\""))
     done = CliRunner().invoke(main, ["--only", "mistakes"])
+    assert done.exit_code == 1
     assert "one too many (week 1 day 1, task 1): the suite could not run" in done.output
 
 

@@ -1,5 +1,6 @@
 """The map of the course, the mark on its tasks, and the runner of a day's tests."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,10 +93,16 @@ def test_task_refuses_what_is_no_function(thing: object) -> None:
 
 def test_a_solution_is_ref_or_a_package_that_exists() -> None:
     assert solution_package("ref") == "tiny_llm_ref"
-    assert solution_package("json") == "json"
+    assert solution_package("tiny_llm") == "tiny_llm"
     for name in ("no_such_package", "no-such", "", "json.decoder"):
         with pytest.raises(ValueError, match="there is no package"):
             solution_package(name)
+
+
+@pytest.mark.parametrize("name", ["os", "json", "sys", "tests"])
+def test_a_package_without_any_file_of_the_course_is_no_solution(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is no answer to this course, .* give ref, tiny_llm, or a package in src"):
+        solution_package(name)
 
 
 def test_the_runner_passes_pytests_arguments_on_and_its_exit_code_back(small: Path) -> None:
@@ -132,6 +139,7 @@ def test_the_runner_tests_the_reference(small: Path) -> None:
         (["--week", "2", "--day", "6"], "Week 2 Day 6: Batching is planned"),
         (["--week", "2"], "week 2 has no day that can be run"),
         (["--week", "1", "--day", "1", "--solution", "nobody"], "there is no package 'nobody'"),
+        (["--week", "1", "--day", "1", "--solution", "os"], "os is no answer to this course"),
     ],
 )
 def test_the_runner_refuses_what_it_cannot_run(
@@ -141,16 +149,16 @@ def test_the_runner_refuses_what_it_cannot_run(
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert message in done.output
-    assert "nobody" in message or "   1    1  Doubling" in done.output
+    assert "--solution" in arguments or "   1    1  Doubling" in done.output
 
 
 def test_a_package_that_cannot_be_imported_is_reported_plainly(small: Path) -> None:
-    write(small / "src/broken/__init__.py", "from . import inner\n")
-    write(small / "src/broken/inner.py", "\nx = 1 / 0\n")
+    write(small / "src/broken/__init__.py", "from . import numbers\n")
+    write(small / "src/broken/numbers.py", "\nx = 1 / 0\n")
     done = run_command(small, "test", "--week", "1", "--day", "1", "--solution", "broken")
     assert done.returncode == 2
     assert done.stdout.count("ZeroDivisionError: division by zero") == 1
-    assert 'broken/inner.py", line 2' in done.stdout
+    assert 'broken/numbers.py", line 2' in done.stdout
     assert "importlib" not in done.stdout
 
 
@@ -183,6 +191,53 @@ def test_an_answer_that_ends_the_process_does_not_pass(tmp_path: Path, where: st
 
 def test_the_runner_takes_pytest_s_own_exit_codes(small: Path) -> None:
     assert run_command(small, "test", "--week", "1", "--", "-k", "nothing_at_all").returncode == 5, "no test was chosen"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "from tiny_llm_ref import *\n",
+        "import tiny_llm_ref.numbers as theirs\ndouble = theirs.double\n",
+        "import importlib\ndef double(x):\n    return importlib.import_module('tiny_llm_ref').double(x)\n",
+        "try:\n    from tiny_llm_ref import double\nexcept ImportError:\n    def double(x):\n        return 2 * x\n",
+        "import sys, importlib\nsys.modules[__name__] = importlib.import_module('tiny_llm_ref')\n",
+    ],
+    ids=["all", "a module", "in a function", "if possible", "in place of itself"],
+)
+def test_an_answer_that_imports_the_reference_is_told_so(tmp_path: Path, answer: str) -> None:
+    root = write_small_course(tmp_path)
+    write(root / "src/mine/__init__.py", "from .numbers import *\n")
+    write(root / "src/mine/numbers.py", answer)
+    done = run_command(root, "test", "--week", "1", "--day", "1", "--solution", "mine", "--", "-k", "task_1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the answer uses the reference, so this run does not count" in done.stdout
+    assert re.search(r"^\S*mine/numbers.py:\d+ imports tiny_llm_ref", done.stdout, re.MULTILINE), "the line should be named"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "import sys\ndouble = sys.modules['tiny_llm_ref'].double\n",
+        "import sys\nsys.modules['mine'] = sys.modules['tiny_llm_ref']\n",
+        "from tiny_llm_ref import numbers\nfrom tiny_llm_ref import double\n",
+    ],
+)
+def test_an_answer_that_finds_the_reference_where_others_left_it_is_told_so(tmp_path: Path, answer: str) -> None:
+    root = write_small_course(tmp_path)
+    write(root / "src/mine/__init__.py", answer)
+    write(root / "src/mine/numbers.py", "")
+    edit(root / "tests/week1/test_day1_doubling.py", "from answer", "import tiny_llm_ref\nfrom answer")
+    done = run_command(root, "test", "--week", "1", "--day", "1", "--solution", "mine", "--", "-k", "task_1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "mine holds what belongs to tiny_llm_ref" in done.stdout
+
+
+def test_tests_may_import_the_reference_beside_an_answer(small: Path, tmp_path: Path) -> None:
+    """As those of the kit do: it is not the answer that imports it."""
+    write(small / "tests/kit/test_both.py", "import tiny_llm_ref\nfrom answer import answer\ndef test_both():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "tests/kit/test_both.py"]
+    done = subprocess.run(command, cwd=small, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_pytest_alone_takes_a_solution_too(small: Path) -> None:

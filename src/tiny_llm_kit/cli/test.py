@@ -61,5 +61,4 @@ def _chosen_days(course: Course, week: int | None, day: int | None) -> list[Day]
 
 
 if __name__ == "__main__":
-    # `pdm run test --week 1 --day 1 -- -x` passes the `--` on, and pytest would take what follows for file names.
-    main([argument for argument in sys.argv[1:] if argument != "--"], prog_name="pdm run test")
+    main(prog_name="pdm run test")

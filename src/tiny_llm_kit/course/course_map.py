@@ -113,10 +113,23 @@ def find_root(start: Path = Path(__file__)) -> Path:
 
 
 def solution_package(name: str) -> str:
-    """The answer package that `--solution NAME` means: `ref` for the reference, or a package that can be imported."""
+    """The answer package that `--solution NAME` means: `ref` for the reference, or a package that can be imported.
+
+    ValueError if there is none, or if it has none of the files that course.toml names. It is not imported for that.
+    """
     package = REFERENCE if name == "ref" else name
-    if not package.isidentifier() or importlib.util.find_spec(package) is None:
-        raise ValueError(f"there is no package {package!r} to test: give ref, {LEARNER}, or a package in src")
+    remedy = f"give ref, {LEARNER}, or a package in src"
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except ValueError:  # __main__ is a module without a spec
+        spec = None
+    if spec is None:
+        raise ValueError(f"there is no package {package!r} to test: {remedy}")
+    files = [file for day in load_course(find_root()).ready_days for file in day.modules]
+    if not any((Path(folder) / file).is_file() for folder in spec.submodule_search_locations or [] for file in files):
+        raise ValueError(
+            f"{package} is no answer to this course, since it has no {files[0]}, nor any other of its files: {remedy}"
+        )
     return package
 
 
