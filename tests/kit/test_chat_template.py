@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -75,6 +76,12 @@ def test_time_and_memory_are_bounded(template: str) -> None:
     with pytest.raises(ValueError, match=r"the model's chat template fails: it (took more|needed too much|wrote \d+)"):
         render(template, {})
     assert render("{{ 1 + 1 }}", {}) == "2", "the next template should not suffer"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's memory; elsewhere the time bounds it")
+def test_memory_is_bounded_by_itself() -> None:
+    with pytest.raises(ValueError, match=r"it needed too much memory"):
+        render("{{ ('x' * (3 * 2 ** 29)) | length }}", {})  # 1.5 GiB, which takes less time than is allowed
 
 
 def test_ctrl_c_ends_a_template_and_nothing_else() -> None:
