@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.machine.fast_math import matmul_transposed
+from tiny_llm_kit.machine.fast_math import by_columns, matmul_transposed
 from tiny_llm_kit.models.quantized import QuantizedWeight
 
 
@@ -30,7 +30,7 @@ class Linear:
     """A linear layer that holds its weight `(N, K)` and bias `(N,)`; `product` computes it."""
 
     def __init__(self, weight: mx.array | QuantizedWeight, bias: mx.array | None = None, product: Product = linear) -> None:
-        self.weight = weight
+        self.weight = by_columns(weight) if isinstance(weight, mx.array) else weight
         self.bias = bias
         self.product = product
 
@@ -39,8 +39,8 @@ class Linear:
         return self.product(x, self.weight, self.bias)
 
 
-class FusedLinear:
-    """Several linear layers with the same input as one product: their weights are stacked along N.
+def fuse(layers: Sequence[Linear]) -> Linear:
+    """Several linear layers with the same input as one, whose outputs stand side by side: weights are stacked along N.
 
     At small batch a product costs what it costs to read its weight, plus a start-up; fusing saves the start-ups. All layers
     have to be computed alike: `product` is the first one's.
@@ -48,16 +48,20 @@ class FusedLinear:
     Raises:
         ValueError: if some of the layers have a bias and others do not, or their weights are of different formats.
     """
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if len(biases) not in (0, len(layers)):
+        raise ValueError(f"{len(biases)} of {len(layers)} layers have a bias: fuse layers that all have one, or none")
+    weight = _stack_weights([layer.weight for layer in layers])
+    return Linear(weight, mx.concatenate(biases) if biases else None, layers[0].product)
+
+
+class FusedLinear:
+    """Several linear layers with the same input, computed as one product (see `fuse`) that is cut into their outputs."""
 
     def __init__(self, layers: Sequence[Linear]) -> None:
         sizes = [layer.weight.shape[0] for layer in layers]
         self.bounds = [sum(sizes[:i]) for i in range(1, len(sizes))]
-        self.weight = _stack_weights([layer.weight for layer in layers])
-        biases = [layer.bias for layer in layers if layer.bias is not None]
-        if len(biases) not in (0, len(layers)):
-            raise ValueError(f"{len(biases)} of {len(layers)} layers have a bias: fuse layers that all have one, or none")
-        self.bias = mx.concatenate(biases) if biases else None
-        self.product = layers[0].product
+        self.wide = fuse(layers)
 
     @task(week=1, day=5, number=1)
     def __call__(self, x: mx.array) -> list[mx.array]:

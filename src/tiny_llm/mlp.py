@@ -21,11 +21,18 @@ class MLP:
         gate_up: maps `(..., E)` to the pair (gate, up), each `(..., I)`. The two come from one call because one wide
             product reads `x` once and is faster than two narrow ones.
         down: maps `(..., I)` to `(..., E)`.
+        activation: silu, elementwise, however it is computed.
     """
 
-    def __init__(self, gate_up: Callable[[mx.array], Sequence[mx.array]], down: Callable[[mx.array], mx.array]) -> None:
+    def __init__(
+        self,
+        gate_up: Callable[[mx.array], Sequence[mx.array]],
+        down: Callable[[mx.array], mx.array],
+        activation: Callable[[mx.array], mx.array] = silu,
+    ) -> None:
         self.gate_up = gate_up
         self.down = down
+        self.activation = activation
 
     @task(week=1, day=4, number=3)
     def __call__(self, x: mx.array) -> mx.array:

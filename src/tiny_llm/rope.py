@@ -23,6 +23,12 @@ def rope_frequencies(head_dim: int, base: float) -> mx.array:
     raise NotImplementedError("Week 1 Day 2, task 1: the frequencies. Read book/src/week1-02-rope.md")
 
 
+@task(week=1, day=2, number=2)
+def token_positions(offset: int | mx.array, length: int) -> mx.array:
+    """The positions `(1 or B, length)` that `offset` stands for, as in `RoPE.rotation`."""
+    raise NotImplementedError("Week 1 Day 2, task 2: cosines and sines, one offset per row. Read book/src/week1-02-rope.md")
+
+
 class RoPE:
     """Rotary position embedding for heads of `head_dim` numbers.
 
@@ -39,12 +45,15 @@ class RoPE:
 
     @task(week=1, day=2, number=2)
     def rotation(self, offset: int | mx.array, length: int) -> Rotation:
-        """Cosines and sines for `length` positions in a row, starting at `offset`.
+        """Cosines and sines for `length` positions of each row.
 
         Args:
-            offset: the first position; an int for all rows alike, or integers `(B,)`, one a row.
+            offset: the first position, after which the others follow: an int for all rows alike, or integers `(B,)`, one per
+                row. Or all positions, integers `(B, length)`: tokens of several sequences may then share a row.
         Returns:
             (cos, sin), each float32 `(1 or B, length, 1, head_dim / 2)`.
+        Raises:
+            ValueError: if positions are given, and not `length` per row.
         """
         raise NotImplementedError("Week 1 Day 2, task 2: cosines and sines, one offset per row. Read book/src/week1-02-rope.md")
 

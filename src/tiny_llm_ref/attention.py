@@ -127,7 +127,7 @@ def grouped_query_attention(
     rows = (q * scale).reshape(batch, kv_heads, -1, dim)
     scores = (rows @ k.swapaxes(-1, -2)).reshape(batch, kv_heads, -1, length, total)
     if mask is not None:
-        scores = scores + mask[..., None, :, :].astype(scores.dtype)
+        scores = scores + mx.expand_dims(mask, -3).astype(scores.dtype)
     weights = softmax(scores, axis=-1).reshape(batch, kv_heads, -1, total)
     return (weights @ v).reshape(batch, heads, length, dim)
 

@@ -5,20 +5,21 @@ stored, padded or paged is the cache's business.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
+from tiny_llm_kit.machine.fast_math import by_columns
 from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.models.load import Weights
 from tiny_llm_kit.models.quantized import QuantizedWeight
 
 from .embedding import Embedding
 from .kv_cache import KvCacheBase
-from .linear import FusedLinear, Linear
+from .linear import FusedLinear, Linear, fuse
 from .mlp import MLP
-from .operators import ARRAYS, Attention, Mask, Operators, array_attention
-from .rope import RoPE, Rotation
+from .operators import ARRAYS, Attention, Mask, Operators, Rope, array_attention
 
 Norm = Callable[[mx.array], mx.array]
 
@@ -28,7 +29,7 @@ class SelfAttention:
 
     Args:
         config: gives the heads H, the key/value heads KV and the head dimension D.
-        qkv: maps `(B, L, E)` to queries `(B, L, H·D)`, keys and values `(B, L, KV·D)`.
+        qkv: maps `(B, L, E)` to the heads of queries, keys and values side by side, `(B, L, (H + 2·KV)·D)`.
         out: maps `(B, L, H·D)` to `(B, L, E)`.
         q_norm, k_norm: over D, before the rotation (Qwen3); None where the architecture has none.
         attention: one of `Operators`.
@@ -37,9 +38,9 @@ class SelfAttention:
     def __init__(
         self,
         config: ModelConfig,
-        qkv: Callable[[mx.array], Sequence[mx.array]],
+        qkv: Callable[[mx.array], mx.array],
         out: Callable[[mx.array], mx.array],
-        rope: RoPE,
+        rope: Rope,
         q_norm: Norm | None = None,
         k_norm: Norm | None = None,
         attention: Attention = array_attention,
@@ -53,20 +54,23 @@ class SelfAttention:
         self.attention = attention
 
     @task(week=1, day=5, number=3)
-    def __call__(self, x: mx.array, rotation: Rotation, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
+    def __call__(self, x: mx.array, rotation: Any, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
         """`(B, L, E)` to `(B, L, E)`.
 
         Args:
-            rotation: from `rope.rotation(offset, L)`.
+            rotation: from `rope.rotation(offset, L)`, the same for all layers.
             cache: this layer's, which stores the new keys and values and attends over all of them; None: over `x` alone.
             mask: as in `grouped_query_attention`.
         """
         batch, length, _ = x.shape
-        q, k, v = (part.reshape(batch, length, -1, self.config.head_dim) for part in self.qkv(x))
+        q_heads, kv_heads = self.config.num_heads, self.config.num_kv_heads
+        heads = self.qkv(x).reshape(batch, length, -1, self.config.head_dim)
+        qk, v = mx.split(heads, [q_heads + kv_heads], axis=2)
         if self.q_norm and self.k_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = mx.split(self.rope.rotate(mx.concatenate([q, k], axis=2), rotation), [q.shape[2]], axis=2)
-        q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))
+            q, k = mx.split(qk, [q_heads], axis=2)
+            qk = mx.concatenate([self.q_norm(q), self.k_norm(k)], axis=2)
+        q, k = mx.split(self.rope.rotate(qk, rotation).swapaxes(1, 2), [q_heads], axis=1)
+        v = v.swapaxes(1, 2)
         scale = self.config.head_dim**-0.5
         if cache is None:
             out = self.attention(q, k, v, scale, mask, None)
@@ -85,7 +89,7 @@ class TransformerBlock:
         self.mlp = mlp
 
     @task(week=1, day=5, number=4)
-    def __call__(self, x: mx.array, rotation: Rotation, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
+    def __call__(self, x: mx.array, rotation: Any, cache: KvCacheBase | None = None, mask: Mask = "causal") -> mx.array:
         """`(B, L, E)` to `(B, L, E)`; arguments as in `SelfAttention`."""
         x = x + self.attention(self.input_norm(x), rotation, cache, mask)
         return x + self.mlp(self.post_attention_norm(x))
@@ -102,13 +106,15 @@ class Model:
 
     def __init__(self, config: ModelConfig, weights: Weights, operators: Operators = ARRAYS) -> None:
         self.config = config
-        self.rope = RoPE(config.head_dim, config.rope_theta)
+        self.rope = operators.make_rope(config.head_dim, config.rope_theta)
         product = operators.linear
-        self.embedding = Embedding(weights["model.embed_tokens.weight"], product)
+        tied, table = config.tie_word_embeddings, weights["model.embed_tokens.weight"]
+        if tied and isinstance(table, mx.array):
+            table = by_columns(table)  # it is multiplied by far more often than looked up in
+        self.embedding = Embedding(table, product)
         layers = [f"model.layers.{i}" for i in range(config.num_layers)]
         self.blocks = [build_block(config, weights, layer, self.rope, operators) for layer in layers]
         self.norm = operators.make_norm(_array(weights, "model.norm.weight"), config.rms_norm_eps)
-        tied = config.tie_word_embeddings
         self.head = self.embedding.as_linear if tied else Linear(weights["lm_head.weight"], product=product)
 
     @task(week=1, day=5, number=5)
@@ -118,32 +124,35 @@ class Model:
         offset: int | mx.array = 0,
         cache: Sequence[KvCacheBase] | None = None,
         mask: Mask = "causal",
-        logits_to_keep: int | None = None,
+        logits_to_keep: int | mx.array | None = None,
     ) -> mx.array:
         """Score every possible next token.
 
         Args:
             tokens: ids `(B, L)`.
-            offset: position of each row's first token, an int or integers `(B,)`.
+            offset: position of each row's first token, an int or integers `(B,)`; or of every token, `(B, L)`.
             cache: one a layer, or None to attend over `tokens` alone.
             mask: as in `grouped_query_attention`.
             logits_to_keep: compute logits for this many last positions only: 1 in prefill, 0 if only the cache is
-                wanted; None for all. The vocabulary product is the widest of the model, so what is not needed is skipped.
+                wanted; None for all. Or for these places along L, integers `(n,)`, in this order. The vocabulary product is
+                the widest of the model, so what is not needed is skipped.
         Returns:
-            Logits `(B, logits_to_keep or L, V)`.
+            Logits `(B, n, V)` for the n positions that are kept.
         """
         x = self.embedding(tokens)
         rotation = self.rope.rotation(offset, tokens.shape[1])
         caches: Sequence[KvCacheBase | None] = cache or [None] * len(self.blocks)
         for block, layer_cache in zip(self.blocks, caches, strict=True):
             x = block(x, rotation, layer_cache, mask)
-        if logits_to_keep is not None:
+        if isinstance(logits_to_keep, mx.array):
+            x = x[:, logits_to_keep]
+        elif logits_to_keep is not None:
             x = x[:, x.shape[1] - logits_to_keep :]
         return self.head(self.norm(x))
 
 
 def build_block(
-    config: ModelConfig, weights: Weights, prefix: str, rope: RoPE, operators: Operators = ARRAYS
+    config: ModelConfig, weights: Weights, prefix: str, rope: Rope, operators: Operators = ARRAYS
 ) -> TransformerBlock:
     """Assemble the layer whose parameters are named `prefix`…, with q/k/v and gate/up as one product each."""
 
@@ -156,14 +165,15 @@ def build_block(
 
     attention = SelfAttention(
         config,
-        FusedLinear([projection(f"self_attn.{name}_proj") for name in "qkv"]),
+        fuse([projection(f"self_attn.{name}_proj") for name in "qkv"]),
         projection("self_attn.o_proj"),
         rope,
         norm("self_attn.q_norm") if config.qk_norm else None,
         norm("self_attn.k_norm") if config.qk_norm else None,
         operators.attention,
     )
-    mlp = MLP(FusedLinear([projection("mlp.gate_proj"), projection("mlp.up_proj")]), projection("mlp.down_proj"))
+    gate_up = FusedLinear([projection("mlp.gate_proj"), projection("mlp.up_proj")])
+    mlp = MLP(gate_up, projection("mlp.down_proj"), operators.silu)
     return TransformerBlock(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)
 
 

@@ -25,6 +25,17 @@ def rope_frequencies(head_dim: int, base: float) -> mx.array:
     return mx.power(base, -mx.arange(0, head_dim, 2, dtype=mx.float32) / head_dim)
 
 
+@task(week=1, day=2, number=2)
+def token_positions(offset: int | mx.array, length: int) -> mx.array:
+    """The positions `(1 or B, length)` that `offset` stands for, as in `RoPE.rotation`."""
+    at = mx.array(offset)
+    if at.ndim == 2:
+        if at.shape[1] != length:
+            raise ValueError(f"positions of shape {at.shape} for {length} tokens per row: there must be one for each token")
+        return at
+    return at.reshape(-1, 1) + mx.arange(length)
+
+
 class RoPE:
     """Rotary position embedding for heads of `head_dim` numbers.
 
@@ -41,15 +52,17 @@ class RoPE:
 
     @task(week=1, day=2, number=2)
     def rotation(self, offset: int | mx.array, length: int) -> Rotation:
-        """Cosines and sines for `length` positions in a row, starting at `offset`.
+        """Cosines and sines for `length` positions of each row.
 
         Args:
-            offset: the first position; an int for all rows alike, or integers `(B,)`, one a row.
+            offset: the first position, after which the others follow: an int for all rows alike, or integers `(B,)`, one per
+                row. Or all positions, integers `(B, length)`: tokens of several sequences may then share a row.
         Returns:
             (cos, sin), each float32 `(1 or B, length, 1, head_dim / 2)`.
+        Raises:
+            ValueError: if positions are given, and not `length` per row.
         """
-        first = mx.array(offset).reshape(-1, 1)
-        positions = (first + mx.arange(length)).astype(mx.float32)
+        positions = token_positions(offset, length).astype(mx.float32)
         angles = positions[:, :, None, None] * rope_frequencies(self.head_dim, self.base)
         return mx.cos(angles), mx.sin(angles)
 

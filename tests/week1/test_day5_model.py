@@ -111,7 +111,7 @@ def attention_layer(config: ModelConfig, weights: Weights) -> Any:
 
     return answer.SelfAttention(
         config,
-        lambda x: [project(x, name) for name in ("q_proj", "k_proj", "v_proj")],
+        lambda x: mx.concatenate([project(x, name) for name in ("q_proj", "k_proj", "v_proj")], axis=-1),
         lambda x: project(x, "o_proj"),
         answer.RoPE(config.head_dim, config.rope_theta),
         answer.RMSNorm(get("q_norm.weight"), config.rms_norm_eps) if config.qk_norm else None,

@@ -10,8 +10,10 @@ from tiny_llm_kit.models.quantized import QuantizedWeight
 
 from ..attention import grouped_query_attention
 from ..linear import linear
+from ..mlp import silu
 from ..operators import ARRAYS, MLX, Lengths, Mask, Operators
 from ..quantize import dequantize
+from ..rope import RoPE
 from .decode_attention import decode_attention
 from .flash_attention import flash_attention_simdgroup
 from .matvec import matvec_vector
@@ -44,6 +46,6 @@ def kernel_attention(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: 
     raise NotImplementedError("Week 2 Day 4, task 6: the model on the kernels. Read book/src/week2-04-flash-attention.md")
 
 
-COURSE = Operators(kernel_linear, kernel_norm, kernel_attention)
+COURSE = Operators(kernel_linear, kernel_norm, RoPE, silu, kernel_attention)
 
 OPERATORS = {"arrays": ARRAYS, "mlx": MLX, "course": COURSE}

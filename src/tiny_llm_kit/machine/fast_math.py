@@ -1,4 +1,4 @@
-"""Two operations that MLX's Linux CPU backend does slowly, made fast there. On a GPU they are MLX's own.
+"""What MLX's Linux CPU backend does slowly, made fast there. On a GPU it is MLX's own.
 
 What the course teaches calls these by name; how they work is worth a look, but no exercise.
 """
@@ -29,9 +29,22 @@ def matmul_transposed(x: mx.array, weight: mx.array) -> mx.array:
     OpenBLAS's kernels take 8 rows at a time, and what is left over goes through slower ones: 5 rows take longer than 8. So a
     few rows are filled up to a multiple of 8 with zeros.
     """
-    rows = x.size // x.shape[-1]
+    rows = x.size // weight.shape[1]
     missing = -rows % ROWS
-    if not ON_CPU or not missing or not 1 < rows < MANY_ROWS:
+    if not missing or not ON_CPU or not 1 < rows < MANY_ROWS:
         return x @ weight.T
     flat = mx.pad(x.reshape(rows, -1), [(0, missing), (0, 0)])
     return (flat @ weight.T)[:rows].reshape(*x.shape[:-1], -1)
+
+
+def by_columns(weight: mx.array) -> mx.array:
+    """The same matrix `(N, K)`, laid out in memory so that `weight.T` is contiguous. On a GPU it is left as it is.
+
+    OpenBLAS copies a weight into blocks before it multiplies, which at 8 rows takes longer than the product itself; from this
+    layout the copy is faster, and the product with it by about a fifth. A matrix that lies like this already is not copied.
+    """
+    if not ON_CPU:
+        return weight
+    columns = mx.contiguous(weight.T).T
+    mx.eval(columns)  # now, not in the first step of the first request
+    return columns
