@@ -56,7 +56,9 @@ def fuse(layers: Sequence[Linear]) -> Linear:
     if len(biases) not in (0, len(layers)):
         raise ValueError(f"{len(biases)} of {len(layers)} layers have a bias: fuse layers that all have one, or none")
     weight = _stack_weights([layer.weight for layer in layers])
-    return Linear(weight, mx.concatenate(biases) if biases else None, layers[0].product)
+    bias = mx.concatenate(biases) if biases else None
+    mx.eval(weight.arrays if isinstance(weight, QuantizedWeight) else weight, bias)  # so that any thread can compute with them
+    return Linear(weight, bias, layers[0].product)
 
 
 class FusedLinear:

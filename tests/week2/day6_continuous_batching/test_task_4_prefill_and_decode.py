@@ -778,8 +778,9 @@ def test_task_4_an_engine_works_in_any_one_thread(toy: ToyModel) -> None:
         assert_alone(toy, *elsewhere.submit(serve).result())
 
 
-def test_task_4_a_model_made_in_one_thread_serves_in_another(toy: ToyModel) -> None:
-    config = tiny_config()
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_task_4_a_model_made_in_one_thread_serves_in_another(toy: ToyModel, architecture: str) -> None:
+    config = tiny_config(architecture)
     model = answer.Model(config, random_weights(config))
 
     def serve() -> list[int]:
