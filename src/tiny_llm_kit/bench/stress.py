@@ -7,17 +7,15 @@ request ends with an error only if an accident explains it; every slot is free i
 
 import itertools
 import random
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from tiny_llm_kit.bench.accidents import KINDS, AccidentalModel, ClientGone, Interruption, ModelFailure, alarm
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 MAX_SEQ_LEN = 40
@@ -26,18 +24,6 @@ PROMPTS = 24
 STEP_LIMIT = 600
 CLEAR = 1e-3
 """A batch adds up in another order than a single row, so an expected token must lead by more than rounding can move it."""
-
-
-class ModelFailure(Exception):
-    """What a failing call of the model raises."""
-
-
-class ClientGone(Exception):
-    """What a failing `on_update` raises."""
-
-
-class Interruption(BaseException):
-    """Like Ctrl-C, which is no Exception either."""
 
 
 ACCIDENTS = (ModelFailure, ClientGone, Interruption, FloatingPointError, RuntimeError)
@@ -66,34 +52,6 @@ class Counts:
     errors: int = 0
     interruptions: int = 0
     steps: int = 0
-
-
-class AccidentalModel:
-    """Passes calls on, and fails in the way it was told to, once."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.config = model.config
-        self.accident: str | None = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
-        accident, self.accident = self.accident, None
-        if accident == "fail early":
-            raise ModelFailure(accident)
-        if accident == "interrupt early":
-            raise Interruption(accident)
-        logits = self.model(*args, **kwargs)
-        match accident:
-            case "fail late":
-                raise ModelFailure(accident)
-            case "interrupt late":
-                raise Interruption(accident)
-            case "NaN":
-                return logits * mx.nan
-            case "foreign":  # asked for in another thread, so that it can never be computed here
-                with ThreadPoolExecutor(1) as elsewhere:
-                    return logits + elsewhere.submit(lambda: mx.zeros((1,)) + 1).result()
-        return logits
 
 
 @dataclass
@@ -213,13 +171,12 @@ class _Schedule:
                 self.counts.interruptions += 1
 
     def _step(self) -> None:
-        kinds = ["fail early", "fail late", "interrupt early", "interrupt late", "NaN", "foreign"]
         if not self.calm and self.chance.random() < 0.03:
-            self.model.accident = self.chance.choice(kinds)
-        alarm = not self.calm and self.chance.random() < 0.02
+            self.model.accident = self.chance.choice(KINDS)
+        interrupted = not self.calm and self.chance.random() < 0.02
         self.counts.steps += 1
         try:
-            with _alarm(self.chance.uniform(1e-5, 3e-3) if alarm else 0):
+            with alarm(self.chance.uniform(1e-5, 3e-3) if interrupted else 0):
                 self.ended += self.engine.step()
         except Interruption:
             self.counts.interruptions += 1
@@ -250,22 +207,3 @@ class _Schedule:
                 raise Broken(f"request {request.request_id} ended with {request.error!r}") from request.error
         elif not complete:
             self.counts.cancelled += 1
-
-
-@contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """A signal that interrupts the block after so many seconds, wherever it is by then; 0: none."""
-    if not seconds:
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interruption("a signal")
-
-    before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
