@@ -34,7 +34,7 @@ class SlotLengths:
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
     def longer(self, count: int) -> "SlotLengths":
-        """The lengths when each taken slot has got `count` tokens more: the same object for every layer that asks."""
+        """The lengths when each taken slot has got `count` tokens more. Every layer that asks gets the same object."""
         if count not in self._longer:
             self._longer[count] = SlotLengths({slot: length + count for slot, length in self.lengths.items()})
         return self._longer[count]
@@ -52,13 +52,21 @@ class SlotLengths:
 
 
 class SharedLengths:
-    """Gives the layers of a model, which all come to the same lengths, the same `SlotLengths`."""
+    """Gives the layers of a model, which all come to the same lengths, the same `SlotLengths`.
+
+    The first layer that gets so far makes a new object, and the others find it. Nothing older is kept.
+    """
 
     def __init__(self) -> None:
         self.latest = SlotLengths({})
 
     def of(self, lengths: Mapping[int, int]) -> SlotLengths:
-        """The first layer that gets so far makes a new object, and the others find it."""
+        """The lengths after a request has joined, left or moved."""
         if lengths != self.latest.lengths:
             self.latest = SlotLengths(lengths)
+        return self.latest
+
+    def longer(self, slots: SlotLengths, count: int) -> SlotLengths:
+        """The lengths after every taken slot of `slots` has got `count` tokens more."""
+        self.latest = slots.longer(count)
         return self.latest

@@ -111,7 +111,7 @@ class BatchingKvCache(DenseKvCache):
         if total > self.max_seq_len:
             raise ValueError(f"a slot holds {total - count} tokens and has no room for {count} of {self.max_seq_len}")
         self._make_room([keys, values], 0, total)
-        self.slots = self.slots.longer(count)
+        self.slots = self.shared.longer(self.slots, count)
         where = self.slots.last(count, heads)
         for slab, new in zip(self.slabs, (keys, values), strict=True):
             slab[where] = new

@@ -66,6 +66,22 @@ def test_task_2_far_positions_stay_exact(offset: int) -> None:
     assert_rotation(answer.RoPE(16).rotation(mx.array([0, offset]), 3), 10000.0, [0, offset], 3, hint)
 
 
+@pytest.mark.parametrize("positions", [[[4, 0, 9, 300, 1]], [[0, 1, 2], [7, 7, 40]]])
+def test_task_2_every_token_may_have_its_own_position(positions: list[list[int]]) -> None:
+    length = len(positions[0])
+    got = answer.RoPE(16).rotation(mx.array(positions), length)
+    for name, part, i in (("cos", got[0], 0), ("sin", got[1], 1)):
+        want = np.concatenate([np.concatenate([rotation64(16, 10000.0, [p], 1)[i] for p in row], axis=1) for row in positions])
+        # As in `assert_rotation`: positions up to 300.
+        assert_close(part, want, f"{name}: positions (B, length) are taken as they are, one for each token", 300 * 2.0**-22)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 1), (2, 6)])
+def test_task_2_there_is_a_position_for_each_token(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="5"):
+        answer.RoPE(16).rotation(mx.zeros(shape, dtype=mx.int32), 5)
+
+
 def rotate64(x: mx.array, offsets: Sequence[int], traditional: bool) -> np.ndarray:
     """Pairs as complex numbers, each multiplied by cos + i·sin."""
     y = to_numpy(x)

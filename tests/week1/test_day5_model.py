@@ -260,6 +260,13 @@ def test_task_5_only_the_last_logits_are_computed(keep: int | None) -> None:
     assert_close(model(tokens, logits_to_keep=keep), want, hint, LOGITS)
 
 
+@pytest.mark.parametrize("places", [[8], [0], [2, 7, 3], [5, 5]])
+def test_task_5_logits_are_computed_for_the_places_that_are_asked_for(places: list[int]) -> None:
+    model, oracle, tokens = model_case()
+    hint = f"logits_to_keep=array({places}): these places along L, in this order"
+    assert_close(model(tokens, logits_to_keep=mx.array(places)), to_numpy(oracle(tokens))[:, places], hint, LOGITS)
+
+
 def test_task_5_the_mask_reaches_every_layer() -> None:
     model, oracle, tokens = model_case()
     # Row 0 is 6 tokens behind a padding of 3, which they must not see; row 1 is 9 tokens.
@@ -293,6 +300,22 @@ def test_task_5_every_row_has_its_own_offset() -> None:
     assert moved > 0.01, "26 positions further from the stored tokens should change the logits: is `offset` used?"
     got = continue_at(tokens, mx.array([4, 30]))
     assert_close(got, mx.concatenate(alone), "offset (B,): row b starts at offset[b], as if it were alone", LOGITS)
+
+
+@ARCHITECTURES
+def test_task_5_sequences_that_share_a_row(architecture: str) -> None:
+    model, oracle, tokens = model_case(architecture)
+    sequences = [range(0, 2), range(2, 7), range(7, 8)]  # their places in the row
+    positions = [place - sequence.start for sequence in sequences for place in sequence]
+    mask = np.full((8, 8), -np.inf)
+    for sequence in sequences:
+        mask[sequence.start : sequence.stop, sequence.start : sequence.stop] = causal64(len(sequence), len(sequence))
+    ends = mx.array([sequence[-1] for sequence in sequences])
+    got = model(tokens[:1, :8], mx.array([positions]), mask=mx.array(mask, dtype=mx.float32), logits_to_keep=ends)
+    for i, sequence in enumerate(sequences):
+        want = oracle(tokens[:1, sequence.start : sequence.stop])[:, -1]
+        hint = f"sequence {i} of those in the row: offset (B, L) is each token's own position, and the mask keeps them apart"
+        assert_close(got[:, i], want, hint, LOGITS)
 
 
 def test_task_5_without_a_cache_only_distances_count() -> None:

@@ -16,9 +16,8 @@ def laid_out(weights: Weights) -> Weights:
 
     BLAS takes another time for another layout, so without this the comparison would be one of layouts.
     """
-    by_columns = getattr(fast_math, "by_columns", lambda weight: weight)
     return {
-        name: by_columns(weight) if isinstance(weight, mx.array) and weight.ndim == 2 else weight
+        name: fast_math.by_columns(weight) if isinstance(weight, mx.array) and weight.ndim == 2 else weight
         for name, weight in weights.items()
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench import overhead, report
+from tiny_llm_kit.bench import build_time, overhead, report
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
 from tiny_llm_kit.bench.peer import laid_out, mlx_lm_model
 from tiny_llm_kit.bench.report import Measured
@@ -96,6 +96,7 @@ def main(
         with working(console, "Measuring what an iteration costs beside the model"):
             beside_model = overhead.share_beside_model(answer, network, first, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
+            building = build_time.build_times(answer, loaded.config.num_layers)
         measured = []
         for name, items in lists.items():
             ours = AnswerEngines(answer, network, items, prefill_step)
@@ -110,7 +111,7 @@ def main(
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
 
-    goals = report.targets(measured, slots, beside_model, host_us)
+    goals = [*report.targets(measured, slots, beside_model, host_us), *build_time.targets(building)]
     console.print(plain_table("targets", report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     about = {
         "machine": describe_machine(),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from tiny_llm_kit.machine.fast_math import by_columns
+
 _GROUP_SIZES = (32, 64, 128)
 _BITS = (2, 3, 4, 5, 6, 8)
 
@@ -84,7 +86,7 @@ def place(weights: Mapping[str, mx.array | QuantizedWeight], keep_quantized: boo
 
     On a GPU (`keep_quantized`) packed matrices stay packed, and everything else takes the type of their scales, so that a
     layer computes in one type; a checkpoint without packed matrices stays as it is. MLX's CPU backend is slow at half
-    precision and at quantized products, so there everything becomes a float32 array.
+    precision and at quantized products, so there everything becomes a float32 array, matrices by columns.
     """
     if keep_quantized:
         dtype = next((w.scales.dtype for w in weights.values() if isinstance(w, QuantizedWeight)), None)
@@ -92,7 +94,8 @@ def place(weights: Mapping[str, mx.array | QuantizedWeight], keep_quantized: boo
             name: w if isinstance(w, QuantizedWeight) or dtype is None else w.astype(dtype) for name, w in weights.items()
         }
     else:
-        placed = {name: full_precision(w) for name, w in weights.items()}
+        full = {name: full_precision(w) for name, w in weights.items()}
+        placed = {name: by_columns(w) if w.ndim == 2 else w for name, w in full.items()}
     for w in placed.values():
         mx.eval(w.arrays if isinstance(w, QuantizedWeight) else w)
     return placed

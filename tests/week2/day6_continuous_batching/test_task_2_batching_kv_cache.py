@@ -248,6 +248,42 @@ def test_task_2_what_does_not_fit_is_refused() -> None:
     batch.append_and_check()
 
 
+def test_task_2_a_prompt_may_fill_its_slot() -> None:
+    batch = Batch(slots=2, max_seq_len=6)
+    batch.add(0, length=6)
+    batch.add(1, length=2)
+    with pytest.raises(ValueError):
+        batch.cache.update_and_fetch(mx.zeros((2, KV, 1, D)), mx.zeros((2, KV, 1, D)))
+    batch.remove(0)
+    batch.add(0, length=5)
+    batch.append_and_check()  # the sixth of 6
+
+
+def test_task_2_long_rows_in_many_slots() -> None:
+    batch = Batch(slots=9, max_seq_len=400)
+    for slot, length in enumerate((3, 63, 64, 65, 130, 1, 200, 398, 70)):
+        batch.add(slot, length)
+    batch.append_and_check()
+    batch.append_and_check()  # one of them is full now
+    batch.remove(7)
+    for _ in range(3):
+        batch.append_and_check()
+
+
+def test_task_2_nothing_that_was_fetched_changes_later() -> None:
+    batch = Batch(slots=2)
+    batch.add(0, length=3)
+    batch.add(1, length=5)
+    new = mx.ones((2, KV, 1, D))
+    keys = batch.cache.update_and_fetch(new, new)[0]
+    before = np.array(keys)
+    batch.cache.update_and_fetch(2 * new, 2 * new)
+    batch.cache.remove_request(0)
+    batch.cache.add_request(prefilled(random_sequence(4, seed=9)), 0)
+    mx.eval(batch.cache.update_and_fetch(3 * new, 3 * new)[:2])
+    assert (np.array(keys) == before).all(), "what a step has fetched may still be on its way: later writes must not reach it"
+
+
 def test_task_2_a_full_row_takes_no_more_and_nothing_is_half_done() -> None:
     batch = Batch(slots=2, max_seq_len=6)
     batch.add(0, length=2)
