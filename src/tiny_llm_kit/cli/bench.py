@@ -96,7 +96,6 @@ def main(
         with working(console, "Measuring what an iteration costs beside the model"):
             beside_model = overhead.share_beside_model(answer, network, first, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
-            building = build_time.build_times(answer, loaded.config.num_layers)
         measured = []
         for name, items in lists.items():
             ours = AnswerEngines(answer, network, items, prefill_step)
@@ -111,6 +110,8 @@ def main(
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
 
+    with working(console, "Measuring how long a step takes to build"):
+        building = build_time.build_times(answer, loaded.config.num_layers)
     goals = [*report.targets(measured, slots, beside_model, host_us), *build_time.targets(building)]
     console.print(plain_table("targets", report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     about = {
