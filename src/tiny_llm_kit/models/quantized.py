@@ -94,8 +94,8 @@ def place(weights: Mapping[str, mx.array | QuantizedWeight], keep_quantized: boo
             name: w if isinstance(w, QuantizedWeight) or dtype is None else w.astype(dtype) for name, w in weights.items()
         }
     else:
-        full = {name: full_precision(w) for name, w in weights.items()}
-        placed = {name: by_columns(w) if w.ndim == 2 else w for name, w in full.items()}
+        full = ((name, full_precision(w)) for name, w in weights.items())  # one at a time: a second copy is soon gone
+        placed = {name: by_columns(w) if w.ndim == 2 else w for name, w in full}
     for w in placed.values():
         mx.eval(w.arrays if isinstance(w, QuantizedWeight) else w)
     return placed
