@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tiny_llm_kit.course.course_map import find_root, load_course
@@ -116,6 +119,17 @@ from answer import answer
 
 def test_task_1_area():
     assert answer.Square(3).area == 9
+"""
+
+WAITING_TEST = """\
+import os, pathlib, signal, subprocess, sys, time
+
+
+def test_task_1_waits():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else signal.SIG_DFL)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pathlib.Path("processes", f"{{os.getpid()}} {{child.pid}}").touch()
+    time.sleep(600)
 """
 
 MISTAKES = """\
@@ -236,6 +250,20 @@ def run_command(root: Path, command: str, *arguments: str, cwd: Path | None = No
             process.kill()
             raise
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "nothing came of it within 30 s"
+        time.sleep(0.05)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def run_git(root: Path, *arguments: str) -> None:

@@ -2,15 +2,12 @@
 
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 
-from kit.small_course import edit, run_command, start_command, write, write_checked_course
+from kit.small_course import WAITING_TEST, edit, is_gone, run_command, start_command, wait_until, write, write_checked_course
 from tiny_llm_kit.cli.check import main
 from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
 from tiny_llm_kit.course.course_map import load_course
@@ -92,18 +89,6 @@ def test_a_mistake_that_ends_the_process_is_not_caught(small: Path) -> None:
     assert "one too many (week 1 day 1, task 1): the suite could not run" in done.output
 
 
-WAIT = """\
-import os, pathlib, signal, subprocess, sys, time
-
-
-def test_task_1_waits():
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else signal.SIG_DFL)
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    pathlib.Path("processes", f"{{os.getpid()}} {{child.pid}}").touch()
-    time.sleep(600)
-"""
-
-
 @pytest.mark.parametrize(
     ("step", "suites", "number", "exit_code", "stubborn"),
     [
@@ -116,7 +101,7 @@ def test_task_1_waits():
 def test_a_signal_ends_the_check_with_all_that_it_started(
     small: Path, step: str, suites: int, number: signal.Signals, exit_code: int, stubborn: bool
 ) -> None:
-    write(small / "tests/week1/test_day1_doubling.py", WAIT.format(stubborn=stubborn))
+    write(small / "tests/week1/test_day1_doubling.py", WAITING_TEST.format(stubborn=stubborn))
     (small / "processes").mkdir()
     with start_command(small, "check", "--only", step) as check:
         wait_until(lambda: len(list((small / "processes").iterdir())) == suites)
@@ -128,18 +113,23 @@ def test_a_signal_ends_the_check_with_all_that_it_started(
         wait_until(lambda pid=pid: is_gone(int(pid)))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "nothing came of it within 30 s"
-        time.sleep(0.05)
+def test_no_bytecode_is_left_where_none_is_wanted(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    assert run_command(small, "check", "--only", "reference").returncode == 0
+    assert not list(small.rglob("__pycache__"))
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+@pytest.mark.parametrize(("chosen", "threads"), [(None, "1"), ("3", "3")])
+def test_suites_share_the_cores(small: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, threads: str) -> None:
+    """They run two at a time, so each gets one BLAS thread, unless the user has chosen."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", chosen)
+    test = f"import os\ndef test_task_1_threads():\n    assert os.environ['OPENBLAS_NUM_THREADS'] == '{threads}'\n"
+    write(small / "tests/week1/test_day1_doubling.py", test)
+    done = CliRunner().invoke(main, ["--only", "reference"])
+    assert done.exit_code == 0, done.output
 
 
 DAY_2 = ("tests.week1.day2_shapes.test_area", "test_task_1_area")

@@ -1,6 +1,8 @@
 """The map of the course, the mark on its tasks, and the runner of a day's tests."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kit.small_course import COURSE, edit, run_command, write, write_small_course
+from kit.small_course import (
+    COURSE,
+    WAITING_TEST,
+    edit,
+    is_gone,
+    run_command,
+    start_command,
+    wait_until,
+    write,
+    write_small_course,
+)
 from tiny_llm_kit.cli.test import main
 from tiny_llm_kit.course.course_map import Course, find_root, load_course, solution_package, task
 
@@ -187,6 +199,26 @@ def test_an_answer_that_ends_the_process_does_not_pass(tmp_path: Path, where: st
     assert done.returncode in (1, 2), "the exit code should say that the tests did not pass"
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "exit_code", "stubborn"), [(signal.SIGINT, 1, False), (signal.SIGTERM, 143, True)])
+def test_a_signal_ends_the_runner_and_its_tests(tmp_path: Path, number: signal.Signals, exit_code: int, stubborn: bool) -> None:
+    root = write_small_course(tmp_path)
+    write(root / "tests/week1/test_day1_doubling.py", WAITING_TEST.format(stubborn=stubborn))
+    (root / "processes").mkdir()
+    with start_command(root, "test", "--week", "1", "--day", "1", "--solution", "ref") as runner:
+        wait_until(lambda: any((root / "processes").iterdir()))
+        (path,) = (root / "processes").iterdir()
+        tests, child = map(int, path.name.split())
+        try:
+            runner.send_signal(number)
+            runner.wait(30)
+            assert runner.returncode == exit_code
+            wait_until(lambda: is_gone(tests))
+        finally:
+            os.kill(child, signal.SIGKILL)  # belongs to the test, and keeps the pipes open
+        output, errors = runner.communicate(timeout=30)
+    assert "Traceback" not in output + errors
 
 
 def test_the_runner_takes_pytest_s_own_exit_codes(small: Path) -> None:

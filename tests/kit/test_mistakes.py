@@ -46,6 +46,18 @@ def test_a_failing_test_catches_and_nothing_else_does(small: Path) -> None:
     assert "2 * x" in (small / "src/tiny_llm_ref/numbers.py").read_text()
 
 
+def test_the_tests_of_the_task_come_first_and_the_others_of_the_day_follow(small: Path) -> None:
+    task_2 = HEAD.replace("task = 1", "task = 2")
+    edits = """edits = [
+        { file = "numbers.py", find = "2 * x", replace = "3 * x" },
+        { file = "numbers.py", find = "start -= 1", replace = "start -= 2" },
+    ]
+    """
+    both, other = run(small, task_2 + edits + entry("2 * x", "3 * x").replace("task = 1", "task = 2"))
+    assert both.detail == "caught by test_task_2_counts"
+    assert other.detail == "caught by test_task_1_doubles"
+
+
 def test_a_hang_is_caught_only_where_it_is_expected(small: Path) -> None:
     endless = "start += 0"
     unexpected, expected = run(small, entry("start -= 1", endless) + entry("start -= 1", endless, "hangs = true"), seconds=4)

@@ -69,11 +69,21 @@ def run_in_terminal(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -
         try:
             return process.wait()
         except BaseException as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                # Ctrl-C in a terminal reaches it too, and it may have something to say; no other signal does.
-                process.wait(GRACE_SECONDS if isinstance(error, KeyboardInterrupt) else 0)
-            process.terminate()
+            # Ctrl-C in a terminal reaches it too, and it may have something to say; no other signal does.
+            if not (isinstance(error, KeyboardInterrupt) and _ends(process)):
+                process.terminate()
+                if not _ends(process):
+                    process.kill()
             raise
+
+
+def _ends(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it ends by itself within the time of grace."""
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 @contextlib.contextmanager
