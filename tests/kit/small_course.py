@@ -1,11 +1,12 @@
 """A course of two days that tests can build in a folder of their own, with the real commands in it."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -127,9 +128,9 @@ import os, pathlib, signal, subprocess, sys, time
 
 def test_task_1_waits():
     signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else signal.SIG_DFL)
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     pathlib.Path("processes", f"{{os.getpid()}} {{child.pid}}").touch()
-    time.sleep(600)
+    time.sleep(60)
 """
 
 MISTAKES = """\
@@ -227,28 +228,29 @@ def edit(path: Path, find: str, replace: str) -> None:
     path.write_text(path.read_text().replace(find, replace))
 
 
-def start_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def start_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """Starts `pdm run command`, without pdm, in the course at `root`, in a terminal that is too narrow for comfort."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TINY_LLM_SOLUTION")}
     environment |= {"PYTHONPATH": str(root / "src"), "COLUMNS": "60", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", f"tiny_llm_kit.cli.{command}", *arguments],
         cwd=cwd or root,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # if it has not ended
 
 
 def run_command(root: Path, command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The same, to its end."""
     with start_command(root, command, *arguments, cwd=cwd) as process:
-        try:
-            output, errors = process.communicate(timeout=120)
-        except BaseException:
-            process.kill()
-            raise
+        output, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
