@@ -118,8 +118,8 @@ def sample(logits: mx.array, requests: Sequence[Request], last_tokens: mx.array 
         `(B,)`, uint32, on the device.
     """
     tokens = mx.argmax(logits, axis=-1)
-    for row, request in enumerate(requests):
-        if not request.sampler.greedy:
-            unread = [] if last_tokens is None else [last_tokens[row]]
-            tokens[row] = request.sampler(logits[row], [*request.tokens[: request.offset], *unread])
+    for row in [row for row, request in enumerate(requests) if not request.sampler.greedy]:
+        request = requests[row]
+        unread = [] if last_tokens is None else [last_tokens[row]]
+        tokens[row] = request.sampler(logits[row], [*request.tokens[: request.offset], *unread])
     return tokens

@@ -118,8 +118,10 @@ def plan_step(
         prefill_step: prompt tokens an iteration.
         strategy: chooses among the waiting.
     """
-    decode = [request for request in running if request.offset >= len(request.prompt)]
-    candidates = [request for request in running if request.offset < len(request.prompt)]
+    decode: list[Request] = []
+    candidates: list[Request] = []
+    for request in running:
+        (decode if request.offset >= len(request.prompt) else candidates).append(request)
     if free := max_slots - len(running):
         candidates += strategy.choose(waiting, running, free)
     chunks: list[PrefillChunk] = []

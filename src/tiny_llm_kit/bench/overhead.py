@@ -47,20 +47,34 @@ def host_microseconds(answer: ModuleType, slots: int = 64, steps: int = 400) -> 
 
 
 class FencedModel:
-    """Runs the model to its end in every call, and counts the time spent in it."""
+    """Runs the model to its end in every call, and counts the `seconds` spent in it.
+
+    To find the arrays that have to be finished takes time, too, which is nobody's but this meter's: `metering`.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.config = model.config
         self.seconds = 0.0
+        self.metering = 0.0
 
     def __call__(self, *arguments: Any, **options: Any) -> mx.array:
-        mx.eval(list(arrays_in((arguments, options))))
+        mx.eval(self._arrays(arguments, options))
         started = time.perf_counter()
         logits = self.model(*arguments, **options)
-        mx.eval(logits, list(arrays_in((arguments, options))))
+        mx.eval(logits)
+        self.seconds += time.perf_counter() - started
+        kept = self._arrays(arguments, options)
+        started = time.perf_counter()
+        mx.eval(kept)
         self.seconds += time.perf_counter() - started
         return logits
+
+    def _arrays(self, *held: Any) -> list[mx.array]:
+        started = time.perf_counter()
+        arrays = list(arrays_in(held))
+        self.metering += time.perf_counter() - started
+        return arrays
 
 
 def arrays_in(held: Any, seen: set[int] | None = None) -> Iterator[mx.array]:
@@ -87,4 +101,4 @@ def share_beside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem]
     requests = make_requests(answer, items)
     started = time.perf_counter()
     answer.run_continuous(fenced, requests, batch_size, needed_seq_len(items), prefill_step)
-    return 1 - fenced.seconds / (time.perf_counter() - started)
+    return 1 - fenced.seconds / (time.perf_counter() - started - fenced.metering)
