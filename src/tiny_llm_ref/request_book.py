@@ -81,6 +81,8 @@ class RequestBook:
         try:
             self._busy = True
             yield
+        except GeneratorExit:  # interrupted before the block began, or after it: the book is whole
+            raise
         except BaseException as error:
             self.abandon(error)
             raise

@@ -137,6 +137,7 @@ def test_seeds_are_measured_one_by_one(bench: Callable[..., ClickResult], tmp_pa
     assert equal["met"], "every schedule gives the answers that each request gets alone"
     markdown = next(tmp_path.glob("*.md")).read_text()
     assert all(name in markdown for name in names)
+    assert all(part in markdown for part in ("products with weights", "attention", "everything else", "a step of 8 rows"))
     assert next(tmp_path.glob("*.png")).read_bytes().startswith(b"\x89PNG")
 
 

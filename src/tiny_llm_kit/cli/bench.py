@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench import build_time, overhead, report
+from tiny_llm_kit.bench import build_time, overhead, report, step_profile
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
 from tiny_llm_kit.bench.peer import laid_out, mlx_lm_model
 from tiny_llm_kit.bench.report import Measured
@@ -110,10 +110,12 @@ def main(
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
 
-    with working(console, "Measuring how long a step takes to build"):
+    with working(console, "Measuring how long a step takes to build, and where its time goes"):
         building = build_time.build_times(answer, loaded.config.num_layers)
+        profile = step_profile.step_profile(answer, network)
     goals = [*report.targets(measured, slots, beside_model, host_us), *build_time.targets(building)]
     console.print(plain_table("targets", report.TARGET_COLUMNS, [goal.row() for goal in goals]))
+    console.print(plain_table("a decode step", step_profile.COLUMNS, profile))
     about = {
         "machine": describe_machine(),
         "model": loaded.name,
@@ -127,6 +129,7 @@ def main(
     }
     tables = [f"{work.name}\n\n{markdown(report.COLUMNS, report.rows(work.results))}" for work in measured]
     tables.append(markdown(report.TARGET_COLUMNS, [goal.row() for goal in goals]))
+    tables.append(markdown(step_profile.COLUMNS, profile))
     title = f"{loaded.name}, {', '.join(lists)}"
     draw = partial(report.draw, measured, title=title)
     write_results(console, out, "bench", report.as_json(measured, goals, about), "\n\n".join(tables), draw)

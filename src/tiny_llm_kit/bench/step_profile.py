@@ -1,0 +1,75 @@
+"""Where the time of a decode step goes: products with weights, attention over the caches, and everything else.
+
+The parts are computed again by themselves, with the sizes that they have in the step. What is left of the whole step is the
+rest: norms, rotations, activations, writes to the caches, sampling, and building the graph.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+
+from tiny_llm_kit.cli.tables import duration
+
+ROWS = 8
+LENGTH = 160
+"""Tokens that each row holds: about the middle of a request of `heavy-tail`."""
+REPEATS = 10
+COLUMNS = ["part", "time", "share"]
+
+
+def step_profile(answer: ModuleType, model: Any, rows: int = ROWS, length: int = LENGTH) -> list[list[str]]:
+    """A row for each part of a decode step of an answer package's model; times are the shortest of `REPEATS`."""
+    runner = answer.ModelRunner(model, rows, length + REPEATS + 2)
+    requests = [answer.Request([32 + (row + i) % 64 for i in range(length)], REPEATS + 2) for row in range(rows)]
+    for slot, request in enumerate(requests):
+        runner.join(request, slot, runner.prefill(request, 0, length))
+    whole = _seconds(lambda: runner.decode(requests).tokens)
+    products = _seconds(lambda: list(_products(model, rows)))
+    keys, values = _stores(model, rows, length), _stores(model, rows, length)
+    attention = _seconds(lambda: list(_attention(model, keys, values, length)))
+    parts = {
+        "products with weights": products,
+        "attention": attention,
+        "everything else": whole - products - attention,
+        f"a step of {rows} rows of {length} tokens": whole,
+    }
+    return [[name, duration(seconds), f"{seconds / whole:.0%}"] for name, seconds in parts.items()]
+
+
+def _seconds(compute: Callable[[], Any]) -> float:
+    mx.eval(compute())
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        mx.eval(compute())
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _products(model: Any, rows: int) -> Iterator[Any]:
+    config = model.config
+    x = mx.ones((rows, 1, config.hidden_size))
+    for block in model.blocks:
+        yield block.attention.qkv(x)
+        yield block.attention.out(mx.ones((rows, 1, config.num_heads * config.head_dim)))
+        yield block.mlp.gate_up(x)
+        yield block.mlp.down(mx.ones((rows, 1, config.intermediate_size)))
+    yield model.head(x)
+
+
+def _stores(model: Any, rows: int, length: int) -> list[mx.array]:
+    """Keys (or values) of each layer, with room behind the tokens, as in its cache."""
+    config = model.config
+    return [mx.ones((rows, config.num_kv_heads, 2 * length, config.head_dim)) for _ in model.blocks]
+
+
+def _attention(model: Any, keys: list[mx.array], values: list[mx.array], length: int) -> Iterator[mx.array]:
+    config, rows = model.config, keys[0].shape[0]
+    q, mask = mx.ones((rows, config.num_heads, 1, config.head_dim)), mx.zeros((rows, 1, 1, length))
+    lengths = mx.full((rows,), length)
+    for block, k, v in zip(model.blocks, keys, values, strict=True):
+        k, v = k[:, :, :length], v[:, :, :length]
+        yield block.attention.attention(q, k, v, config.head_dim**-0.5, mask, lengths)
