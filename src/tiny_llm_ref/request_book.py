@@ -126,7 +126,8 @@ class RequestBook:
             if other is request:
                 break
             other.overtaken += 1
-        self.running[request.request_id] = self.waiting.pop(request.request_id)
+        self.running[request.request_id] = request  # first of all, as in `end`
+        self.waiting.pop(request.request_id)
         self._log(EventKind.ADMITTED, request)
 
     @task(week=2, day=6, number=1)
