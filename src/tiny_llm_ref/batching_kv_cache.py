@@ -87,7 +87,7 @@ class BatchingKvCache(DenseKvCache):
         _, heads, _, dim = self.slabs[0].shape
         start, size = mx.array([source]), (1, heads, length, dim)
         moved = [mx.slice(slab, start, axes=[0], slice_size=size) for slab in self.slabs]
-        mx.async_eval(moved)  # begun now, since a copy that still waits to be made would keep the write from being in place
+        mx.eval(moved)  # awaited: while the copy is still to be made, a write would copy the whole slab
         self._write_slot(target, moved)
         self.slots = self.shared.of(lengths)
 

@@ -13,11 +13,11 @@ from click.testing import Result as ClickResult
 import tiny_llm_ref
 from tiny_llm_kit.bench import overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
-from tiny_llm_kit.bench.peer import laid_out, mlx_lm_model
+from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.bench.report import Measured
 from tiny_llm_kit.bench.run import Case, Result, Run, Served
 from tiny_llm_kit.cli import bench as cli_bench
-from tiny_llm_kit.machine import fast_math
+from tiny_llm_kit.models import quantized
 from tiny_llm_kit.models.load import LoadedModel
 from tiny_llm_kit.models.quantized import QuantizedWeight
 from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
@@ -220,8 +220,8 @@ def test_what_a_call_may_have_left_to_compute_is_found_wherever_caches_keep_it()
 
 
 def test_the_peer_multiplies_by_matrices_in_our_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_math, "by_columns", lambda weight: mx.contiguous(weight.T).T, raising=False)
-    weights = laid_out(TINY.weights)
+    monkeypatch.setattr(quantized, "by_columns", lambda weight: mx.contiguous(weight.T).T)
+    weights = quantized.place(TINY.weights, keep_quantized=False)
     name = "model.layers.0.self_attn.q_proj.weight"
     assert weights[name] is not TINY.weights[name]
     assert mx.array_equal(weights[name], TINY.weights[name])

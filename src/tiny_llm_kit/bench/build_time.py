@@ -12,10 +12,10 @@ from types import ModuleType
 
 import mlx.core as mx
 
-from tiny_llm_kit.bench.peer import laid_out, mlx_lm_model
+from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.models.config import ModelConfig
-from tiny_llm_kit.models.quantized import Weights
+from tiny_llm_kit.models.quantized import Weights, place
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 ROWS = 8
@@ -37,7 +37,7 @@ class BuildTime:
 def build_times(answer: ModuleType, layers: int, rows: int = ROWS, repeats: int = REPEATS) -> dict[str, BuildTime]:
     """The time of an answer package on plain arrays and on MLX's operators, and of mlx-lm, which take turns."""
     config = tiny_config(num_layers=layers)
-    weights = laid_out(random_weights(config))
+    weights = place(random_weights(config), keep_quantized=False)
     builders = {kernels: answer_builder(answer, config, weights, kernels, rows, repeats + 2) for kernels in ("arrays", "mlx")}
     return measure({**builders, "mlx-lm": peer_builder(config, weights, rows)}, repeats)
 

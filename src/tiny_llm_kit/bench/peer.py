@@ -6,24 +6,14 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from tiny_llm_kit.machine import fast_math
 from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
 
 
-def laid_out(weights: Weights) -> Weights:
-    """The same weights, matrices stored as our model stores them: given to both engines, they are there once.
-
-    BLAS takes another time for another layout, so without this the comparison would be one of layouts.
-    """
-    return {
-        name: fast_math.by_columns(weight) if isinstance(weight, mx.array) and weight.ndim == 2 else weight
-        for name, weight in weights.items()
-    }
-
-
 def mlx_lm_model(config: ModelConfig, weights: Weights, **settings: Any) -> nn.Module:
     """mlx-lm's model of this architecture, holding these weights (shared, not copied): tokens `(B, L)` to logits `(B, L, V)`.
+
+    BLAS takes another time for another layout: with weights from `quantized.place`, both engines have the same.
 
     settings: go into the model's configuration, in Hugging Face's names.
     Raises:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tiny_llm_kit.bench import build_time, overhead, report, step_profile
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
-from tiny_llm_kit.bench.peer import laid_out, mlx_lm_model
+from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.bench.report import Measured
 from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
@@ -86,7 +86,6 @@ def main(
         loaded = load(model, keep_quantized=False)
         lists = _workloads(workload_name, loaded.tokenizer, seeds)
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
-        loaded.weights = laid_out(loaded.weights)
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
         peer = mlx_lm_model(loaded.config, loaded.weights)
     gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
