@@ -3,7 +3,8 @@
 Nothing here comes from the package under test: a mistake there cannot hide in the expected tokens as well.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -155,6 +156,47 @@ class FragileModel:
 def is_poisoned(tokens: mx.array) -> bool:
     """Whether a `POISON` token is among those of a call."""
     return bool((tokens == POISON).any().item())
+
+
+@contextmanager
+def refuses(kind: type[BaseException], look_at: str) -> Iterator[None]:
+    """The block has to raise an error of this kind; `look_at` tells a learner what to look at when it does not.
+
+    What a stub raises passes through, so that the failure names the task to do.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except NotImplementedError:
+        raise
+    except kind:
+        return
+    except Exception as error:
+        raise AssertionError(f"{look_at}: expected {kind.__name__}, got {error!r}") from error
+    raise AssertionError(f"{look_at}: expected {kind.__name__}, but nothing was raised")
+
+
+def expect_no_error(*requests: Any) -> None:
+    """None of these has ended with an error; otherwise the test fails with that error as its cause, line and all."""
+    __tracebackhide__ = True
+    for request in requests:
+        if isinstance(request.error, NotImplementedError):
+            raise request.error
+        if request.error is not None:
+            raise AssertionError(f"request {request.request_id} ended with {request.error!r}") from request.error
+
+
+def assert_alone(model: ToyModel, *requests: Any) -> None:
+    """Each has ended by itself, with the tokens that it generates when nobody else is there."""
+    __tracebackhide__ = True
+    expect_no_error(*requests)
+    for request in requests:
+        assert request.finish_reason in ("stop", "length"), f"request {request.request_id} ended with {request.finish_reason!r}"
+        expected = alone(model, request.prompt, request.max_tokens, request.eos_token_ids)
+        assert request.generated_tokens == expected, (
+            f"a prompt of {len(request.prompt)} tokens got another answer than alone: look at its positions, its mask and its"
+            " slot, and at whether a token was lost or taken twice"
+        )
 
 
 def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None] = lambda: None) -> list[Any]:
