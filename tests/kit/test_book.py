@@ -91,8 +91,8 @@ def test_each_prediction_has_a_folded_answer(page: Path) -> None:
     if match := _FOLDED.search(predictions):
         predictions, folded = predictions[: match.start()], match[1]
     assert "<details>" not in predictions, (
-        f"{page.name}: answers are folded into <details>, the next line is <summary>Answers</summary>, and there is a blank line "
-        "before the first, behind the second and around </details>: without these, mdBook shows raw Markdown"
+        f"{page.name}: answers are folded into <details>, the next line is <summary>Answers</summary>, with blank lines before "
+        "the first, behind the second and around </details>: without these, mdBook shows raw Markdown"
     )
     asked, answered = numbers(predictions), numbers(folded)
     assert asked == list(range(1, len(asked) + 1)) != [], f"{page.name}: predictions are numbered from 1 on, not {asked}"
