@@ -22,14 +22,10 @@ COLUMNS = ["part", "time", "share"]
 
 def step_profile(answer: ModuleType, model: Any, rows: int = ROWS, length: int = LENGTH) -> list[list[str]]:
     """A row for each part of a decode step of an answer package's model; times are the shortest of `REPEATS`."""
-    runner = answer.ModelRunner(model, rows, length + REPEATS + 2)
-    requests = [answer.Request([32 + (row + i) % 64 for i in range(length)], REPEATS + 2) for row in range(rows)]
-    for slot, request in enumerate(requests):
-        runner.join(request, slot, runner.prefill(request, 0, length))
-    whole = _seconds(lambda: runner.decode(requests).tokens)
-    products = _seconds(lambda: list(_products(model, rows)))
+    whole = decode_seconds(answer, model, rows, length)
+    products = shortest(lambda: list(_products(model, rows)))
     keys, values = _stores(model, rows, length), _stores(model, rows, length)
-    attention = _seconds(lambda: list(_attention(model, keys, values, length)))
+    attention = shortest(lambda: list(_attention(model, keys, values, length)))
     parts = {
         "products with weights": products,
         "attention": attention,
@@ -39,7 +35,17 @@ def step_profile(answer: ModuleType, model: Any, rows: int = ROWS, length: int =
     return [[name, duration(seconds), f"{seconds / whole:.0%}"] for name, seconds in parts.items()]
 
 
-def _seconds(compute: Callable[[], Any]) -> float:
+def decode_seconds(answer: ModuleType, model: Any, rows: int, length: int = LENGTH) -> float:
+    """The time of a decode step of so many rows, which hold `length` tokens each (a few more at its end)."""
+    runner = answer.ModelRunner(model, rows, length + REPEATS + 2)
+    requests = [answer.Request([32 + (row + i) % 64 for i in range(length)], REPEATS + 2) for row in range(rows)]
+    for slot, request in enumerate(requests):
+        runner.join(request, slot, runner.prefill(request, 0, length))
+    return shortest(lambda: runner.decode(requests).tokens)
+
+
+def shortest(compute: Callable[[], Any]) -> float:
+    """Seconds to compute what is returned, at best of `REPEATS`."""
     mx.eval(compute())
     times = []
     for _ in range(REPEATS):
