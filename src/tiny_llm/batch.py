@@ -35,7 +35,7 @@ def batch_generate(
         prompts: text, or token ids.
         max_seq_len: most tokens of prompt and answer together.
         batch_size: slots.
-        prefill_step: prompt tokens an iteration.
+        prefill_step: most prompt tokens per iteration.
         max_tokens: most tokens of an answer; None: as many as `max_seq_len` leaves.
         sampling, stop, strategy: for all requests alike.
     Returns:

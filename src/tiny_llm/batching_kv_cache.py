@@ -1,4 +1,4 @@
-"""The KV cache of a batch: one slab a layer for the keys and one for the values, a row a slot, written in place.
+"""The KV cache of a batch: in each layer a slab for keys and one for values, with a row for each slot, written in place.
 
 It knows slots and lengths, not requests.
 """
@@ -20,7 +20,7 @@ class BatchingKvCache(DenseKvCache):
     place. A row's content beyond its length is left over from earlier owners: it is masked, not cleared.
 
     Args:
-        shared: given to all layers of a model, so that what a step needs is computed once and not once a layer.
+        shared: given to all layers of a model, so that what a step needs is computed once and not once per layer.
     Raises:
         ValueError: if a size is less than 1.
     """
@@ -68,7 +68,7 @@ class BatchingKvCache(DenseKvCache):
 
     @task(week=2, day=6, number=2)
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
-        """Append L tokens to every taken slot.
+        """Append L tokens to every taken slot, whose length advances by L.
 
         Args:
             keys, values: `(B, KV, L, D)`; row i belongs to the i-th taken slot, in rising order of slots.
@@ -82,7 +82,11 @@ class BatchingKvCache(DenseKvCache):
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
     def row_lengths(self) -> mx.array:
-        """The lengths of the taken slots `(B,)`, in rising order of slots."""
+        """The lengths of the taken slots `(B,)`, in rising order of slots.
+
+        A kernel that is given them expects each row's tokens in its first columns. For rows that stand elsewhere, None would
+        let it go by the mask.
+        """
         return self.slots.per_row
 
     def scrub(self) -> None:

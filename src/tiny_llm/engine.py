@@ -25,7 +25,7 @@ class ContinuousBatchScheduler(RequestBook):
         model: see `Model`.
         max_batch_size: slots, the rows of a decode step.
         max_seq_len: most tokens a request may have, prompt and answer together.
-        prefill_step: prompt tokens an iteration computes at most; a long prompt stalls the others by no more than that.
+        prefill_step: most prompt tokens per iteration; a long prompt stalls the others by no more than that.
         strategy: who is admitted next; first come, first served by default.
         clock: seconds, for the metrics.
     Raises:

@@ -17,7 +17,7 @@ def create_batch_mask(requests: Sequence[Request], max_seq_len: int) -> mx.array
     belong to longer neighbours, or are left over from an earlier owner of the slot.
 
     Args:
-        requests: one a row, B of them.
+        requests: one per row, B of them.
         max_seq_len: S, the columns of the mask.
     Returns:
         Float32 `(B, 1, 1, S)`: 0 where attention is allowed, −inf elsewhere. The axes are batch, head, query, key.

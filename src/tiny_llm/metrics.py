@@ -107,13 +107,16 @@ class BatchingMetrics:
     @property
     @task(week=2, day=6, number=7)
     def slot_utilization(self) -> float:
-        """Mean share of slots in use over all iterations, 0 … 1."""
+        """Mean share of slots in use over all iterations, 0 … 1; those that only read tokens count, too."""
         raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
 
     @property
     @task(week=2, day=6, number=7)
     def slot_utilization_while_waiting(self) -> float:
-        """The same over iterations that left somebody waiting: below 1, a slot was free that somebody wanted."""
+        """The same over iterations that left somebody waiting: below 1, a slot was free that somebody wanted.
+
+        1 if there was no such iteration.
+        """
         raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
 
     @property

@@ -111,7 +111,7 @@ class Request:
 
         Args:
             reason: "stop", "length", "cancelled" or "error".
-            error: what went wrong. The held back text stays where it is then, since the detokenizer may be what failed.
+            error: what went wrong. The held back text is given up then, since the detokenizer may be what failed.
         """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 

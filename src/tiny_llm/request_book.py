@@ -19,9 +19,10 @@ class RequestBook:
     """Takes requests in, keeps them in order, hands them their tokens, and ends each of them once.
 
     Requests may be submitted and cancelled at any time between iterations, and from `on_update`, which is called as
-    `on_update(request, new_text)` after every token and at the end; the last token and the end share a call. If it raises, its
-    request ends with that error. After an end by error it is not called, since it may be what went wrong. All calls must come
-    from the thread that made the book: MLX's arrays belong to the thread in which they were asked for.
+    `on_update(request, new_text)` after every token and at the end; the last token and the end share a call. `new_text` may be
+    empty, and is part of `request.text` already. If `on_update` raises, its request ends with that error, also in its last
+    call. After an end by error it is not called, since it may be what went wrong. All calls must come from the thread that made
+    the book: MLX's arrays belong to the thread in which they were asked for.
 
     Args:
         max_seq_len: most tokens a request may have, prompt and answer together.
@@ -36,7 +37,7 @@ class RequestBook:
         self.metrics = BatchingMetrics()
         self.waiting: OrderedDict[int, Request] = OrderedDict()  # a queue that also gives up its middle at once
         self.running: dict[int, Request] = {}
-        self._ended: dict[int, Request] = {}
+        self._ended: dict[int, Request] = {}  # and not returned yet by `step`
         self._events: list[Event] = []
         self._busy = False
         self._thread = threading.get_ident()
@@ -106,9 +107,9 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def take(self, request: Request, token: int) -> int:
-        """Hand a request the token that has come back for it; return how many it kept, 0 or 1.
+        """Hand a request the token that has come back for it, and tell its client; return how many it kept, 0 or 1.
 
-        One that has ended in the meantime keeps none.
+        One that has ended in the meantime keeps none. If `accept` raises, the request ends with that error.
         """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 
@@ -122,7 +123,9 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def end(self, request: Request, reason: str, error: BaseException | None = None) -> None:
-        """The one way out of the book, for every reason: see `Request.finish`. A second time changes nothing."""
+        """The one way out of the book, for every reason (see `Request.finish`): `close_iteration` returns the request once, it
+        waits and runs no more, its client is told, and what it held is released. A second time changes nothing.
+        """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 
     @contextmanager
@@ -152,7 +155,10 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def _tell(self, request: Request) -> None:
-        """The one place where `on_update` is called: with the text that it has not been given yet."""
+        """The one place where `on_update` is called: with the part of `text` that `shown` does not count yet.
+
+        A `step` in the call is refused.
+        """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 
     def _log(self, kind: EventKind, request: Request, tokens: int = 0) -> None:

@@ -1,6 +1,6 @@
 """Which slots of a batch are taken, how many tokens each holds, and where that puts the tokens of a step.
 
-All layers of a model hold the same tokens, so there is one answer for all of them, computed once a step.
+All layers of a model hold the same tokens, so there is one answer for all of them, computed once per step.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,10 @@ class SlotLengths:
 
     @task(week=2, day=6, number=2)
     def places(self, count: int, heads: int) -> Places:
-        """Where the last `count` tokens of each taken slot lie: indices (slot, head, position), each `(B, heads, count)`."""
+        """Where the last `count` tokens of each taken slot lie: indices (slot, head, position), each `(B, heads, count)`.
+
+        Asked of the lengths after an append of `count` tokens, these are the new ones.
+        """
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
 

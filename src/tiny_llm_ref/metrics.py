@@ -132,13 +132,16 @@ class BatchingMetrics:
     @property
     @task(week=2, day=6, number=7)
     def slot_utilization(self) -> float:
-        """Mean share of slots in use over all iterations, 0 … 1."""
+        """Mean share of slots in use over all iterations, 0 … 1; those that only read tokens count, too."""
         return self._utilization / self.steps if self.steps else 0.0
 
     @property
     @task(week=2, day=6, number=7)
     def slot_utilization_while_waiting(self) -> float:
-        """The same over iterations that left somebody waiting: below 1, a slot was free that somebody wanted."""
+        """The same over iterations that left somebody waiting: below 1, a slot was free that somebody wanted.
+
+        1 if there was no such iteration.
+        """
         return self._crowded_utilization / self._crowded_steps if self._crowded_steps else 1.0
 
     @property

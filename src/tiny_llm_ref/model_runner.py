@@ -48,7 +48,7 @@ class ModelRunner:
 
     @task(week=2, day=6, number=4)
     def prefill(self, request: Request, start: int, end: int) -> Drawn | None:
-        """Launch one chunk of a prompt into the request's own cache.
+        """Launch one chunk of a prompt into the request's own cache, which is made if need be; `offset` advances to `end`.
 
         Returns:
             The first token of the answer if `end` is the prompt's end, else None.
@@ -72,7 +72,7 @@ class ModelRunner:
 
     @task(week=2, day=6, number=4)
     def decode(self, requests: Sequence[Request]) -> Drawn:
-        """Launch one token for each request; they own the slots 0 … B − 1, in this order.
+        """Launch one token for each request; they own the slots 0 … B − 1, in this order. Each `offset` advances by one.
 
         Returns:
             The next tokens of all rows.
@@ -89,20 +89,23 @@ class ModelRunner:
 
     @task(week=2, day=6, number=4)
     def leave(self, slot: int) -> None:
-        """Free a slot."""
+        """Free a slot, in all layers."""
         for cache in self.caches:
             cache.remove_request(slot)
 
     @task(week=2, day=6, number=4)
     def move(self, source: int, target: int) -> None:
-        """Move a request to a free slot."""
+        """Move a request to a free slot, in all layers, with its last token."""
         for cache in self.caches:
             cache.move_request(source, target)
         self._put_last_token(target, self.last_tokens[source : source + 1])
 
     @task(week=2, day=6, number=4)
     def _put_last_token(self, slot: int, token: mx.array) -> None:
-        """Set the last token `(1,)` of a slot, in a new array: the old one may be on its way to the requests."""
+        """Set the last token `(1,)` of a slot, in a new array: the old one may be on its way to the requests.
+
+        The slot may stand right behind the last row; then there is one row more.
+        """
         self.last_tokens = mx.concatenate([self.last_tokens[:slot], token, self.last_tokens[slot + 1 :]])
 
 

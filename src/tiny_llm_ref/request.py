@@ -128,7 +128,7 @@ class Request:
 
         Args:
             reason: "stop", "length", "cancelled" or "error".
-            error: what went wrong. The held back text stays where it is then, since the detokenizer may be what failed.
+            error: what went wrong. The held back text is given up then, since the detokenizer may be what failed.
         """
         if self.finish_reason is not None and (error is None or self.error is not None):
             return

@@ -108,15 +108,18 @@ def plan_step(
     """Plan one iteration: everyone who decodes gets a token, and up to `prefill_step` prompt tokens are computed alongside.
 
     At most one request is in the middle of its prompt. When its chunk leaves room in the budget, whole prompts follow that
-    fit into the rest; a prompt is never begun with a left-over crumb, because a chunk costs a pass over all the weights
-    however short it is. A request is admitted only if a slot will be free for it.
+    fit into the rest, exactly or with room to spare; the first that does not fit ends the plan. A prompt is never begun with a
+    left-over crumb, because a chunk costs a pass over all the weights however short it is. A request is admitted only if a slot
+    will be free for it.
 
     Args:
         waiting: in order of arrival.
         running: those that have a slot or need one; in order of admission.
         max_slots: how many may run at a time.
-        prefill_step: prompt tokens an iteration.
-        strategy: chooses among the waiting.
+        prefill_step: most prompt tokens per iteration.
+        strategy: chooses among the waiting; asked once, for as many as there are free slots.
+    Returns:
+        The plan; its `decode` is in the order of `running`.
     """
     decode: list[Request] = []
     candidates: list[Request] = []

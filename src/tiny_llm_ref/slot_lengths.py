@@ -1,6 +1,6 @@
 """Which slots of a batch are taken, how many tokens each holds, and where that puts the tokens of a step.
 
-All layers of a model hold the same tokens, so there is one answer for all of them, computed once a step.
+All layers of a model hold the same tokens, so there is one answer for all of them, computed once per step.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,10 @@ class SlotLengths:
 
     @task(week=2, day=6, number=2)
     def places(self, count: int, heads: int) -> Places:
-        """Where the last `count` tokens of each taken slot lie: indices (slot, head, position), each `(B, heads, count)`."""
+        """Where the last `count` tokens of each taken slot lie: indices (slot, head, position), each `(B, heads, count)`.
+
+        Asked of the lengths after an append of `count` tokens, these are the new ones.
+        """
         slots = mx.array(list(self.lengths))[:, None, None]
         positions = self.per_row[:, None, None] - count + mx.arange(count)
         slots, head, positions = mx.broadcast_arrays(slots, mx.arange(heads)[:, None], positions)
