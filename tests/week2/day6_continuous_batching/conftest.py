@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -12,6 +13,22 @@ from support import RealModel, ToyModel
 # On CUDA, MLX rounds the factors of float32 products to 10 bits unless told otherwise, and how it does depends on the number
 # of rows: a row's tokens would depend on its company for a reason that is not the engine's. MLX looks at its first product.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
+WORKING_ORDER = ("1", "5", "6", "2", "8", "7", "4_plan", "4_runner", "4_engine", "4_ahead", "3", "9")
+"""The tasks as the chapter does them. Their numbers are names."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests run in the working order, so that `-x` stops at the next thing to do; `--first` comes after this, and over it."""
+    places = [place for place, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    in_order = sorted((items[place] for place in places), key=_turn)
+    for place, item in zip(places, in_order, strict=True):
+        items[place] = item
+
+
+def _turn(item: pytest.Item) -> int:
+    turns = (turn for turn, task in enumerate(WORKING_ORDER) if item.name.startswith(f"test_task_{task}_"))
+    return next(turns, len(WORKING_ORDER))
 
 
 COMPUTING_SECONDS = 60
