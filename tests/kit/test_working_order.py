@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 from tiny_llm_kit.course.course_map import find_root, load_course
 
@@ -24,4 +25,4 @@ def test_the_tests_of_day_6_run_in_the_order_of_its_page() -> None:
     page = (root / day.chapter).read_text(encoding="utf-8")
     explained = re.findall(r"^### Task (\d+): ", page, re.MULTILINE)
     assert list(dict.fromkeys(collected)) == explained, "a task's tests stand together, in the order of the page"
-    assert sum(one != other for one, other in zip(collected, collected[1:], strict=False)) == len(explained) - 1
+    assert sum(one != other for one, other in pairwise(collected)) == len(explained) - 1, "each task once"

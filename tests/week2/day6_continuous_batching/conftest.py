@@ -14,8 +14,8 @@ from support import RealModel, ToyModel
 # of rows: a row's tokens would depend on its company for a reason that is not the engine's. MLX looks at its first product.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
-WORKING_ORDER = ("1", "5", "6", "2", "8", "7", "4_plan", "4_runner", "4_engine", "4_ahead", "3", "9")
-"""The tasks as the chapter does them. Their numbers are names."""
+WORKING_ORDER = ("1", "5", "6", "2", "8", "7", "4_plan", "4_runner", "4", "4_ahead", "3", "9")
+"""The tasks as the chapter does them, "4" being what is neither of its other parts. The numbers are names."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,8 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(item: pytest.Item) -> int:
-    turns = (turn for turn, task in enumerate(WORKING_ORDER) if item.name.startswith(f"test_task_{task}_"))
-    return next(turns, len(WORKING_ORDER))
+    task = max((task for task in WORKING_ORDER if item.name.startswith(f"test_task_{task}_")), key=len)
+    return WORKING_ORDER.index(task)
 
 
 COMPUTING_SECONDS = 60
