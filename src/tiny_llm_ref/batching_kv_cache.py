@@ -84,6 +84,7 @@ class BatchingKvCache(DenseKvCache):
             )
         lengths = dict(self.lengths)
         length = lengths[target] = lengths.pop(source)
+        self._make_room(self.slabs, target + 1, length)
         _, heads, _, dim = self.slabs[0].shape
         start, size = mx.array([source]), (1, heads, length, dim)
         moved = [mx.slice(slab, start, axes=[0], slice_size=size) for slab in self.slabs]

@@ -1,47 +1,86 @@
-"""Task 6: masks for rows of different lengths."""
-
-from types import SimpleNamespace
-from typing import Any
+"""Task 6: masks for rows of different lengths. Rows may stand at the left or at the right (see `alignment.py`)."""
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from answer import answer
+from oracles import assert_close, attention64
+from support import refuses
+from week2.day6_continuous_batching.alignment import requests_at, rows_stand_right, seen_columns
 
 
-def rows_at(*offsets: int) -> list[Any]:
-    """Requests whose next token stands at these positions."""
-    return [SimpleNamespace(request_id=row, offset=offset) for row, offset in enumerate(offsets)]
-
-
-def test_task_6_a_row_sees_its_own_positions_only() -> None:
-    mask = np.array(answer.create_batch_mask(rows_at(2, 0, 4), 5))
-    expected = np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]], dtype=bool)
-    assert ((mask[:, 0, 0] == 0) == expected).all(), (
-        "a token at position p sees columns 0 … p, itself included: p + 1 of them. Columns behind belong to longer rows or to"
-        " an earlier owner of the slot"
+def assert_sees(mask: mx.array, offsets: list[int], columns: int) -> None:
+    """Row i sees the columns of its own positions 0 … offset, and no others."""
+    assert mask.shape == (len(offsets), 1, 1, columns), (
+        f"{len(offsets)} requests and {columns} columns: the shape should be {(len(offsets), 1, 1, columns)} (batch, head,"
+        f" query, key; the middle two broadcast over heads and the one query), not {mask.shape}"
     )
+    right = rows_stand_right()
+    side = "at the right" if right else "from column 0 on"
+    for row, offset in enumerate(offsets):
+        seen = np.flatnonzero(np.array(mask[row, 0, 0]) == 0).tolist()
+        want = list(seen_columns(offset, columns, right))
+        assert seen == want, (
+            f"offsets {offsets}, {columns} columns, rows stand {side}: row {row}, whose token is at position {offset}, should"
+            f" see columns {want[0]} … {want[-1]}, itself included, but sees {seen}. Other columns belong to longer rows,"
+            " or to an earlier owner of the slot"
+        )
+
+
+@pytest.mark.parametrize(
+    ("offsets", "columns"),
+    [([2, 0, 4], 5), ([0], 1), ([4], 5), ([4, 4, 4], 5), ([0, 1, 2, 3], 4), ([3, 0, 3, 1], 4), ([7, 30, 7], 300)],
+    ids=str,
+)
+def test_task_6_a_row_sees_its_own_positions_only(offsets: list[int], columns: int) -> None:
+    assert_sees(answer.create_batch_mask(requests_at(*offsets), columns), offsets, columns)
 
 
 def test_task_6_shape_and_values() -> None:
-    mask = answer.create_batch_mask(rows_at(3, 1), 6)
-    assert mask.shape == (2, 1, 1, 6), "batch, head, query, key: the middle two broadcast over heads and the one query"
-    assert mask.dtype == mx.float32
-    assert set(np.array(mask).flatten().tolist()) == {0.0, -np.inf}, "additive: 0 allows, -inf forbids, nothing in between"
+    mask = answer.create_batch_mask(requests_at(3, 1), 6)
+    assert mask.shape == (2, 1, 1, 6), (
+        f"batch, head, query, key: the middle two broadcast over heads and the one query, so (2, 1, 1, 6), not {mask.shape}"
+    )
+    assert mask.dtype == mx.float32, f"the mask is float32, whatever the model computes in, not {mask.dtype}"
+    values = set(np.array(mask).flatten().tolist())
+    assert values == {0.0, -np.inf}, f"additive: 0 allows, -inf forbids, nothing in between; got {sorted(values)}"
+
+
+def test_task_6_where_nothing_is_hidden_all_is_zero() -> None:
+    mask = answer.create_batch_mask(requests_at(5, 5), 6)
+    assert mask.dtype == mx.float32, f"the mask is float32 also where nothing is hidden, not {mask.dtype}"
+    assert_sees(mask, [5, 5], 6)
 
 
 @pytest.mark.parametrize("columns", [4, 5, 40])
 def test_task_6_more_columns_hide_more(columns: int) -> None:
-    mask = np.array(answer.create_batch_mask(rows_at(3), columns))
-    assert (mask[0, 0, 0] == 0).sum() == 4
-    assert mask.shape[-1] == columns
+    assert_sees(answer.create_batch_mask(requests_at(3), columns), [3], columns)
 
 
-@pytest.mark.parametrize("offsets", [(4,), (0, 4), (9, 1)])
+def test_task_6_each_step_has_a_mask_of_its_own() -> None:
+    requests = requests_at(2, 4)
+    before = answer.create_batch_mask(requests, 8)
+    for request in requests:
+        request.offset += 1
+    assert_sees(answer.create_batch_mask(requests, 8), [3, 5], 8)
+    assert_sees(before, [2, 4], 8)  # a step that is still on its way goes on reading it
+
+
+def test_task_6_the_position_is_the_offset_whatever_has_come_back() -> None:
+    requests = [answer.Request([1, 2, 3], max_tokens=9), answer.Request([4] * 6, max_tokens=9)]
+    requests[0].generated_tokens += [5, 6]
+    requests[0].offset, requests[1].offset = 6, 1
+    mask = answer.create_batch_mask(requests, 8)
+    assert_sees(mask, [6, 1], 8)
+    assert [request.offset for request in requests] == [6, 1], "a mask looks at requests and changes nothing in them"
+
+
+@pytest.mark.parametrize("offsets", [(4,), (0, 4), (9, 1), (0, 0, 5, 0)])
 def test_task_6_a_token_outside_the_mask_is_refused(offsets: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError):
-        answer.create_batch_mask(rows_at(*offsets), 4)
+    answer.create_batch_mask(requests_at(3), 4)  # the last of 4 columns is not outside
+    with refuses(ValueError, f"4 columns are for positions 0 … 3, and a token of {offsets} is outside: check all rows"):
+        answer.create_batch_mask(requests_at(*offsets), 4)
 
 
 def test_task_6_whatever_the_hidden_columns_hold_attention_is_the_same() -> None:
@@ -49,16 +88,13 @@ def test_task_6_whatever_the_hidden_columns_hold_attention_is_the_same() -> None
     random = np.random.default_rng(0)
     q = random.standard_normal((3, heads, 1, dim), dtype=np.float32)
     k, v = random.standard_normal((2, 3, heads, columns, dim), dtype=np.float32)
-    for row, offset in enumerate(offsets):  # what an earlier owner left, loud enough to be heard through any mistake
-        k[row, :, offset + 1 :] = 30
-        v[row, :, offset + 1 :] = 1000
-    mask = answer.create_batch_mask(rows_at(*offsets), columns)
-    q, k, v = mx.array(q), mx.array(k), mx.array(v)
-    together = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.5, mask=mask)
-    for row, offset in enumerate(offsets):
-        seen = slice(offset + 1)
-        own = mx.fast.scaled_dot_product_attention(q[row][None], k[row][None, :, seen], v[row][None, :, seen], scale=0.5)
-        # Means of at most 10 float32 values of size 1.
-        np.testing.assert_allclose(
-            np.array(together[row]), np.array(own[0]), atol=1e-5, err_msg=f"row {row} does not see exactly its own tokens"
-        )
+    own = [list(seen_columns(offset, columns, rows_stand_right())) for offset in offsets]
+    for row, seen in enumerate(own):  # what an earlier owner left, loud enough to be heard through any mistake
+        hidden = np.setdiff1d(np.arange(columns), seen)
+        k[row, :, hidden] = 30
+        v[row, :, hidden] = 1000
+    mask = answer.create_batch_mask(requests_at(*offsets), columns)
+    together = mx.fast.scaled_dot_product_attention(mx.array(q), mx.array(k), mx.array(v), scale=0.5, mask=mask)
+    for row, seen in enumerate(own):
+        want = attention64(q[row : row + 1], k[row : row + 1, :, seen], v[row : row + 1, :, seen], 0.5)
+        assert_close(together[row : row + 1], want, f"row {row} should attend over exactly its own tokens")
