@@ -159,8 +159,8 @@ def is_poisoned(tokens: mx.array) -> bool:
 
 
 @contextmanager
-def refuses(kind: type[BaseException], look_at: str) -> Iterator[None]:
-    """The block has to raise an error of this kind; `look_at` tells a learner what to look at when it does not.
+def refuses(kind: type[BaseException], look_at: str, named: str = "") -> Iterator[None]:
+    """The block has to raise an error of this kind, whose message says `named`; else `look_at` tells what to look at.
 
     What a stub raises passes through, so that the failure names the task to do.
     """
@@ -169,7 +169,9 @@ def refuses(kind: type[BaseException], look_at: str) -> Iterator[None]:
         yield
     except NotImplementedError:
         raise
-    except kind:
+    except kind as error:
+        if named not in str(error):
+            raise AssertionError(f"{look_at}: the message should name {named}, but it says: {error}") from error
         return
     except Exception as error:
         raise AssertionError(f"{look_at}: expected {kind.__name__}, got {error!r}") from error

@@ -8,6 +8,7 @@ import pytest
 
 from answer import answer
 from oracles import HALF, assert_close, normal, rotation, rotation64, to_numpy
+from support import refuses
 
 LAYOUTS = pytest.mark.parametrize("traditional", [False, True], ids=["halves", "neighbours"])
 
@@ -18,14 +19,14 @@ def test_task_1_frequencies_fall_from_1_to_almost_1_over_base(head_dim: int, bas
     got = answer.rope_frequencies(head_dim, base)
     want = base ** (-np.arange(0, head_dim, 2) / head_dim)
     assert got.shape == (head_dim // 2,), "one frequency a pair of numbers"
-    assert got.dtype == mx.float32
+    assert got.dtype == mx.float32, f"frequencies are float32, not {got.dtype}"
     # Relative, because the smallest are below 1e-5; a power in float32 is good to about 1e-6.
     assert_close(got / mx.array(want, dtype=mx.float32), np.ones(head_dim // 2), "base^(−2i / head_dim), i = 0 … ", 1e-5)
 
 
 @pytest.mark.parametrize("head_dim", [1, 7])
 def test_task_1_an_odd_head_dimension_is_refused(head_dim: int) -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, f"{head_dim} numbers can't be turned in pairs: refuse an odd head dimension"):
         answer.rope_frequencies(head_dim, 10000.0)
 
 
@@ -78,7 +79,8 @@ def test_task_2_every_token_may_have_its_own_position(positions: list[list[int]]
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 1), (2, 6)])
 def test_task_2_there_is_a_position_for_each_token(shape: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="5"):
+    look_at = f"positions {shape} for 5 tokens a row: there must be one for each token, or one offset a row"
+    with refuses(ValueError, look_at, named="5"):
         answer.RoPE(16).rotation(mx.zeros(shape, dtype=mx.int32), 5)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answer import answer
-from oracles import CountingModel, CountUp, embedded, embedded_oracle, mlx_lm_greedy, mlx_lm_model
+from oracles import LOGITS, CountingModel, CountUp, assert_close, embedded, embedded_oracle, mlx_lm_greedy, mlx_lm_model
+from support import refuses
 from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
 from tiny_llm_kit.models.tokenizer import StreamingDetokenizer
 
@@ -55,12 +56,13 @@ def test_task_1_tokens_come_as_soon_as_they_are_known() -> None:
     model = counter()
     tokens = answer.generate_tokens(model, [5], 100)
     for asked, want in enumerate([6, 7, 8], start=1):
-        assert next(tokens) == want
+        got = next(tokens)
+        assert got == want, f"token {asked} of the answer is {want}, not {got}"
         assert len(model.lengths) <= asked, "yield a token before the next one is computed: a reader should not have to wait"
 
 
 def test_task_1_an_empty_prompt_is_refused() -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, "there is no token to continue: refuse an empty prompt before the model runs"):
         list(answer.generate_tokens(counter(), [], 3))
 
 
@@ -72,11 +74,12 @@ def test_task_1_the_prompt_is_left_alone(kind: type) -> None:
 
 
 def test_task_1_the_sampler_chooses_from_the_last_logits() -> None:
-    shapes, before = [], []
+    shapes, before, given = [], [], []
 
     def second_best(logits: mx.array, tokens: Sequence[int]) -> mx.array:
         shapes.append(logits.shape)
         before.append(list(tokens))
+        given.append(logits)
         return mx.argsort(-logits)[1]
 
     config = tiny_config()
@@ -86,8 +89,10 @@ def test_task_1_the_sampler_chooses_from_the_last_logits() -> None:
     assert before == [prompt + got[:i] for i in range(3)], "and all tokens before the one that is wanted"
     oracle = mlx_lm_model(config, weights)
     for i, token in enumerate(got):
-        want = mx.argsort(-oracle(mx.array([prompt + got[:i]]))[0, -1])[1].item()
-        assert token == want, "the sampler decides which token comes next, from the logits of the last position"
+        logits = oracle(mx.array([prompt + got[:i]]))[0, -1]
+        hint = "a sampler is given the logits of the last position as the model gives them: no probabilities, nothing scaled"
+        assert_close(given[i], logits, hint, LOGITS)
+        assert token == mx.argsort(-logits)[1].item(), "the sampler decides which token comes next"
 
 
 def test_task_1_the_real_model_answers_as_in_mlx_lm() -> None:
@@ -117,7 +122,7 @@ def test_task_2_text_without_a_stop_passes_at_once(stops: list[str]) -> None:
     stop = answer.StopStrings(stops)
     for piece in ("Hello", ", ", "world"):
         assert stop.push(piece) == piece, f"none of {stops} can begin in {piece!r}: show it now"
-    assert not stop.stopped
+    assert not stop.stopped, f"no stop string of {stops} has come: `stopped` must not be set"
 
 
 @pytest.mark.parametrize("pieces", [["one END two"], ["one EN", "D two"], ["one ", "E", "N", "D", " two"], [*"one END two"]])
@@ -133,7 +138,7 @@ def test_task_2_what_could_become_a_stop_string_is_held_back() -> None:
     assert stop.push("the E") == "the ", '"E" may be the beginning of "END": hold it back, and nothing more'
     assert stop.push("N") == "", '"EN" may still become "END"'
     assert stop.push("E") == "EN", '"EN" has not become "END", so show it; the new "E" may be the beginning of one'
-    assert not stop.stopped
+    assert not stop.stopped, '"END" has not been complete: `stopped` must not be set by what could become one'
 
 
 def test_task_2_at_the_end_what_was_held_back_is_given() -> None:
@@ -208,7 +213,7 @@ def stream(text: str, stop: Sequence[str] = ()) -> list[str]:
 @pytest.mark.parametrize("stop", [(), ["END"]])
 def test_task_3_the_pieces_are_the_text(text: str, stop: Sequence[str]) -> None:
     pieces = stream(text, stop)
-    assert "".join(pieces) == text
+    assert "".join(pieces) == text, f"with stops {stop}: the pieces, joined, are the text {text!r}, not {pieces}"
     assert "" not in pieces, "a token that completes no letter gives no piece: don't yield empty text"
 
 
@@ -217,7 +222,8 @@ def test_task_3_each_piece_comes_as_soon_as_it_is_final() -> None:
     feed = Feed(tokenizer.encode("aé🙂b"))
     pieces = answer.stream_text(feed, tokenizer.detokenizer())
     for want, tokens in (("a", 1), ("é", 3), ("🙂", 7), ("b", 8)):
-        assert next(pieces) == want
+        got = next(pieces, None)
+        assert got == want, f"the next letter is {want!r}, but the next piece is {got!r}: one piece for each letter"
         assert feed.taken == tokens, (
             f"{want!r} is complete after {tokens} tokens, but {feed.taken} were taken before it was shown"
         )
@@ -242,7 +248,8 @@ def test_task_3_the_text_ends_before_the_first_stop_string(text: str, stop: list
 def test_task_3_no_token_is_asked_for_after_a_stop_string() -> None:
     tokenizer = ByteTokenizer()
     feed = Feed(tokenizer.encode("one END and more"))
-    assert "".join(answer.stream_text(feed, tokenizer.detokenizer(), ["END"])) == "one "
+    got = "".join(answer.stream_text(feed, tokenizer.detokenizer(), ["END"]))
+    assert got == "one ", f"the text ends before the stop string: 'one ', not {got!r}"
     assert feed.taken == len("one END"), "the stop string is complete: every further token would be computed for nobody"
 
 
@@ -273,16 +280,18 @@ def test_task_3_a_text_stream_is_the_same_one_token_at_a_time() -> None:
     stream = answer.TextStream(tokenizer.detokenizer(), ["END"])
     pieces = [stream.push(token) for token in tokenizer.encode("aé E")]
     assert "".join(pieces) == "aé ", "each letter with its last token, and the E held back: it could begin a stop string"
-    assert not stream.stopped
+    assert not stream.stopped, "no stop string is complete: `stopped` must not be set"
     assert stream.finish() == "E", "the tokens have ended without a stop string: the rest belongs to the text"
 
 
 def test_task_3_after_a_stop_string_nothing_follows() -> None:
     tokenizer = ByteTokenizer()
     stream = answer.TextStream(tokenizer.detokenizer(), ["END"])
-    assert "".join(stream.push(token) for token in tokenizer.encode("one END")) == "one "
-    assert stream.stopped
-    assert stream.finish() == ""
+    got = "".join(stream.push(token) for token in tokenizer.encode("one END"))
+    assert got == "one ", f"the text ends before the stop string: 'one ', not {got!r}"
+    assert stream.stopped, "END is complete: `stopped` says so"
+    rest = stream.finish()
+    assert rest == "", f"after a stop string nothing belongs to the text, but finish() gave {rest!r}"
 
 
 def test_task_3_a_stop_string_may_be_complete_only_at_the_end() -> None:
@@ -290,5 +299,6 @@ def test_task_3_a_stop_string_may_be_complete_only_at_the_end() -> None:
     broken = "é".encode()[:1]
     replaced = broken.decode(errors="replace")  # what the detokenizer makes of a letter that never ends
     stream = answer.TextStream(tokenizer.detokenizer(), [replaced])
-    assert "".join(stream.push(token) for token in [*b"ab", *broken]) == "ab"
+    got = "".join(stream.push(token) for token in [*b"ab", *broken])
+    assert got == "ab", f"two letters, and the beginning of a third: 'ab' is final, not {got!r}"
     assert (stream.finish(), stream.stopped) == ("", True), "finalize() gives text like any other: look for stop strings in it"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from answer import answer
 from oracles import assert_close, normal, softmax64, to_numpy
+from support import refuses
 
 # From a grid, so that ties are common and differences large against rounding; −inf is what an earlier step ruled out.
 scores = st.lists(st.integers(-40, 40).map(lambda n: n / 4) | st.just(-np.inf), min_size=1, max_size=12).filter(
@@ -207,6 +208,8 @@ def filtered(keep: int) -> np.ndarray:
         ({"top_k": 4, "min_p": 0.3}, 2),
         ({"top_k": 5, "top_p": 0.9, "min_p": 0.01}, 4),
         ({"top_k": 2, "top_p": 0.7}, 1),  # of the two that top-k leaves, the first has 0.73
+        ({"top_p": 0.85, "min_p": 0.2}, 3),  # three reach 0.856; if min-p came first, two of its three would reach 0.85
+        ({"top_k": 4, "top_p": 0.9, "min_p": 0.13}, 3),  # top-p counts in four: 0.58, 0.79, 0.92
     ],
 )
 def test_task_5_the_filters_apply(params: dict[str, float], keep: int) -> None:
@@ -219,6 +222,15 @@ def test_task_5_temperature_comes_before_the_filters() -> None:
     want = softmax64(np.where(np.arange(6) < 4, to_numpy(LOGITS) / 3, -np.inf))
     draws = draw(sampler(temperature=3.0, top_p=0.7, seed=3), LOGITS, 1500)
     assert_distribution(draws, want, "top-p looks at the probabilities after the temperature")
+
+
+@pytest.mark.parametrize(("temperature", "keep"), [(3.0, 4), (1.0, 1), (0.4, 1)])
+def test_task_5_min_p_looks_at_the_probabilities_after_the_temperature(temperature: float, keep: int) -> None:
+    # At temperature 3 the ratios to the largest are 1, 0.72, 0.61, 0.51, 0.43, 0.37; at 1 the second is 0.37.
+    want = softmax64(np.where(np.arange(6) < keep, to_numpy(LOGITS) / temperature, -np.inf))
+    draws = draw(sampler(temperature=temperature, min_p=0.5, seed=4), LOGITS, 1500)
+    hint = f"temperature {temperature}, min_p 0.5 leaves {keep} tokens: min-p comes last, and looks at what the others left"
+    assert_distribution(draws, want, hint)
 
 
 def test_task_5_a_seed_decides_what_is_drawn() -> None:
@@ -271,7 +283,7 @@ def test_task_5_the_last_token_may_still_be_on_the_device() -> None:
     high = mx.where(mx.arange(50) == 31, 9.0, logits)
     penalized = sampler(repetition_penalty=100.0)
     assert penalized(high, [5, unread]).item() != 31, "a token that has not been read yet has been seen all the same"
-    assert penalized(high, [5]).item() == 31
+    assert penalized(high, [5]).item() == 31, "token 31 has the largest logit, and only token 5 has been seen"
 
 
 def test_task_5_the_penalty_counts_the_prompt() -> None:
@@ -323,6 +335,7 @@ def test_task_5_without_a_penalty_the_tokens_themselves_do_not_matter() -> None:
     ],
 )
 def test_task_5_bad_parameters_are_refused(bad: dict[str, Any]) -> None:
-    assert answer.Sampler(answer.SamplingParams(seed=2**32 - 1, temperature=1))(LOGITS, [1]).shape == ()
-    with pytest.raises(ValueError, match=next(iter(bad))):
+    token = sampler(seed=2**32 - 1, temperature=1)(LOGITS, [1])
+    assert token.shape == (), f"a large seed and a whole number as temperature are fine: a scalar array, not {token.shape}"
+    with refuses(ValueError, f"{bad} is out of range: SamplingParams, which is given, refuses it", named=next(iter(bad))):
         answer.SamplingParams(**bad)

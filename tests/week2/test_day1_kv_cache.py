@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from answer import answer
+from copying import bytes_copied
 from oracles import (
     HALF,
+    LOGITS,
     CountingModel,
     CountUp,
     assert_close,
@@ -23,6 +25,7 @@ from oracles import (
     mlx_lm_model,
     normal,
 )
+from support import refuses
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 SHAPE = (2, 3, 0, 4)  # B, KV, no token yet, D
@@ -98,6 +101,21 @@ def test_task_1_what_was_fetched_before_does_not_change() -> None:
     assert_close(fetched[1], first[1], hint, 0.0)
 
 
+def test_task_1_a_token_costs_a_write_of_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, steps = answer.KvCache(), 1000
+    keys, values = (normal(1, 2, steps, 16, seed=seed) for seed in (1, 2))
+    mx.eval(keys, values)
+    token = (keys.nbytes + values.nbytes) / steps
+    copied = bytes_copied(
+        lambda i: cache.update_and_fetch(keys[:, :, i : i + 1], values[:, :, i : i + 1])[:2], steps, monkeypatch
+    )
+    # A store that doubles asks for room for some 3,000 tokens; one that grows by 16 at a time, for 32,000.
+    assert copied / token < 50_000, (
+        f"{steps:,} tokens, one at a time, copied {copied / token:,.0f} tokens; whoever copies the history for each of them"
+        f" comes to {steps * (steps + 1) // 2:,}. Keep room to spare, grow it seldom, and write a token where it belongs"
+    )
+
+
 def test_task_1_two_caches_share_nothing() -> None:
     one, other = answer.KvCache(), answer.KvCache()
     one.update_and_fetch(*keys_and_values(3, 1))
@@ -139,7 +157,7 @@ def test_task_2_only_what_is_stored_can_be_forgotten(stored: int, count: int) ->
     cache = empty_cache()
     if stored:
         cache.update_and_fetch(*keys_and_values(stored, 1))
-    with pytest.raises(ValueError):
+    with refuses(ValueError, f"{stored} tokens are stored: {count} can't be forgotten", named=str(count)):
         cache.rewind(count)
     assert cache.offset == stored, "a refused rewind changes nothing"
 
@@ -208,28 +226,32 @@ def test_task_3_tokens_come_as_soon_as_they_are_known() -> None:
     model = CountingModel(CountUp(tiny_config()))
     tokens = answer.generate_tokens_with_cache(model, [5], 100)
     for asked, want in enumerate([6, 7, 8], start=1):
-        assert next(tokens) == want
+        got = next(tokens)
+        assert got == want, f"token {asked} of the answer is {want}, not {got}"
         assert len(model.lengths) <= asked, "yield a token before the next one is computed"
 
 
 def test_task_3_an_empty_prompt_is_refused() -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, "there is no token to continue: refuse an empty prompt before the model runs"):
         list(answer.generate_tokens_with_cache(CountUp(tiny_config()), [], 3))
 
 
 def test_task_3_the_sampler_chooses() -> None:
     model, oracle = model_case(seed=2)
-    before = []
+    before, given = [], []
 
     def second_best(logits: mx.array, tokens: Sequence[int]) -> mx.array:
         before.append(list(tokens))
+        given.append(logits)
         return mx.argsort(-logits)[1]
 
     got = list(answer.generate_tokens_with_cache(model, [9, 8], 4, sampler=second_best))
     assert before == [[9, 8, *got[:i]] for i in range(4)], "the sampler is given all tokens before the one that is wanted"
     for i, token in enumerate(got):
-        want = mx.argsort(-oracle(mx.array([[9, 8, *got[:i]]]))[0, -1])[1].item()
-        assert token == want, "the sampler is given the logits (V,) of the last position"
+        logits = oracle(mx.array([[9, 8, *got[:i]]]))[0, -1]
+        hint = "the sampler is given the logits (V,) of the last position, as the model gives them: no probabilities"
+        assert_close(given[i], logits, hint, LOGITS)
+        assert token == mx.argsort(-logits)[1].item(), "the sampler decides which token comes next"
 
 
 def test_task_3_a_conversation_goes_on_from_the_cache() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from answer import answer
 from oracles import FLOAT32, HALF, assert_close, embedded, embedded_oracle, normal, to_numpy
-from support import CountingModel, ToyModel, make_prompt
+from support import CountingModel, ToyModel, make_prompt, refuses
 from tiny_llm_kit.models.quantized import QuantizedWeight
 from tiny_llm_kit.models.tiny_random import tiny_config
 
@@ -104,17 +104,16 @@ def test_task_1_integers_of_any_dtype_are_packed(dtype: mx.Dtype) -> None:
     ids=["3 bits", "16 bits", "16 in 4 bits", "256 in 8 bits", "negative", "12 nibbles", "6 bytes"],
 )
 def test_task_1_what_does_not_fit_is_refused_by_name(values: list[int], bits: int, named: str) -> None:
-    with pytest.raises(ValueError) as refused:
+    with refuses(ValueError, f"{len(values)} values in {bits} bits: {named} does not fit", named):
         answer.pack(mx.array(values, dtype=mx.int32), bits)
-    assert named in str(refused.value), f"the message should name {named}, but says: {refused.value}"
 
 
 def test_task_1_only_integers_are_packed_and_only_words_unpacked() -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, "0.5 is no integer: look at the dtype of what is to be packed"):
         answer.pack(mx.array([0.5] * 8), 4)
-    with pytest.raises(ValueError, match="3"):
+    with refuses(ValueError, "words are unpacked into values of 4 or 8 bits only", named="3"):
         answer.unpack(mx.array([0], dtype=mx.uint32), 3)
-    with pytest.raises(ValueError):
+    with refuses(ValueError, "packed words are uint32: int32 would be shifted with its sign"):
         answer.unpack(mx.array([0], dtype=mx.int32), 4)
 
 
@@ -183,6 +182,23 @@ def test_task_2_scales_have_the_dtype_of_the_matrix(dtype: mx.Dtype, bits: int) 
     )
 
 
+@both_widths
+@pytest.mark.parametrize("dtype", HALF)
+def test_task_2_q_is_chosen_for_the_scale_as_it_is_stored(dtype: mx.Dtype, bits: int) -> None:
+    w = normal(64, 256, seed=10, dtype=dtype)
+    got = answer.quantize(w, 64, bits)
+    groups = to_numpy(w).reshape(64, 4, 64, 1)
+    scales, biases = (to_numpy(part)[..., None, None] for part in (got.scales, got.biases))
+    nearest = np.abs(scales * np.arange(2**bits) + biases - groups).min(-1)
+    error = np.abs(to_numpy(got.dequantize(mx.float32)).reshape(64, 4, 64) - groups[..., 0])
+    # Numbers of size 4: float32 rounds products and sums of that size to 2^-22, some two or three times.
+    wrong = error > nearest + 2.0**-20
+    assert not wrong.any(), (
+        f"{wrong.sum()} of {wrong.size} numbers would come back nearer with another q: the stored scale is rounded to {dtype},"
+        " and q has to be chosen for that one, not for the exact one; compute in float32"
+    )
+
+
 def test_task_2_two_hundred_and_fifty_six_levels_are_finer_than_sixteen() -> None:
     w = normal(8, 256, seed=7)
     coarse, fine = (
@@ -216,7 +232,7 @@ def test_task_2_mlx_can_multiply_by_it() -> None:
     ids=["96 in groups of 64", "groups of 48", "3 bits", "a vector", "three axes", "integers", "NaN", "infinity"],
 )
 def test_task_2_what_cannot_be_quantized_is_refused(w: mx.array, group_size: int, bits: int) -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, f"{w.dtype} {w.shape}, {bits} bits in groups of {group_size}: check what the docstring asks for"):
         answer.quantize(w, group_size, bits)
 
 
@@ -258,7 +274,7 @@ def test_task_3_every_group_uses_its_own_scale_and_bias() -> None:
 
 
 def test_task_3_a_width_that_fills_no_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="3"):
+    with refuses(ValueError, "only 4 and 8 bits fill a word without a rest", named="3"):
         answer.dequantize(packed(2, 64, bits=3))
 
 
@@ -433,7 +449,7 @@ def test_task_5_large_logits_do_not_overflow() -> None:
 
 @pytest.mark.parametrize(("tokens", "window"), [([], 8), ([5], 8), ([5, 6], 0), ([5, 6], -3)], ids=str)
 def test_task_5_too_little_to_predict_is_refused(tokens: list[int], window: int) -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, f"{len(tokens)} tokens in windows of {window}: there is nothing to predict, or no window"):
         answer.perplexity(Bigrams(mx.zeros((10, 10))), tokens, window)
 
 

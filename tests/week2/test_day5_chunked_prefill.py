@@ -1,6 +1,8 @@
 """Week 2 Day 5: chunked prefill, against one pass of mlx-lm's model."""
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answer import answer
+from copying import bytes_allocated
 from oracles import LOGITS, CountingModel, assert_close, mlx_lm_model
+from support import refuses
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 # Task 1: cut the prompt into chunks
@@ -46,7 +50,7 @@ def test_task_1_chunks_join_and_only_the_last_is_short(length: int, step: int) -
 
 @pytest.mark.parametrize("step", [0, -3])
 def test_task_1_a_step_below_1_is_refused(step: int) -> None:
-    with pytest.raises(ValueError):
+    with refuses(ValueError, f"chunks of {step} tokens never come to an end: refuse such a step"):
         list(itertools.islice(answer.chunk_bounds(10, step), 100))
 
 
@@ -119,6 +123,52 @@ def test_task_2_a_chunk_is_computed_without_being_looked_at() -> None:
     )
 
 
+def test_task_2_what_a_chunk_stores_in_any_layer_is_computed() -> None:
+    model, _ = model_case(head_dim=64)
+    cache = new_cache(model)
+    answer.prefill_chunk(model, prompt_of(70), 0, 60, cache)
+    for number, layer in enumerate(cache):
+        for name, stored in (("keys", layer.keys), ("values", layer.values)):
+            asked = bytes_allocated(lambda stored=stored: [stored])  # what is there already needs no memory
+            assert asked < stored.nbytes / 2, (
+                f"the {name} of layer {number} had not been asked for: launch the keys and values of every layer, or they are"
+                " computed with a later chunk"
+            )
+
+
+@contextmanager
+def waiting_is_noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of what was called that makes the host wait for the device."""
+    called: list[str] = []
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            called.append(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for owner, names in ((mx, ("eval", "synchronize")), (mx.array, ("item", "tolist"))):
+            for name in names:
+                patched.setattr(owner, name, noted(name, getattr(owner, name)))
+        for name in ("array", "asarray"):  # of NumPy, which reads an array of MLX
+            patched.setattr(np, name, noted(f"np.{name}", getattr(np, name)))
+        yield called
+
+
+def test_task_2_nobody_waits_for_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = model_case()
+    prompt, cache = prompt_of(20), new_cache(model)
+    with waiting_is_noted(monkeypatch) as called:
+        for start, end in ((0, 8), (8, 16), (16, 20)):
+            answer.prefill_chunk(model, prompt, start, end, cache)
+    assert not called, (
+        f"{called[0]} waits until the device is done. A chunk is launched (mx.async_eval) and not awaited, so that the next one"
+        " can be built in the meantime; who reads the logits of the last will wait"
+    )
+
+
 class KeepingModel(CountingModel):
     """Keeps the logits of its last call, so that they take memory if somebody has computed them."""
 
@@ -135,6 +185,28 @@ def test_task_2_an_inner_chunk_computes_no_logits() -> None:
     assert taken < logits / 2, (
         f"memory grew by {taken:,} bytes, and the logits of 128 positions take {logits:,}: nobody looks at those of an inner "
         "chunk, and the vocabulary product is the model's widest, so leave it out (logits_to_keep=0)"
+    )
+
+
+def test_task_2_not_even_one_logit_of_an_inner_chunk_is_computed() -> None:
+    config = tiny_config(vocab_size=20_000)
+    model = KeepingModel(answer.Model(config, random_weights(config)))
+    answer.prefill_chunk(model, prompt_of(9), 0, 8, new_cache(model))
+    asked = bytes_allocated(lambda: [model.kept])  # what is there already needs no memory
+    assert model.kept.size == 0 or asked >= model.kept.nbytes / 2, (
+        f"logits {model.kept.shape} of an inner chunk were computed: launch what it stores, and nothing else"
+    )
+
+
+def test_task_2_at_the_end_only_the_last_logits_are_computed() -> None:
+    config = tiny_config(vocab_size=20_000)
+    model = answer.Model(config, random_weights(config))
+    cache = new_cache(model)
+    mx.eval(answer.prefill_chunk(model, prompt_of(1), 0, 1, new_cache(model)))  # what is computed once for all
+    taken, all_logits = bytes_allocated(lambda: [answer.prefill_chunk(model, prompt_of(128), 0, 128, cache)]), 128 * 20_000 * 4
+    assert taken < all_logits / 2, (
+        f"memory grew by {taken:,} bytes, and the logits of 128 positions take {all_logits:,}: only those of the prompt's last"
+        " token are wanted (logits_to_keep=1)"
     )
 
 
@@ -187,6 +259,6 @@ def test_task_3_decoding_goes_on_from_the_cache(step: int) -> None:
 def test_task_3_an_empty_prompt_or_step_is_refused(length: int, step: int) -> None:
     model, _ = model_case()
     cache = new_cache(model)
-    with pytest.raises(ValueError):
+    with refuses(ValueError, f"{length} tokens in chunks of {step}: an empty prompt and a step below 1 are refused"):
         answer.prefill(model, prompt_of(length), cache, step)
     assert {layer.offset for layer in cache} == {0}, "what is refused leaves the cache as it was"
