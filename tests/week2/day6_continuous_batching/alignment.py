@@ -4,7 +4,6 @@ Either is right, as long as mask (task 6) and cache (task 2) agree. So the tests
 """
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,11 @@ from answer import answer
 
 
 def requests_at(*offsets: int) -> list[Any]:
-    """Requests whose next token stands at these positions."""
-    return [SimpleNamespace(request_id=row, offset=offset) for row, offset in enumerate(offsets)]
+    """Requests whose next token stands at these positions, whatever their prompts and their tokens so far are."""
+    requests = [answer.Request([1, 2, 3], max_tokens=9) for _ in offsets]
+    for request, offset in zip(requests, offsets, strict=True):
+        request.offset = offset
+    return requests
 
 
 def rows_stand_right() -> bool:

@@ -274,7 +274,7 @@ def test_task_2_the_mask_is_handed_back_as_it_came(kind: str) -> None:
     assert same, "who may see whom is the caller's to say (task 6): the cache hands its mask through and makes none of its own"
 
 
-def test_task_2_with_the_masks_of_task_6_each_row_sees_its_own_tokens() -> None:
+def test_task_2_with_your_masks_each_row_sees_its_own_tokens() -> None:
     batch = Batch(slots=3)
     for slot, length in enumerate((2, 7, 4)):
         batch.add(slot, length)
@@ -322,10 +322,10 @@ def test_task_2_a_taken_slot_is_refused() -> None:
     batch.append_and_check()  # and its owner is as it was
 
 
-@pytest.mark.parametrize("slot", [-1, 2, 7])
+@pytest.mark.parametrize("slot", [-2, -1, 2, 7])
 def test_task_2_a_slot_that_does_not_exist_is_refused(slot: int) -> None:
     batch = Batch(slots=2)
-    batch.add(1, length=4)
+    batch.add(0, length=4)
     with refuses(ValueError, f"slot {slot} of 2 does not exist (a negative index would count from the end)"):
         batch.cache.add_request(prefilled(random_history(3, seed=1)), slot)
     batch.append_and_check()
@@ -415,15 +415,15 @@ def test_task_2_slabs_that_grow_keep_everything() -> None:
 
 def test_task_2_the_request_s_own_cache_is_not_needed_any_more() -> None:
     batch = Batch(slots=2)
-    first, second = batch.add(0, length=3), batch.add(1, length=5, room=4)
-    for own in (first, second):
+    for slot, length, room in ((0, 3, 0), (1, 5, 4)):
+        own = batch.add(slot, length, room)
+        own.keys[:], own.values[:] = 50.0, 50.0  # in place
         loud = mx.full((1, KV, 2, D), 50.0)
         own.update_and_fetch(loud, loud)
         own.rewind(4)
         own.update_and_fetch(loud, loud)
-        own.keys[:], own.values[:] = 50.0, 50.0
-    batch.append_and_check()
-    first.keys, first.values, first.offset = None, None, 0
+        batch.append_and_check()
+        own.keys, own.values, own.offset = None, None, 0
     batch.append_and_check()
 
 
