@@ -10,6 +10,16 @@ from support import refuses
 from week2.day6_continuous_batching.alignment import requests_at, rows_stand_right, seen_columns
 
 
+def mask_of(offsets: list[int], columns: int) -> mx.array:
+    """The mask of the answer, which has to be an array."""
+    try:
+        mask = answer.create_batch_mask(requests_at(*offsets), columns)
+    except ValueError as error:
+        raise AssertionError(f"offsets {offsets} are all inside {columns} columns, but there was {error!r}") from error
+    assert isinstance(mask, mx.array), f"offsets {offsets}, {columns} columns: a mask is an array, always; got {mask!r}"
+    return mask
+
+
 def assert_sees(mask: mx.array, offsets: list[int], columns: int) -> None:
     """Row i sees the columns of its own positions 0 … offset, and no others."""
     assert mask.shape == (len(offsets), 1, 1, columns), (
@@ -34,11 +44,11 @@ def assert_sees(mask: mx.array, offsets: list[int], columns: int) -> None:
     ids=str,
 )
 def test_task_6_a_row_sees_its_own_positions_only(offsets: list[int], columns: int) -> None:
-    assert_sees(answer.create_batch_mask(requests_at(*offsets), columns), offsets, columns)
+    assert_sees(mask_of(offsets, columns), offsets, columns)
 
 
 def test_task_6_shape_and_values() -> None:
-    mask = answer.create_batch_mask(requests_at(3, 1), 6)
+    mask = mask_of([3, 1], 6)
     assert mask.shape == (2, 1, 1, 6), (
         f"batch, head, query, key: the middle two broadcast over heads and the one query, so (2, 1, 1, 6), not {mask.shape}"
     )
@@ -48,14 +58,14 @@ def test_task_6_shape_and_values() -> None:
 
 
 def test_task_6_where_nothing_is_hidden_all_is_zero() -> None:
-    mask = answer.create_batch_mask(requests_at(5, 5), 6)
+    mask = mask_of([5, 5], 6)
     assert mask.dtype == mx.float32, f"the mask is float32 also where nothing is hidden, not {mask.dtype}"
     assert_sees(mask, [5, 5], 6)
 
 
 @pytest.mark.parametrize("columns", [4, 5, 40])
 def test_task_6_more_columns_hide_more(columns: int) -> None:
-    assert_sees(answer.create_batch_mask(requests_at(3), columns), [3], columns)
+    assert_sees(mask_of([3], columns), [3], columns)
 
 
 def test_task_6_each_step_has_a_mask_of_its_own() -> None:
@@ -78,7 +88,7 @@ def test_task_6_the_position_is_the_offset_whatever_has_come_back() -> None:
 
 @pytest.mark.parametrize("offsets", [(4,), (0, 4), (9, 1), (0, 0, 5, 0)])
 def test_task_6_a_token_outside_the_mask_is_refused(offsets: tuple[int, ...]) -> None:
-    answer.create_batch_mask(requests_at(3), 4)  # the last of 4 columns is not outside
+    mask_of([3], 4)  # the last of 4 columns is not outside
     with refuses(ValueError, f"4 columns are for positions 0 … 3, and a token of {offsets} is outside: check all rows"):
         answer.create_batch_mask(requests_at(*offsets), 4)
 
@@ -93,7 +103,7 @@ def test_task_6_whatever_the_hidden_columns_hold_attention_is_the_same() -> None
         hidden = np.setdiff1d(np.arange(columns), seen)
         k[row, :, hidden] = 30
         v[row, :, hidden] = 1000
-    mask = answer.create_batch_mask(requests_at(*offsets), columns)
+    mask = mask_of(list(offsets), columns)
     together = mx.fast.scaled_dot_product_attention(mx.array(q), mx.array(k), mx.array(v), scale=0.5, mask=mask)
     for row, seen in enumerate(own):
         want = attention64(q[row : row + 1], k[row : row + 1, :, seen], v[row : row + 1, :, seen], 0.5)
