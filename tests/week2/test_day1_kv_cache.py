@@ -43,7 +43,9 @@ def feed(cache: Any, lengths: Sequence[int]) -> None:
         new = keys_and_values(length, seed)
         history = tuple(mx.concatenate(pair, axis=2) for pair in zip(history, new, strict=True))
         got = cache.update_and_fetch(*new)
-        check(cache, got, history, f"after pieces of {list(lengths[: seed + 1])} tokens")
+        pieces = list(lengths[: seed + 1])
+        told = f"pieces of {pieces} tokens" if seed < 10 else f"{seed + 1} pieces of {sum(pieces)} tokens together"
+        check(cache, got, history, f"after {told}")
 
 
 def check(cache: Any, got: Any, history: tuple[mx.array, ...], when: str) -> None:

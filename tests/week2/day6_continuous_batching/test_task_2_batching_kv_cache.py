@@ -540,9 +540,13 @@ def test_task_2_half_precision_stays_half_precision(dtype: mx.Dtype) -> None:
         prompt = prefilled(random_history(3, seed=1))
         prompt.keys, prompt.values = prompt.keys.astype(dtype), prompt.values.astype(dtype)
         cache.add_request(prompt, slot)
+    stored = 3
     for count in (1, 70):
+        stored += count
         new = mx.zeros((2, KV, count, D), dtype=dtype)
-        keys, values, _, _ = cache.update_and_fetch(new, new)
+        given = mx.zeros((2, 1, count, stored))
+        keys, values, _, mask = cache.update_and_fetch(new, new, mask_length=count, mask=given)
+        assert mask.dtype == mx.float32, f"a float32 mask is handed back as it came, not in {mask.dtype}"
         assert keys.dtype == values.dtype == dtype, (
             f"the cache has the dtype of what is put into it, {dtype}, not {keys.dtype} and {values.dtype}"
         )
@@ -591,19 +595,19 @@ def test_task_2_a_token_costs_a_write_of_its_own_size(monkeypatch: pytest.Monkey
     )
 
 
-def test_task_2_a_join_copies_its_own_prompt_only() -> None:
+def test_task_2_a_leave_copies_nothing_and_a_join_its_own_prompt() -> None:
     cache = wide_batch([500, 400, 300, 450], max_seq_len=512, slots=4)  # nothing has to grow from here on
-    cache.remove_request(2)
     own, slabs = wide_prompt(10), 4 * 512
 
-    def join() -> Sequence[mx.array]:
+    def leave_and_join() -> Sequence[mx.array]:
+        cache.remove_request(2)
         cache.add_request(own, 2)
         return fetch(cache, 4)
 
-    copied = bytes_allocated(join) / TOKEN_BYTES
+    copied = bytes_allocated(leave_and_join) / TOKEN_BYTES
     assert copied < slabs / 4, (
-        f"a prompt of 10 tokens joined a batch with room for {slabs:,}, and {copied:,.0f} were copied: a join writes its own"
-        " tokens into a row and leaves the others where they are"
+        f"one left a batch with room for {slabs:,} tokens, a prompt of 10 joined, and {copied:,.0f} were copied: who leaves clears"
+        " nothing, and who joins writes its own tokens into a row, while the others stay where they are"
     )
 
 
