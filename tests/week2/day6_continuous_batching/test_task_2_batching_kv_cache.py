@@ -606,8 +606,8 @@ def test_task_2_a_leave_copies_nothing_and_a_join_its_own_prompt() -> None:
 
     copied = bytes_allocated(leave_and_join) / TOKEN_BYTES
     assert copied < slabs / 4, (
-        f"one left a batch with room for {slabs:,} tokens, a prompt of 10 joined, and {copied:,.0f} were copied: who leaves clears"
-        " nothing, and who joins writes its own tokens into a row, while the others stay where they are"
+        f"one left a batch with room for {slabs:,} tokens, a prompt of 10 joined, and {copied:,.0f} were copied: who leaves"
+        " clears nothing, and who joins writes its own tokens into a row, while the others stay where they are"
     )
 
 
