@@ -1,4 +1,4 @@
-"""What every suite shares: `--solution`, and a summary that says of each failing test, in full, what to look at.
+"""What every suite shares: `--solution`, and a summary that says of each failing test, in full, what to look at and where.
 
 Where Metal kernels cannot run for want of a C++ compiler, a test that needs one is skipped, and the summary says so; the same
 for want of a clang, which the address spaces of kernels are checked with.
@@ -13,12 +13,23 @@ from typing import Any
 import hypothesis
 import pytest
 
+from endless import pytest_timeout_set_timer as pytest_timeout_set_timer
 from metal_anywhere.errors import NO_CLANG, NO_COMPILER, find_no_compiler
+from reasons import first_line, own_line
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, solution_package
 from tiny_llm_kit.course.reference_guard import ReferenceGuard
 
-# The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at.
-hypothesis.settings.register_profile("course", derandomize=True, deadline=None, report_multiple_bugs=False)
+# The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at, of which
+# nothing is said but the example.
+hypothesis.settings.register_profile(
+    "course",
+    derandomize=True,
+    deadline=None,
+    report_multiple_bugs=False,
+    print_blob=False,
+    database=None,
+    phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},
+)
 hypothesis.settings.load_profile("course")
 
 guard = ReferenceGuard(LEARNER)
@@ -56,9 +67,12 @@ def pytest_report_header() -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    vars(item).pop("_hypothesis_failing_examples", None)  # from which Hypothesis would make a patch to the tests
     report = yield
-    error = find_no_compiler(call.excinfo.value) if call.excinfo else None
-    if error:
+    if not call.excinfo:
+        return report
+    report.why, report.where = first_line(call.excinfo.value), own_line(call.excinfo.value)
+    if error := find_no_compiler(call.excinfo.value):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {error.problem}")
     return report
@@ -97,9 +111,11 @@ def _summarize_failed(terminalreporter: pytest.TerminalReporter) -> None:
     if reports:
         terminalreporter.section("what failed, and why")
     for kind, report in reports:
-        crash = getattr(report.longrepr, "reprcrash", None)  # a file that cannot be collected has none
-        reason = crash.message.partition("\n")[0] if crash else "see above"
-        terminalreporter.line(f"{kind.upper()} {report.nodeid} - {reason}")
+        why = getattr(report, "why", "see above")  # that of a file that cannot be collected
+        terminalreporter.line(f"{kind.upper()} {report.nodeid} - {why}")
+        where = getattr(report, "where", "")
+        if where not in why:
+            terminalreporter.line(f"    in {where}")
 
 
 def _summarize_skipped(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,13 +3,14 @@
 Nothing here comes from the package under test: a mistake there cannot hide in the expected tokens as well.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from endless import DidNotEnd
 from tiny_llm_kit.bench.counting_model import CountingModel as CountingModel
 from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.models.config import ModelConfig
@@ -22,6 +23,9 @@ come only from logits whose best two are a hundred times further apart, so that 
 
 POISON = ByteTokenizer.vocab_size - 1
 """A token that the toy model never generates: it marks prompts on which a `FragileModel` should fail."""
+
+MOST_CALLS = 20_000
+"""Calls of one model within one test. The longest test needs a tenth of them."""
 
 _HEADS, _KV_HEADS, _HEAD_DIM, _WIDTH, _LONGEST = 4, 2, 8, 32, 512
 
@@ -63,6 +67,7 @@ class ToyModel:
         ids = np.arange(self.config.vocab_size)
         self.only_printable = mx.array(np.where((ids >= 32) & (ids < 127), 0, -1e9).astype(np.float32))
         self.answers: dict[tuple[tuple[int, ...], float], list[int]] = {}
+        self.calls = 0
 
     def __call__(
         self,
@@ -72,7 +77,14 @@ class ToyModel:
         mask: mx.array | str | None = "causal",
         logits_to_keep: int | None = None,
     ) -> mx.array:
-        """The calling convention of the course's `Model`."""
+        """The calling convention of the course's `Model`.
+
+        Raises:
+            DidNotEnd: in an engine that calls it for ever, since nobody else can stop its `run`.
+        """
+        self.calls += cache is not None
+        if self.calls > MOST_CALLS:
+            raise DidNotEnd(f"the model was called {MOST_CALLS} times in this test: which request never ends, and why?")
         length = tokens.shape[1]
         x = self.token_embedding[tokens] + self.position_embedding[mx.array(offset).reshape(-1, 1) + mx.arange(length)]
         for weights, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
@@ -181,11 +193,18 @@ def refuses(kind: type[BaseException], look_at: str, named: str = "") -> Iterato
 def expect_no_error(*requests: Any) -> None:
     """None of these has ended with an error; otherwise the test fails with that error as its cause, line and all."""
     __tracebackhide__ = True
+    _expect_no_stub(requests)
+    for request in requests:
+        if request.error is not None:
+            raise AssertionError(f"request {request.request_id} ended with {request.error!r}") from request.error
+
+
+def _expect_no_stub(requests: Iterable[Any]) -> None:
+    """An engine keeps the exceptions of its requests, also that of a stub, which says what is to be done first."""
+    __tracebackhide__ = True
     for request in requests:
         if isinstance(request.error, NotImplementedError):
             raise request.error
-        if request.error is not None:
-            raise AssertionError(f"request {request.request_id} ended with {request.error!r}") from request.error
 
 
 def assert_alone(model: ToyModel, *requests: Any) -> None:
@@ -206,23 +225,50 @@ def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None]
 
     Raises:
         AssertionError: if there is still work after so many steps, so that no test runs for ever.
+        NotImplementedError: a stub's, that has ended a request.
     """
-    ended = []
-    for _ in range(steps):
-        if not scheduler.has_work:
-            return ended
-        ended += scheduler.step()
+    __tracebackhide__ = True
+    ended: list[Any] = []
+
+    def step() -> None:
+        ended.extend(scheduler.step())
         after_step()
-    raise AssertionError(f"has_work is still true after {steps} steps: some request neither advances nor ends")
+
+    _repeat(step, lambda: not scheduler.has_work, steps, scheduler, "has_work is still true", ended)
+    return ended
 
 
-def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200) -> None:
-    """Step until `done()`; AssertionError if it does not come true."""
+def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "it did not get there") -> None:
+    """Step until `done()`; AssertionError if it does not come true, of which `what` says what did not."""
+    __tracebackhide__ = True
+    ended: list[Any] = []
+    _repeat(lambda: ended.extend(scheduler.step()), done, steps, scheduler, what, ended)
+
+
+def _repeat(
+    step: Callable[[], None], done: Callable[[], bool], steps: int, scheduler: Any, what: str, ended: list[Any]
+) -> None:
+    __tracebackhide__ = True
     for _ in range(steps):
         if done():
             return
-        scheduler.step()
-    raise AssertionError(f"the engine did not get there in {steps} steps: does every step advance every running request?")
+        step()
+        _expect_no_stub(ended)
+    if not done():
+        failed = [f"request {request.request_id} ended with {request.error!r}" for request in ended if request.error]
+        cause = next((request.error for request in ended if request.error), None)
+        raise AssertionError("; ".join([f"{what} after {steps} steps", _describe_open(scheduler), *failed])) from cause
+
+
+def _describe_open(scheduler: Any) -> str:
+    """Who waits and who runs, and how far each has come."""
+    everyone = [*scheduler.waiting.values(), *scheduler.running.values()]
+    lines = [
+        f"request {request.request_id} ({request.state}, {request.offset} tokens launched for a prompt of"
+        f" {len(request.prompt)}, {len(request.generated_tokens)} of {request.max_tokens} generated)"
+        for request in everyone
+    ]
+    return f"still open: {', '.join(lines)}" if lines else "nobody waits and nobody runs"
 
 
 class RealModel:

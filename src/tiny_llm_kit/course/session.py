@@ -32,7 +32,8 @@ class Ending:
     def explain(self) -> str:
         """A sentence for those whose session did not end."""
         where = f"in {self.last}" if self.last else "before the first test"
-        return f"The process of the tests ended {where}, so the tests are not over. Does something call os._exit, or crash?"
+        reason = "Does something call os._exit, crash, or never end?"
+        return f"The process of the tests ended {where}, so the tests are not over. {reason}"
 
 
 def command(note: Path) -> list[str]:
