@@ -16,7 +16,7 @@ import pytest
 from endless import pytest_timeout_set_timer as pytest_timeout_set_timer
 from metal_anywhere.errors import NO_CLANG, NO_COMPILER, find_no_compiler
 from reasons import first_line, own_line
-from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, solution_package
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Day, find_root, load_course, solution_package
 from tiny_llm_kit.course.reference_guard import ReferenceGuard
 
 # The same examples in every run, no test that depends on the machine's speed, and one failure at a time to look at, of which
@@ -32,6 +32,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("course")
 
+ROOT = find_root()
 guard = ReferenceGuard(LEARNER)
 
 
@@ -55,8 +56,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for day in load_course(ROOT).ready_days:
+        _put_into_working_order(items, day)
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests/kit"):  # they run whole suites
+            item.add_marker(pytest.mark.timeout(600))
     if first := config.getoption("--first"):
         items.sort(key=lambda item: first not in item.nodeid)
+
+
+def _put_into_working_order(items: list[pytest.Item], day: Day) -> None:
+    places = [place for place, item in enumerate(items) if item.path.is_relative_to(ROOT / str(day.tests))]
+    own = [items[place] for place in places]
+    own.sort(key=lambda item: day.place_of(item.path.name if item.path.name.startswith("test_task_") else item.name))
+    for place, item in zip(places, own, strict=True):
+        items[place] = item
 
 
 def pytest_report_header() -> str:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -112,12 +113,12 @@ class Watchdog:
 
 def _seconds_of_computing() -> float:
     """Of this process and of those that it has started, such as a compiler."""
-    own = os.times()
-    total = own.user + own.system + own.children_user + own.children_system
+    ended = os.times()
+    total = time.process_time() + ended.children_user + ended.children_system
     for child in psutil.Process().children(recursive=True):
         try:
             times = child.cpu_times()
             total += times.user + times.system
-        except psutil.Error:  # it has just ended, and is among `own`
+        except psutil.Error:  # this one has just ended, too
             continue
     return total

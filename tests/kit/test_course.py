@@ -24,6 +24,8 @@ from kit.small_course import (
 from tiny_llm_kit.cli.test import main
 from tiny_llm_kit.course.course_map import Course, find_root, load_course, solution_package, task
 
+TASKS = 'tasks = ["double", "count down"]'
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -74,8 +76,14 @@ def test_an_unknown_day_is_answered_with_those_there_are(tmp_path: Path) -> None
         ('chapter = "book/src/doubling.md"\n', "", "week 1 day 1 lacks chapter"),
         ("number = 2\n  title", "number = 1\n  title", r"the days of week 1 are numbered \[1, 1\]"),
         ("number = 6", 'number = "6"', "week 2 day 6: `number` is '6', but should be of type int"),
-        ('tasks = ["double", "count down"]', "tasks = []", "week 1 day 1 has tests but no tasks"),
-        ('tasks = ["double", "count down"]', "tasks = [1]", "lists of strings"),
+        (TASKS, "tasks = []", "week 1 day 1 has tests but no tasks"),
+        (TASKS, "tasks = [1]", "lists of strings"),
+        (TASKS, f"{TASKS}\n  order = [2]", r"week 1 day 1: `order` is \[2\], but should hold each of \[1, 2\] once"),
+        (TASKS, f"{TASKS}\n  order = [2, 1, 2]", "each of"),
+        (TASKS, f'{TASKS}\n  order = [2, "1"]', "each of"),
+        (TASKS, f"{TASKS}\n  order = 2", "`order` is 2, but should be of type list"),
+        (TASKS, f'{TASKS}\n  parts.3 = ["plan"]', r"`parts.3` is \['plan'\], but should be the names"),
+        (TASKS, f"{TASKS}\n  parts.2 = [1]", r"`parts.2` is \[1\]"),
         ("[[week]]", "[[week]", "course.toml: "),
     ],
 )
@@ -83,6 +91,31 @@ def test_a_wrong_map_is_refused_with_the_place(tmp_path: Path, find: str, replac
     assert find in COURSE
     with pytest.raises(ValueError, match=message):
         load(tmp_path, COURSE.replace(find, replace))
+
+
+def test_tests_run_in_the_working_order_and_first_puts_some_before(tmp_path: Path) -> None:
+    root = write_small_course(tmp_path)
+    edit(root / "course.toml", TASKS, f'{TASKS}\n  order = [2, 1]\n  parts.2 = ["up", "down"]')
+    edit(root / "course.toml", '"tests/week1/test_day1_doubling.py"', '"tests/week1/day1"')
+    for name in ("test_task_2_down", "test_task_2_over", "test_task_2_up", "test_other"):
+        write(root / f"tests/week1/day1/{name}.py", f"def {name}_works():\n    pass\n")
+    (root / "tests/week1/test_day1_doubling.py").rename(root / "tests/week1/day1/test_both.py")
+    assert order_of_tests(root) == [
+        "2_up_works",
+        "2_down_works",
+        "2_counts",
+        "2_over_works",
+        "1_doubles",
+        "other_works",
+        "1_area",
+    ]
+    assert order_of_tests(root, "--first", "down")[:3] == ["2_down_works", "2_up_works", "2_counts"]
+
+
+def order_of_tests(root: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "tests/week1", "--solution", "ref", "--collect-only", "-q", *arguments]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    return re.findall(r"::test_(?:task_)?(\w+)", done.stdout)
 
 
 def test_the_map_of_this_project_can_be_read() -> None:

@@ -6,9 +6,10 @@ It knows the names of chapters and tests, not what is in them; `pdm run check` c
 import importlib.util
 import inspect
 import itertools
+import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ Answer = TypeVar("Answer", bound=Callable[..., Any])
 
 LEARNER = "tiny_llm"
 REFERENCE = "tiny_llm_ref"
+
+_TASK_AND_PART = re.compile(r"test_task_(\d+)_([^_.]+)")
 
 
 def task(week: int, day: int, number: int) -> Callable[[Answer], Answer]:
@@ -46,7 +49,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Day:
-    """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package."""
+    """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package.
+
+    `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
+    those of its tests: "plan" stands for `test_task_4_plan_...`, and for the file `test_task_4_plan.py`.
+    """
 
     week: int
     number: int
@@ -55,6 +62,16 @@ class Day:
     tests: str | None
     modules: tuple[str, ...]
     tasks: tuple[Task, ...]
+    order: tuple[int, ...] = ()
+    parts: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def place_of(self, test: str) -> tuple[int, int]:
+        """Where a test comes in the working order, to sort by: of the name of its file, or its own if that names no task."""
+        found = _TASK_AND_PART.match(test)
+        if not found or int(found[1]) not in self.order:
+            return len(self.order), 0
+        number, parts = int(found[1]), self.parts.get(int(found[1]), ())
+        return self.order.index(number), parts.index(found[2]) if found[2] in parts else len(parts)
 
     @property
     def planned(self) -> bool:
@@ -158,10 +175,11 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     where = f"week {week} day {table.get('number', '?')}"
     always: dict[str, type] = {"number": int, "title": str}
     when_ready: dict[str, type] = {"chapter": str, "modules": list, "tasks": list}
+    working: dict[str, type] = {"order": list, "parts": dict}
     if "tests" in table:
-        _check_keys(table, where, {**always, **when_ready, "tests": str})
+        _check_keys(table, where, {**always, **when_ready, "tests": str}, working)
     else:
-        _check_keys(table, where, always, when_ready)
+        _check_keys(table, where, always, when_ready | working)
     modules, titles = table.get("modules", []), table.get("tasks", [])
     if not all(isinstance(text, str) for text in [*modules, *titles]):
         raise ValueError(f"{where}: `modules` and `tasks` are lists of strings")
@@ -169,7 +187,22 @@ def _day(week: int, table: dict[str, Any]) -> Day:
         raise ValueError(f"{where} has tests but no tasks")
     number = table["number"]
     tasks = tuple(Task(week, number, i, title) for i, title in enumerate(titles, start=1))
-    return Day(week, number, table["title"], table.get("chapter", ""), table.get("tests"), tuple(modules), tasks)
+    numbers = [task.number for task in tasks]
+    order, parts = table.get("order", numbers), _parts(table.get("parts", {}), where, numbers)
+    if sorted(map(repr, order)) != sorted(map(repr, numbers)):
+        raise ValueError(f"{where}: `order` is {order}, but should hold each of {numbers} once")
+    return Day(
+        week, number, table["title"], table.get("chapter", ""), table.get("tests"), tuple(modules), tasks, tuple(order), parts
+    )
+
+
+def _parts(table: dict[str, Any], where: str, numbers: list[int]) -> dict[int, tuple[str, ...]]:
+    for number, names in table.items():
+        if number not in map(str, numbers) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                f"{where}: `parts.{number}` is {names!r}, but should be the names of parts of one of the tasks {numbers}"
+            )
+    return {int(number): tuple(names) for number, names in table.items()}
 
 
 def _check_keys(table: dict[str, Any], where: str, required: dict[str, type], optional: dict[str, type] | None = None) -> None:
