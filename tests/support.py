@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from endless import DidNotEnd
+from first_difference import Call, explain
 from tiny_llm_kit.bench.counting_model import CountingModel as CountingModel
 from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.models.config import ModelConfig
@@ -67,7 +68,7 @@ class ToyModel:
         ids = np.arange(self.config.vocab_size)
         self.only_printable = mx.array(np.where((ids >= 32) & (ids < 127), 0, -1e9).astype(np.float32))
         self.answers: dict[tuple[tuple[int, ...], float], list[int]] = {}
-        self.calls = 0
+        self.begin_test()
 
     def __call__(
         self,
@@ -82,17 +83,39 @@ class ToyModel:
         Raises:
             DidNotEnd: in an engine that calls it for ever, since nobody else can stop its `run`.
         """
-        self.calls += cache is not None
-        if self.calls > MOST_CALLS:
-            raise DidNotEnd(f"the model was called {MOST_CALLS} times in this test: which request never ends, and why?")
         length = tokens.shape[1]
-        x = self.token_embedding[tokens] + self.position_embedding[mx.array(offset).reshape(-1, 1) + mx.arange(length)]
+        states = self.hidden_states(tokens, offset, cache, mask)
+        if cache is not None:
+            self._note(tokens, offset, states, int(length == 1) if logits_to_keep is None else logits_to_keep)
+        x = states[-1] if logits_to_keep is None else states[-1][:, length - logits_to_keep :]
+        return _norm(x) @ self.head.T + self.only_printable
+
+    def begin_test(self) -> None:
+        """Forget the calls of the test before."""
+        self.calls: list[Call] = []
+
+    def _note(self, tokens: mx.array, offset: int | mx.array, states: list[mx.array], wanted: int) -> None:
+        if len(self.calls) == MOST_CALLS:
+            raise DidNotEnd(f"the model was called {MOST_CALLS} times in this test: which request never ends, and why?")
+        last = states[-1][:, -1:] if wanted else mx.zeros((len(tokens), 0, _WIDTH))
+        self.calls.append(Call(len(self.calls) + 1, tokens, offset, [*states[:-1], last]))
+
+    def hidden_states(
+        self,
+        tokens: mx.array,
+        offset: int | mx.array = 0,
+        cache: Sequence[Any] | None = None,
+        mask: mx.array | str | None = "causal",
+    ) -> list[mx.array]:
+        """After each layer, `(B, L, D)`."""
+        positions = mx.array(offset).reshape(-1, 1) + mx.arange(tokens.shape[1])
+        x = self.token_embedding[tokens] + self.position_embedding[positions]
+        states = []
         for weights, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             x = x + self._attention(weights, _norm(x), layer_cache, mask)
             x = x + mx.maximum(_norm(x) @ weights["up"].T, 0) @ weights["down"].T
-        if logits_to_keep is not None:
-            x = x[:, length - logits_to_keep :]
-        return _norm(x) @ self.head.T + self.only_printable
+            states.append(x)
+        return states
 
     def _attention(self, weights: dict[str, mx.array], x: mx.array, cache: Any, mask: mx.array | str | None) -> mx.array:
         batch, length, _ = x.shape
@@ -212,12 +235,28 @@ def assert_alone(model: ToyModel, *requests: Any) -> None:
     __tracebackhide__ = True
     expect_no_error(*requests)
     for request in requests:
-        assert request.finish_reason in ("stop", "length"), f"request {request.request_id} ended with {request.finish_reason!r}"
-        expected = alone(model, request.prompt, request.max_tokens, request.eos_token_ids)
-        assert request.generated_tokens == expected, (
-            f"a prompt of {len(request.prompt)} tokens got another answer than alone: look at its positions, its mask and its"
-            " slot, and at whether a token was lost or taken twice"
+        assert request.finish_reason in ("stop", "length"), (
+            f"request {request.request_id} ended with {request.finish_reason!r}, but nobody had to end it"
         )
+        expected = alone(model, request.prompt, request.max_tokens, request.eos_token_ids)
+        if request.generated_tokens != expected:
+            raise AssertionError(_describe_difference(model, request, expected))
+
+
+def _describe_difference(model: ToyModel, request: Any, expected: list[int]) -> str:
+    """The first token that is another than alone, and where it comes from."""
+    got = request.generated_tokens
+    who = f"request {request.request_id} (a prompt of {len(request.prompt)} tokens)"
+    first = next((i for i, (token, right) in enumerate(zip(got, expected, strict=False)) if token != right), None)
+    if first is None:
+        return f"{who} got {len(got)} tokens, alone it gets {len(expected)}: the first {min(len(got), len(expected))} are right"
+    sequence = [*request.prompt, *expected[:first]]
+    what = f"token {first} of {who} is {_letter(got[first])}, alone it is {_letter(expected[first])}"
+    return f"{what}: {explain(model.calls, request.prompt, sequence, model.hidden_states(mx.array([sequence])))}"
+
+
+def _letter(token: int) -> str:
+    return repr(chr(token)) if 32 <= token < 127 else str(token)
 
 
 def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None] = lambda: None) -> list[Any]:

@@ -29,8 +29,8 @@ def _turn(item: pytest.Item) -> int:
 
 
 @pytest.fixture(autouse=True)
-def count_calls_anew(toy: ToyModel) -> None:
-    toy.calls = 0
+def begin_test(toy: ToyModel) -> None:
+    toy.begin_test()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,99 @@
+"""Where a wrong answer went wrong: the first position of a request whose hidden state is another than alone, and its layer.
+
+A `ToyModel` notes what it computes for an engine. When an answer is wrong, the notes are searched for the calls that computed
+the request's tokens, each at its position, and compared layer by layer with the sequence computed alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+TOLERANCE = 1e-3
+"""A row of a batch is summed in another order than alone, which moves hidden states of size 1 by about 1e-6. What a mistake
+moves by less than this moves no token either."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of the model was given, and the hidden states `(B, L, D)` after each layer, all of them lazy.
+
+    After the last layer there are only those whose logits were wanted: nothing else computes the others, and an array that is
+    never computed keeps all that it would be computed from.
+    """
+
+    number: int
+    tokens: mx.array
+    offset: int | mx.array
+    states: list[mx.array]
+
+    def __str__(self) -> str:
+        rows, length = self.tokens.shape
+        what = f"a decode step of {rows} rows" if length == 1 else f"a chunk of {length} tokens"
+        return f"call {self.number} of the model ({what})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a position was computed."""
+
+    call: Call
+    row: int
+    column: int
+
+    def first_wrong_layer(self, right: Sequence[np.ndarray]) -> int | None:
+        """The first layer after which the hidden state is not `right`, the one `(D,)` after each layer; None if none is."""
+        for layer, (states, state) in enumerate(zip(self.call.states, right, strict=True)):
+            from_end = self.column - self.call.tokens.shape[1]
+            kept = -from_end <= states.shape[1]
+            if kept and not np.allclose(np.array(states[self.row, from_end]), state, rtol=TOLERANCE, atol=TOLERANCE):
+                return layer
+        return None
+
+
+def explain(calls: Sequence[Call], prompt: Sequence[int], sequence: Sequence[int], right: Sequence[mx.array]) -> str:
+    """Where the computation of the token after `sequence`, which begins with `prompt`, went wrong, and what to look at.
+
+    `right` holds the hidden states `(1, len(sequence), D)` after each layer, computed alone.
+    """
+    states = [np.array(layer[0]) for layer in right]
+    places = _find_places(calls)
+    place = None
+    for position, token in enumerate(sequence):
+        found = places.get((position, token))
+        if not found:
+            return _describe_missing(places, position, token, len(prompt))
+        wrong = {place: place.first_wrong_layer([layer[position] for layer in states]) for place in found}
+        place = min(found, key=lambda place: (wrong[place] is not None, -(wrong[place] or 0)))
+        if (layer := wrong[place]) is not None:
+            return _describe_wrong(place, position, layer)
+    assert place is not None, "a sequence has tokens"
+    return f"its logits in {place.call}, row {place.row}, were right: look at who is given which row's token"
+
+
+def _find_places(calls: Sequence[Call]) -> dict[tuple[int, int], list[Place]]:
+    """Where each token was computed at each position."""
+    places: dict[tuple[int, int], list[Place]] = {}
+    for call in calls:
+        rows = call.tokens.tolist()
+        offsets = np.broadcast_to(np.array(call.offset).reshape(-1), len(rows)).tolist()
+        for row, (tokens, offset) in enumerate(zip(rows, offsets, strict=True)):
+            for column, token in enumerate(tokens):
+                places.setdefault((offset + column, token), []).append(Place(call, row, column))
+    return places
+
+
+def _describe_missing(places: dict[tuple[int, int], list[Place]], position: int, token: int, prompt_length: int) -> str:
+    what = f"token {position} of its prompt" if position < prompt_length else f"its token {position - prompt_length}"
+    beside = [(other, places[other, token][0].call) for other in (position + 1, position - 1) if (other, token) in places]
+    if beside:
+        return f"no call computed {what} at position {position}, but {beside[0][1]} did at {beside[0][0]}: look at the offsets"
+    return f"no call computed {what} at position {position}: look at the tokens and the offsets that the model is given"
+
+
+def _describe_wrong(place: Place, position: int, layer: int) -> str:
+    where = f"position {position} was the first to go wrong, in {place.call}, row {place.row}"
+    if layer > 0:
+        return f"{where}: layer {layer} is the first that differs, so look at that layer's cache"
+    return f"{where}: layer 0 differs already, so look at the mask, and at what the cache holds for that row"
