@@ -85,7 +85,7 @@ def pytest_runtest_makereport(
     report = yield
     if not call.excinfo:
         return report
-    report.why, report.where = first_line(call.excinfo.value), own_line(call.excinfo.value)
+    vars(report).update(why=first_line(call.excinfo.value), where=own_line(call.excinfo.value))
     if error := find_no_compiler(call.excinfo.value):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {error.problem}")

@@ -55,6 +55,7 @@ class Watchdog:
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
+        self.main = threading.get_ident()
         self.handler_before = signal.signal(signal.SIGALRM, self._raise)
         self.thread.start()
 
@@ -67,7 +68,7 @@ class Watchdog:
     def _watch(self) -> None:
         if self._ends_in_time():
             return
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+        signal.pthread_kill(self.main, signal.SIGALRM)
         if not self.over.wait(GRACE):
             self._end_run()
 

@@ -15,7 +15,7 @@ TOLERANCE = 1e-3
 moves by less than this moves no token either."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """What one call of the model was given, and the hidden states `(B, L, D)` after each layer, all of them lazy.
 
@@ -28,13 +28,17 @@ class Call:
     offset: int | mx.array
     states: list[mx.array]
 
+    @property
+    def length(self) -> int:
+        return self.tokens.shape[1]
+
     def __str__(self) -> str:
         rows, length = self.tokens.shape
-        what = f"a decode step of {rows} rows" if length == 1 else f"a chunk of {length} tokens"
+        what = f"a chunk of {length} tokens" if length > 1 else f"one token for {rows} rows" if rows > 1 else "one token"
         return f"call {self.number} of the model ({what})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where a position was computed."""
 
@@ -42,14 +46,26 @@ class Place:
     row: int
     column: int
 
+    def __str__(self) -> str:
+        return f"{self.call}, row {self.row}"
+
+    @property
+    def when(self) -> tuple[int, int]:
+        """Places of one row sorted by this are in the order in which they were computed."""
+        return self.call.number, self.column
+
     def first_wrong_layer(self, right: Sequence[np.ndarray]) -> int | None:
         """The first layer after which the hidden state is not `right`, the one `(D,)` after each layer; None if none is."""
         for layer, (states, state) in enumerate(zip(self.call.states, right, strict=True)):
-            from_end = self.column - self.call.tokens.shape[1]
+            from_end = self.column - self.call.length
             kept = -from_end <= states.shape[1]
             if kept and not np.allclose(np.array(states[self.row, from_end]), state, rtol=TOLERANCE, atol=TOLERANCE):
                 return layer
         return None
+
+
+Places = dict[tuple[int, int], list[Place]]
+"""Where a token was computed at a position, by position and token."""
 
 
 def explain(calls: Sequence[Call], prompt: Sequence[int], sequence: Sequence[int], right: Sequence[mx.array]) -> str:
@@ -63,18 +79,17 @@ def explain(calls: Sequence[Call], prompt: Sequence[int], sequence: Sequence[int
     for position, token in enumerate(sequence):
         found = places.get((position, token))
         if not found:
-            return _describe_missing(places, position, token, len(prompt))
+            return _describe_missing(places, place, position, token, len(prompt))
         wrong = {place: place.first_wrong_layer([layer[position] for layer in states]) for place in found}
         place = min(found, key=lambda place: (wrong[place] is not None, -(wrong[place] or 0)))
         if (layer := wrong[place]) is not None:
             return _describe_wrong(place, position, layer)
     assert place is not None, "a sequence has tokens"
-    return f"its logits in {place.call}, row {place.row}, were right: look at who is given which row's token"
+    return f"its logits in {place} were right: look at who is given which row's token"
 
 
-def _find_places(calls: Sequence[Call]) -> dict[tuple[int, int], list[Place]]:
-    """Where each token was computed at each position."""
-    places: dict[tuple[int, int], list[Place]] = {}
+def _find_places(calls: Sequence[Call]) -> Places:
+    places: Places = {}
     for call in calls:
         rows = call.tokens.tolist()
         offsets = np.broadcast_to(np.array(call.offset).reshape(-1), len(rows)).tolist()
@@ -84,16 +99,33 @@ def _find_places(calls: Sequence[Call]) -> dict[tuple[int, int], list[Place]]:
     return places
 
 
-def _describe_missing(places: dict[tuple[int, int], list[Place]], position: int, token: int, prompt_length: int) -> str:
+def _describe_missing(places: Places, before: Place | None, position: int, token: int, prompt_length: int) -> str:
+    """Of a token that has not been computed at its position, though the one before it has, in `before`."""
     what = f"token {position} of its prompt" if position < prompt_length else f"its token {position - prompt_length}"
-    beside = [(other, places[other, token][0].call) for other in (position + 1, position - 1) if (other, token) in places]
-    if beside:
-        return f"no call computed {what} at position {position}, but {beside[0][1]} did at {beside[0][0]}: look at the offsets"
-    return f"no call computed {what} at position {position}: look at the tokens and the offsets that the model is given"
+    what = f"no call of the model has computed {what} at position {position}"
+    if before is None:
+        return f"{what}: look at the tokens and the offsets that the model is given"
+    (other, computed), following = _next_in_row(places, before, decode=position >= prompt_length)
+    if computed == token:
+        return f"{what}, but {following} has at {other}: look at the offsets"
+    if other == position:
+        return f"{what}, but {following} has computed {computed} there: look at the tokens that the model is given"
+    return f"{what}: look at the tokens and the offsets that the model is given"
+
+
+def _next_in_row(places: Places, before: Place, decode: bool) -> tuple[tuple[int | None, int | None], Place]:
+    """The position, the token, and the place of what came after `before` in the same row, in a decode step or in a chunk."""
+    later = [
+        (key, place)
+        for key, found in places.items()
+        for place in found
+        if place.row == before.row and place.when > before.when and (place.call.length == 1) == decode
+    ]
+    return min(later, key=lambda entry: entry[1].when, default=((None, None), before))
 
 
 def _describe_wrong(place: Place, position: int, layer: int) -> str:
-    where = f"position {position} was the first to go wrong, in {place.call}, row {place.row}"
+    where = f"position {position} was the first to go wrong, in {place}"
     if layer > 0:
         return f"{where}: layer {layer} is the first that differs, so look at that layer's cache"
     return f"{where}: layer 0 differs already, so look at the mask, and at what the cache holds for that row"

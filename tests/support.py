@@ -252,7 +252,7 @@ def _describe_difference(model: ToyModel, request: Any, expected: list[int]) -> 
         return f"{who} got {len(got)} tokens, alone it gets {len(expected)}: the first {min(len(got), len(expected))} are right"
     sequence = [*request.prompt, *expected[:first]]
     what = f"token {first} of {who} is {_letter(got[first])}, alone it is {_letter(expected[first])}"
-    return f"{what}: {explain(model.calls, request.prompt, sequence, model.hidden_states(mx.array([sequence])))}"
+    return f"{what}: {explain(model.calls, request.prompt, sequence, model.hidden_states(mx.array([list(sequence)])))}"
 
 
 def _letter(token: int) -> str:
