@@ -277,11 +277,11 @@ def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None]
     return ended
 
 
-def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "it did not get there") -> None:
-    """Step until `done()`; AssertionError if it does not come true, of which `what` says what did not."""
+def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "what this test waits for") -> None:
+    """Step until `done()`; AssertionError if it does not come true: `what`, which says what is waited for, did not happen."""
     __tracebackhide__ = True
     ended: list[Any] = []
-    _repeat(lambda: ended.extend(scheduler.step()), done, steps, scheduler, what, ended)
+    _repeat(lambda: ended.extend(scheduler.step()), done, steps, scheduler, f"{what}: not", ended)
 
 
 def _repeat(
@@ -303,8 +303,8 @@ def _describe_open(scheduler: Any) -> str:
     """Who waits and who runs, and how far each has come."""
     everyone = [*scheduler.waiting.values(), *scheduler.running.values()]
     lines = [
-        f"request {request.request_id} ({request.state}, {request.offset} tokens launched for a prompt of"
-        f" {len(request.prompt)}, {len(request.generated_tokens)} of {request.max_tokens} generated)"
+        f"request {request.request_id} ({request.state}, {len(request.generated_tokens)} of {request.max_tokens} tokens;"
+        f" {request.offset} positions launched, {min(request.offset, len(request.prompt))} of them its prompt)"
         for request in everyone
     ]
     return f"still open: {', '.join(lines)}" if lines else "nobody waits and nobody runs"
