@@ -15,7 +15,7 @@ import pytest
 
 from endless import pytest_timeout_set_timer as pytest_timeout_set_timer
 from metal_anywhere.errors import NO_CLANG, NO_COMPILER, find_no_compiler
-from reasons import first_line, own_line
+from reasons import find_kept, first_line, own_line
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Day, find_root, load_course, solution_package
 from tiny_llm_kit.course.reference_guard import ReferenceGuard
 
@@ -78,6 +78,17 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except (AssertionError, pytest.fail.Exception) as error:
+        for kept in find_kept(error).values():
+            if isinstance(kept, NotImplementedError):  # of a stub: it names the task that comes first
+                raise kept from None
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -85,11 +96,23 @@ def pytest_runtest_makereport(
     report = yield
     if not call.excinfo:
         return report
-    vars(report).update(why=first_line(call.excinfo.value), where=own_line(call.excinfo.value))
+    error = call.excinfo.value
+    if isinstance(error, pytest.fail.Exception):  # "did not warn" says less than what was raised in between
+        error = error.__context__ or error
+    vars(report).update(why=first_line(error), where=own_line(error), kept=_describe_kept(error))
     if error := find_no_compiler(call.excinfo.value):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {error.problem}")
     return report
+
+
+def _describe_kept(error: BaseException) -> str:
+    """Of the first request among those that the test was looking at that had ended with an error."""
+    for number, kept in find_kept(error).items():
+        if kept not in (error, error.__cause__):
+            place = own_line(kept)
+            return f"request {number} had ended with {first_line(kept)}{place and f', in {place}'}"
+    return ""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -130,6 +153,8 @@ def _summarize_failed(terminalreporter: pytest.TerminalReporter) -> None:
         where = getattr(report, "where", "")
         if where not in why:
             terminalreporter.line(f"    in {where}")
+        if kept := getattr(report, "kept", ""):
+            terminalreporter.line(f"    {kept}")
 
 
 def _summarize_skipped(terminalreporter: pytest.TerminalReporter) -> None:

@@ -30,6 +30,10 @@ PATIENCE = 10
 """How many times its seconds a test may take at most."""
 
 
+ENOUGH = 3
+"""Tests that were stopped, after which the others are not begun: each would take as long."""
+
+
 class DidNotEnd(BaseException):
     """Raised in a test that has run for too long. It is no Exception, so that no answer catches it by accident."""
 
@@ -43,6 +47,9 @@ def pytest_timeout_set_timer(item: Any, settings: pytest_timeout.Settings) -> bo
     watchdog.start()
     item.cancel_timeout = watchdog.cancel
     return True
+
+
+_stopped = pytest.StashKey[int]()
 
 
 class Watchdog:
@@ -88,7 +95,14 @@ class Watchdog:
         if pytest_timeout.is_debugging():
             self.over.set()
         if not self.over.is_set():
+            self._count()
             raise DidNotEnd(self._describe())
+
+    def _count(self) -> None:
+        session = self.item.session
+        session.stash[_stopped] = session.stash.get(_stopped, 0) + 1
+        if session.stash[_stopped] == ENOUGH:
+            session.shouldstop = f"{ENOUGH} tests had to be stopped, and others may be as endless: mend these first"
 
     def _describe(self) -> str:
         threads = [calls for frame in sys._current_frames().values() if (calls := describe_calls(frame))]

@@ -3,6 +3,7 @@
 import os
 import traceback
 from collections.abc import Iterator
+from inspect import getattr_static
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +30,17 @@ def own_line(error: BaseException) -> str:
         if own:
             return own[-1]
     return ""
+
+
+def find_kept(error: BaseException) -> dict[int, BaseException]:
+    """The errors that requests have ended with, by `request_id`, among what the test that fails was looking at.
+
+    An engine keeps the exceptions of its requests, and a test that did not expect any fails for another reason.
+    """
+    values = [value for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+    values += [item for value in values if type(value) in (list, tuple) for item in value]
+    kept = {getattr_static(value, "request_id", None): getattr_static(value, "error", None) for value in values}
+    return {number: found for number, found in kept.items() if isinstance(found, BaseException) and number is not None}
 
 
 def describe_calls(frame: FrameType) -> str:

@@ -169,6 +169,9 @@ class BrokenModelError(Exception):
     """What a `FragileModel` raises."""
 
 
+_AS_WANTED = ", as this test wants it to: the requests of this call should end with this error, and nobody else"
+
+
 class FragileModel:
     """Fails on calls for which `fails(tokens)` is true, before anything is computed or when all layers are done."""
 
@@ -181,10 +184,10 @@ class FragileModel:
     def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
         fails = self.fails(tokens)
         if fails and not self.late:
-            raise BrokenModelError("the model failed at its start")
+            raise BrokenModelError(f"the model failed at its start{_AS_WANTED}")
         logits = self.model(tokens, *args, **kwargs)
         if fails:
-            raise BrokenModelError("the model failed at its end")
+            raise BrokenModelError(f"the model failed at its end{_AS_WANTED}")
         return logits
 
 
@@ -270,6 +273,7 @@ def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None]
     ended: list[Any] = []
 
     def step() -> None:
+        __tracebackhide__ = True
         ended.extend(scheduler.step())
         after_step()
 
@@ -302,12 +306,20 @@ def _repeat(
 def _describe_open(scheduler: Any) -> str:
     """Who waits and who runs, and how far each has come."""
     everyone = [*scheduler.waiting.values(), *scheduler.running.values()]
-    lines = [
-        f"request {request.request_id} ({request.state}, {len(request.generated_tokens)} of {request.max_tokens} tokens;"
-        f" {request.offset} positions launched, {min(request.offset, len(request.prompt))} of them its prompt)"
-        for request in everyone
-    ]
-    return f"still open: {', '.join(lines)}" if lines else "nobody waits and nobody runs"
+    if not everyone:
+        return "nobody waits and nobody runs"
+    more = f", and {len(everyone) - 4} more" if len(everyone) > 4 else ""
+    return f"still open: {', '.join(map(_describe_progress, everyone[:4]))}{more}"
+
+
+def _describe_progress(request: Any) -> str:
+    if request.state == "decoding":
+        progress = f"decoding, {len(request.generated_tokens)} of {request.max_tokens} tokens"
+    elif request.state == "prefilling":
+        progress = f"prefilling, {request.offset} of {len(request.prompt)} prompt tokens"
+    else:
+        progress = request.state
+    return f"request {request.request_id} ({progress})"
 
 
 class RealModel:

@@ -76,6 +76,15 @@ def test_a_test_that_can_be_stopped_leaves_the_others_their_turn(small: Path) ->
     assert "1 failed, 1 passed" in done.stdout
 
 
+def test_a_suite_of_tests_that_never_end_is_not_run_to_its_end(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", SPIN)
+    test = "from answer import answer\nimport pytest\n\n\n@pytest.mark.parametrize('x', range(9))\n"
+    write(small / TESTS, f"{test}def test_task_1_doubles(x):\n    assert answer.double(x) == 2 * x\n")
+    done = run_tests(small, "--timeout", "1")
+    assert "3 failed" in done.stdout
+    assert "3 tests had to be stopped, and others may be as endless: mend these first" in done.stdout
+
+
 def test_hypothesis_does_not_try_a_hang_again(small: Path) -> None:
     edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", SPIN)
     write(small / TESTS, PROPERTY)
@@ -114,6 +123,51 @@ def test_the_summary_names_the_line_of_the_cause(small: Path) -> None:
     )
     done = run_tests(small, "-k", "test_task_1_doubles")
     assert "AssertionError: the request has failed\n    in double (src/tiny_llm_ref/numbers.py:" in summary(done)
+
+
+def test_the_error_behind_a_missing_warning_is_named(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return [][x]")
+    edit(
+        small / TESTS,
+        "    assert answer.double(4)",
+        "    import pytest\n    with pytest.warns(UserWarning):\n        assert answer.double(4)",
+    )
+    done = run_tests(small, "-k", "test_task_1_doubles")
+    assert "IndexError: list index out of range\n    in double (src/tiny_llm_ref/numbers.py:" in summary(done)
+
+
+KEEPING = """\
+from answer import answer
+
+
+class Request:
+    request_id, error = 3, None
+
+
+def test_task_1_doubles():
+    request = Request()
+    try:
+        answer.double(4)
+    except Exception as error:
+        request.error = error  # as an engine does
+    assert False, "the answer is another"
+"""
+
+
+def test_a_stub_whose_error_an_engine_has_kept_is_what_fails(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "raise NotImplementedError('Week 1 Day 1, task 1')")
+    write(small / TESTS, KEEPING)
+    assert "- NotImplementedError: Week 1 Day 1, task 1\n    in double (src/tiny_llm_ref/" in summary(run_tests(small))
+
+
+def test_an_error_that_an_engine_has_kept_is_named_beside_the_failure(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return [][x]")
+    write(small / TESTS, KEEPING)
+    said = summary(run_tests(small))
+    assert (
+        "- AssertionError: the answer is another\n    request 3 had ended with IndexError: list index out of range, in " in said
+    )
+    assert "in double (src/tiny_llm_ref/numbers.py:" in said
 
 
 def test_hypothesis_says_no_more_than_the_example(small: Path) -> None:

@@ -49,10 +49,7 @@ def test_an_engine_that_never_ends_says_who_is_open() -> None:
     half = request(state="decoding", prompt=[1] * 7, offset=10, generated_tokens=[5] * 4, max_tokens=10)
     with pytest.raises(AssertionError) as caught:
         finish_all(Engine(running=(half,)), steps=20)
-    assert str(caught.value) == (
-        "has_work is still true after 20 steps; still open: request 3 (decoding, 4 of 10 tokens; 10 positions launched, 7 of"
-        " them its prompt)"
-    )
+    assert str(caught.value) == "has_work is still true after 20 steps; still open: request 3 (decoding, 4 of 10 tokens)"
     with pytest.raises(AssertionError, match="after 20 steps; nobody waits and nobody runs"):
         finish_all(Engine(), steps=20)
 
