@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _put_into_working_order(items: list[pytest.Item], day: Day) -> None:
     places = [place for place, item in enumerate(items) if item.path.is_relative_to(ROOT / str(day.tests))]
     own = [items[place] for place in places]
-    own.sort(key=lambda item: day.place_of(item.path.name if item.path.name.startswith("test_task_") else item.name))
+    own.sort(key=lambda item: day.place_of(item.name))
     for place, item in zip(places, own, strict=True):
         items[place] = item
 

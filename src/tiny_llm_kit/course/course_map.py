@@ -18,7 +18,7 @@ Answer = TypeVar("Answer", bound=Callable[..., Any])
 LEARNER = "tiny_llm"
 REFERENCE = "tiny_llm_ref"
 
-_TASK_AND_PART = re.compile(r"test_task_(\d+)_([^_.]+)")
+_TASK_AND_PART = re.compile(r"test_task_(\d+)_([^_[]+)")
 
 
 def task(week: int, day: int, number: int) -> Callable[[Answer], Answer]:
@@ -52,7 +52,7 @@ class Day:
     """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package.
 
     `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
-    those of its tests: "plan" stands for `test_task_4_plan_...`, and for the file `test_task_4_plan.py`.
+    those of its tests: "plan" stands for the tests named `test_task_4_plan_...`.
     """
 
     week: int
@@ -66,7 +66,7 @@ class Day:
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def place_of(self, test: str) -> tuple[int, int]:
-        """Where a test comes in the working order, to sort by: of the name of its file, or its own if that names no task."""
+        """Where the test of that name comes in the working order, to sort by; one that names no task comes last."""
         found = _TASK_AND_PART.match(test)
         if not found or int(found[1]) not in self.order:
             return len(self.order), 0
