@@ -71,7 +71,9 @@ def test_task_3_results_are_in_the_order_of_the_prompts(toy: ToyModel) -> None:
     assert [list(result.prompt) for result in results] == [tokenizer.encode(text) for text in TEXTS], (
         "requests end in another order than they came in: return those that you made, not those that `run` returns"
     )
-    assert len({len(result.generated_tokens) for result in results}) > 3, "the test means to compare answers of different lengths"
+    assert len({len(result.generated_tokens) for result in results}) > 3, (
+        "the test means to compare answers of different lengths"
+    )
 
 
 def test_task_3_prompts_may_be_token_ids(toy: ToyModel) -> None:

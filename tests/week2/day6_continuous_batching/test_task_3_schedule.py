@@ -100,7 +100,7 @@ def test_task_3_the_strategy_says_who_goes_first(toy: ToyModel, name: str, order
     results = answer.batch_generate(model, TOKENIZER, prompts, 64, 1, max_tokens=3, strategy=strategy)
     expect_no_error(*results)
     assert prompt_calls(model) == order, (
-        f"with one slot, prompts of 5, 9, 3 and 7 tokens were served in the order {prompt_calls(model)}, not {order}: all have to"
-        " be in the queue before the first runs, and the engine needs the strategy (first come, first served without one)"
+        f"with one slot, prompts of 5, 9, 3 and 7 tokens were served in the order {prompt_calls(model)}, not {order}: all have"
+        " to be in the queue before the first runs, and the engine needs the strategy (first come, first served without one)"
     )
     assert [len(result.prompt) for result in results] == [5, 9, 3, 7], "the order of the results is the prompts', all the same"

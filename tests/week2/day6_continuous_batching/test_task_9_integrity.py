@@ -28,6 +28,7 @@ class Engine:
         step_until(self.scheduler, lambda: len(self.second.generated_tokens) > 1)
         states = [request.state for request in (self.first, self.second, self.reading, self.waiting)]
         assert states == ["decoding", "decoding", "prefilling", "waiting"], f"the test means to damage another engine: {states}"
+        self.scheduler.check_integrity()
 
     @property
     def slots(self) -> Any:
@@ -58,27 +59,23 @@ class Engine:
             self.scheduler.check_integrity()
 
 
-@pytest.fixture
-def engine(toy: ToyModel) -> Engine:
-    engine = Engine(toy)
-    engine.scheduler.check_integrity()
-    return engine
-
-
 # Slots.
 
 
-def test_task_9_integrity_sees_a_slot_with_two_owners(engine: Engine) -> None:
+def test_task_9_integrity_sees_a_slot_with_two_owners(toy: ToyModel) -> None:
+    engine = Engine(toy)
     engine.slots.slot_of[engine.reading.request_id] = engine.slot(engine.first)
     engine.assert_noticed("that two running requests own the same slot")
 
 
-def test_task_9_integrity_sees_a_slot_that_is_owned_and_free(engine: Engine) -> None:
+def test_task_9_integrity_sees_a_slot_that_is_owned_and_free(toy: ToyModel) -> None:
+    engine = Engine(toy)
     engine.slots.free.append(engine.slot(engine.second))
     engine.assert_noticed("that an owned slot is among the free ones, too")
 
 
-def test_task_9_integrity_sees_a_lost_slot(engine: Engine) -> None:
+def test_task_9_integrity_sees_a_lost_slot(toy: ToyModel) -> None:
+    engine = Engine(toy)
     engine.slots.free.clear()
     engine.assert_noticed("that a slot is neither owned nor free: it would never be used again")
 
@@ -86,18 +83,21 @@ def test_task_9_integrity_sees_a_lost_slot(engine: Engine) -> None:
 # Owners.
 
 
-def test_task_9_integrity_sees_an_owner_whom_nobody_knows(engine: Engine) -> None:
+def test_task_9_integrity_sees_an_owner_whom_nobody_knows(toy: ToyModel) -> None:
+    engine = Engine(toy)
     engine.slots.allocate_slot(-1)
     engine.assert_noticed("that a slot is owned by a request that the engine does not run")
 
 
-def test_task_9_integrity_sees_an_owner_that_runs_no_more(engine: Engine) -> None:
+def test_task_9_integrity_sees_an_owner_that_runs_no_more(toy: ToyModel) -> None:
     """Slots and caches agree with each other, and both are wrong: as when a way out forgets to release."""
+    engine = Engine(toy)
     del engine.scheduler.running[engine.second.request_id]
     engine.assert_noticed("that an owner of a slot is not among the running requests")
 
 
-def test_task_9_integrity_sees_an_owner_that_only_waits(engine: Engine) -> None:
+def test_task_9_integrity_sees_an_owner_that_only_waits(toy: ToyModel) -> None:
+    engine = Engine(toy)
     slot = engine.slots.allocate_slot(engine.waiting.request_id)
     for layer in range(len(engine.layers)):
         engine.resize(layer, slot, 5)
@@ -110,32 +110,37 @@ def test_task_9_integrity_sees_an_owner_that_only_waits(engine: Engine) -> None:
 @pytest.mark.parametrize("change", [-1, 1], ids=["too short", "too long"])
 @pytest.mark.parametrize("whose", ["first", "second"])
 @pytest.mark.parametrize("layer", [0, -1], ids=["first layer", "last layer"])
-def test_task_9_integrity_sees_a_wrong_length_in_any_layer(engine: Engine, layer: int, whose: str, change: int) -> None:
+def test_task_9_integrity_sees_a_wrong_length_in_any_layer(toy: ToyModel, layer: int, whose: str, change: int) -> None:
+    engine = Engine(toy)
     request = getattr(engine, whose)
     engine.resize(layer, engine.slot(request), request.offset + change)
     engine.assert_noticed(f"that a layer holds {request.offset + change} tokens for a request whose offset is {request.offset}")
 
 
 @pytest.mark.parametrize("layer", [0, -1], ids=["first layer", "last layer"])
-def test_task_9_integrity_sees_an_owner_without_a_row(engine: Engine, layer: int) -> None:
+def test_task_9_integrity_sees_an_owner_without_a_row(toy: ToyModel, layer: int) -> None:
+    engine = Engine(toy)
     engine.resize(layer, engine.slot(engine.first), 0)
     engine.assert_noticed("that a layer holds nothing for the owner of a slot")
 
 
 @pytest.mark.parametrize("layers", [[0], [-1], [0, -1]], ids=["first layer", "last layer", "both"])
-def test_task_9_integrity_sees_a_row_without_an_owner(engine: Engine, layers: list[int]) -> None:
+def test_task_9_integrity_sees_a_row_without_an_owner(toy: ToyModel, layers: list[int]) -> None:
+    engine = Engine(toy)
     for layer in layers:
         engine.resize(layer, SLOTS - 1, 4)
     engine.assert_noticed("that a slot which nobody owns is taken in the cache: its row would be computed along")
 
 
-def test_task_9_integrity_sees_an_offset_that_no_layer_has(engine: Engine) -> None:
+def test_task_9_integrity_sees_an_offset_that_no_layer_has(toy: ToyModel) -> None:
+    engine = Engine(toy)
     engine.second.offset += 1
     engine.assert_noticed("that a request's offset is another than its length in the caches")
 
 
-def test_task_9_integrity_sees_two_owners_that_have_changed_places(engine: Engine) -> None:
+def test_task_9_integrity_sees_two_owners_that_have_changed_places(toy: ToyModel) -> None:
     """Each slot has one owner, and the sum of all lengths is right."""
+    engine = Engine(toy)
     engine.resize(0, engine.slot(engine.first), engine.second.offset)
     engine.resize(0, engine.slot(engine.second), engine.first.offset)
     assert engine.first.offset != engine.second.offset, "the test means requests of different lengths"
@@ -146,7 +151,8 @@ def test_task_9_integrity_sees_two_owners_that_have_changed_places(engine: Engin
 
 
 @pytest.mark.parametrize("whose", ["first", "reading"])
-def test_task_9_integrity_sees_a_finished_request_that_still_runs(engine: Engine, whose: str) -> None:
+def test_task_9_integrity_sees_a_finished_request_that_still_runs(toy: ToyModel, whose: str) -> None:
+    engine = Engine(toy)
     getattr(engine, whose).finish("cancelled")
     engine.assert_noticed("that a request which has finished is still among the running ones")
 
@@ -163,7 +169,8 @@ def test_task_9_integrity_sees_a_finished_request_that_needs_no_slot(toy: ToyMod
         scheduler.check_integrity()
 
 
-def test_task_9_integrity_sees_more_claims_than_slots(engine: Engine) -> None:
+def test_task_9_integrity_sees_more_claims_than_slots(toy: ToyModel) -> None:
+    engine = Engine(toy)
     engine.scheduler.admit(engine.waiting)
     engine.assert_noticed("that four running requests have or still need a slot, and there are three")
 
@@ -185,7 +192,9 @@ def test_task_9_integrity_is_silent_through_the_life_of_a_batch(toy: ToyModel, s
     """Long prompts, answers of one token, gaps that close, and who comes in while a last token is on its way."""
     scheduler = answer.ContinuousBatchScheduler(toy, slots, max_seq_len=60, prefill_step=8)
     scheduler.check_integrity()
-    requests = [scheduler.submit(answer.Request(make_prompt(n), tokens)) for n, tokens in ((4, 6), (20, 9), (3, 1), (9, 2), (1, 5))]
+    requests = [
+        scheduler.submit(answer.Request(make_prompt(n), tokens)) for n, tokens in ((4, 6), (20, 9), (3, 1), (9, 2), (1, 5))
+    ]
     scheduler.check_integrity()
     finish_all(scheduler, after_step=scheduler.check_integrity)
     expect_no_error(*requests)
