@@ -91,8 +91,8 @@ def test_task_9_each_baseline_hears_of_all_requests_before_it_serves_the_first(
     metrics = serve(toy, some_requests(6, 6, 6, 6, 6))
     most = 1 if serve is sequential else 2
     assert states[0].queue_size >= 5 - most, (
-        f"five requests were given and after the first iteration {states[0].queue_size} wait: all arrive at the start, and a request"
-        " that is submitted only when its turn comes has no queue time"
+        f"of five requests {states[0].queue_size} wait after the first iteration: all arrive at the start, and one that is"
+        " submitted only when its turn comes has no queue time"
     )
     slowest_start, fastest_end = max(metrics.values("queue_time")), min(metrics.values("latency"))
     assert slowest_start > fastest_end, "the last request waits in the queue at least until the first is done"
