@@ -143,7 +143,7 @@ def _doubts(ours: ScheduleRun, batch_size: int) -> str | None:
     if (wasted := _wasted_rows(answers, batch_size)) >= LITTLE_WASTE:
         return None
     return (
-        f"The answers of a static batch are of nearly the same length here: it wastes only {wasted:.0%} of its rows, so"
+        f"The answers of a static batch are of nearly the same length here: it wastes {wasted:.0%} of its rows, so"
         " there is little to save. Give prompts whose answers differ more in length, or a larger --max-tokens."
     )
 
