@@ -9,23 +9,11 @@ from answer import answer
 from support import CountingModel, ToyModel, alone, assert_alone, expect_no_error, make_prompt, refuses
 from tiny_llm_kit.workloads.lists import heavy_tail
 
+pytestmark = pytest.mark.usefixtures("states")  # it stops a run that never ends
+
 
 def some_requests(*max_tokens: int) -> list[Any]:
     return [answer.Request(make_prompt(3 + 2 * row), tokens) for row, tokens in enumerate(max_tokens)]
-
-
-@pytest.fixture
-def states(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The `BatchState` of every iteration, as `BatchingMetrics.update` hears of it."""
-    heard: list[Any] = []
-    update = answer.BatchingMetrics.update
-
-    def watched(metrics: Any, state: Any) -> None:
-        heard.append(state)
-        update(metrics, state)
-
-    monkeypatch.setattr(answer.BatchingMetrics, "update", watched)
-    return heard
 
 
 def sequential(model: Any, requests: Sequence[Any], prefill_step: int = 64) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from answer import answer
 from support import CountingModel, ToyModel, alone, assert_alone, expect_no_error, make_prompt
 
+pytestmark = pytest.mark.usefixtures("states")  # it stops a run that never ends
+
 
 def some_requests(*max_tokens: int) -> list[Any]:
     return [answer.Request(make_prompt(3 + 2 * row), tokens) for row, tokens in enumerate(max_tokens)]
@@ -19,20 +21,6 @@ class Seen(NamedTuple):
     active: int
     slots: int
     queue: int
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
-    """All iterations, as `BatchingMetrics.update` hears of them."""
-    iterations: list[Seen] = []
-    update = answer.BatchingMetrics.update
-
-    def watched(metrics: Any, state: Any) -> None:
-        iterations.append(Seen(state.active_requests, state.max_slots, state.queue_size))
-        update(metrics, state)
-
-    monkeypatch.setattr(answer.BatchingMetrics, "update", watched)
-    return iterations
 
 
 def rows_of_groups(model: CountingModel) -> list[list[int]]:
@@ -72,8 +60,9 @@ def test_task_9_static_lets_nobody_join(toy: ToyModel) -> None:
     assert events.index((1, "finished")) < events.index((0, "finished")), "who is done is told so at once, not with the group"
 
 
-def test_task_9_static_utilization_counts_rows_that_had_something_to_say(toy: ToyModel, seen: list[Seen]) -> None:
+def test_task_9_static_utilization_counts_rows_that_had_something_to_say(toy: ToyModel, states: list[Any]) -> None:
     metrics = answer.run_static(toy, some_requests(4, 2, 3, 3, 1), 2)
+    seen = [Seen(state.active_requests, state.max_slots, state.queue_size) for state in states]
     assert seen == [
         *[Seen(2, 2, 3), Seen(2, 2, 3), Seen(1, 2, 3), Seen(1, 2, 3)],  # 4 and 2 tokens
         *[Seen(2, 2, 1), Seen(2, 2, 1), Seen(2, 2, 1)],  # 3 and 3
