@@ -40,9 +40,10 @@ def batch_generate(
         sampling, stop, strategy: for all requests alike.
     Returns:
         A finished request for each prompt, in the prompts' order: `text`, `generated_tokens`, and `finish_reason`. A prompt
-        that can never fit, or is empty, is refused on its own: `finish_reason` is "error" and `error` says why. The first
-        error is shown as a warning, too, so that none is silent.
+        that `submit` refuses (it can never fit, is empty, or holds an unknown token) is refused on its own: `finish_reason`
+        is "error" and `error` says why. If any requests fail, one warning says how many ("2 of 7 requests failed") and shows
+        the error of the first among the prompts, so that none is silent.
     Raises:
-        ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1.
+        ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1; then nobody is served.
     """
     raise NotImplementedError("Week 2 Day 6, task 3: batch generation. Read book/src/week2-06-continuous-batching.md")

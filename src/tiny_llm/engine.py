@@ -81,10 +81,14 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=9)
     def check_integrity(self) -> None:
-        """Everything must be accounted for: every slot has one owner or none, and owners are running requests.
+        """Everything must be accounted for, between any two iterations.
+
+        Every slot is free or has one owner. Owners are running requests, and each layer's cache holds just their slots, each
+        with as many tokens as its owner's `offset`. Nothing that runs has finished. Requests that have a slot or still need
+        one (those that run, unless all their tokens have been launched) are no more than there are slots.
 
         Raises:
-            RuntimeError: saying what is not.
+            RuntimeError: saying what is not so.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md"

@@ -23,7 +23,7 @@ from .request_book import RequestBook
 def run_sequential(
     model: Model, requests: Sequence[Request], max_seq_len: int = 512, prefill_step: int = 128
 ) -> BatchingMetrics:
-    """Serve requests one after another: a batch of one slot."""
+    """Serve requests, all there from the start, one after another: a batch of one slot."""
     return run_continuous(model, requests, 1, max_seq_len, prefill_step)
 
 
@@ -50,7 +50,15 @@ def run_static(
     """Serve requests in fixed groups: a group starts together, and nobody joins before its longest answer is done.
 
     The rows of answers that are done run on with the batch, and what they compute is thrown away: that is the cost which
-    continuous batching does away with. Utilization counts the rows that still had something to say.
+    continuous batching does away with. A group is over when the last of its answers is, and the end of that may be noticed
+    one step late, as in the engine.
+
+    All requests arrive at the start. There is an iteration for each token of a group's longest answer; active in it are those
+    of the group that have not ended before, out of `batch_size`, and those of later groups are in the queue. So utilization
+    counts the rows that still had something to say.
+
+    Raises:
+        ValueError: if `batch_size` is less than 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: a batch needs at least 1 slot")

@@ -40,11 +40,14 @@ def batch_generate(
         sampling, stop, strategy: for all requests alike.
     Returns:
         A finished request for each prompt, in the prompts' order: `text`, `generated_tokens`, and `finish_reason`. A prompt
-        that can never fit, or is empty, is refused on its own: `finish_reason` is "error" and `error` says why. The first
-        error is shown as a warning, too, so that none is silent.
+        that `submit` refuses (it can never fit, is empty, or holds an unknown token) is refused on its own: `finish_reason`
+        is "error" and `error` says why. If any requests fail, one warning says how many ("2 of 7 requests failed") and shows
+        the error of the first among the prompts, so that none is silent.
     Raises:
-        ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1.
+        ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1; then nobody is served.
     """
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}: it must be at least 1")
     scheduler = ContinuousBatchScheduler(
         model, batch_size, max_seq_len=max_seq_len, prefill_step=prefill_step, strategy=strategy
     )

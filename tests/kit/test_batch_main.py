@@ -130,9 +130,11 @@ def test_it_says_at_once_how_long_it_will_take_and_compares_in_calls_too(command
     assert alone["model_calls"] >= sum(tokens), "alone, each token is a call"
     assert 0 < ours["model_calls"] < alone["model_calls"]
     assert 0 < ours["steps"] < alone["steps"]
-    columns = next(line for line in result.output.splitlines() if "schedule " in line)
-    assert "steps" in columns
-    assert "model calls" in columns
+    head = [line for line in result.output.splitlines() if line.startswith("┃")]
+    assert "steps" in " ".join(head)
+    assert "calls" in " ".join(head)
+    assert "The answers are the same under all three schedules: 5 of 5." in result.output
+    assert "while somebody waited" in result.output
 
 
 @pytest.mark.usefixtures("tiny")
@@ -141,6 +143,18 @@ def test_only_the_first_prompts(command: Command, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "tiny: 3 prompts, slots: 3 (of 8: there is nobody for the others)" in result.output
     assert len(json.loads((tmp_path / "report.json").read_text())["requests"]) == 3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_when_all_start_at_once_nobody_waited(command: Command, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    result = run(command, *prompts(3), "--max-tokens", "2", "--compare", "--json", str(report))
+    assert result.exit_code == 0, result.output
+    assert "and nobody waited" in result.output
+    assert "while somebody waited" not in result.output
+    assert json.loads(report.read_text())["slot_utilization_while_waiting"] is None
+    few = "3 prompts are too few for a comparison"
+    assert result.output.count(few) == 2, "before it begins, and beside the figures"
 
 
 @pytest.mark.usefixtures("tiny")
@@ -201,7 +215,7 @@ def test_answers_without_a_token_can_be_compared(command: Command, monkeypatch: 
     monkeypatch.setattr(tiny_llm_ref.Model, "__call__", say_nothing)
     result = run(command, *prompts(3), "--batch-size", "2", "--compare")
     assert result.exit_code == 0, result.output
-    assert "—" in next(line for line in result.output.splitlines() if "one at a time" in line and "│" in line)
+    assert "No answer has a token" in result.output
 
 
 @pytest.mark.usefixtures("tiny")

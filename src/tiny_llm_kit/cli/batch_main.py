@@ -12,7 +12,7 @@ from tiny_llm_kit.bench.counting_model import CountingModel
 from tiny_llm_kit.bench.step_times import Forecast, measure_step_times
 from tiny_llm_kit.cli import batch_report, outlook
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, first_failure, import_answer
-from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve
+from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve, too_few
 from tiny_llm_kit.cli.live import make_view
 from tiny_llm_kit.cli.options import kernels_option, model_option, seed_type
 from tiny_llm_kit.cli.outputs import OutFile, write_json
@@ -83,6 +83,8 @@ def main(
     with working(console, "Timing a few steps"):
         times = measure_step_times(answer, network, slots, slow=kernels == "course" and backend() == "cpu")
     console.print(outlook.how_long(times, items, compare), highlight=False, soft_wrap=True)
+    if compare and (few := too_few(len(items), batch_size)):
+        console.print(few, highlight=False, soft_wrap=True)
 
     def new_requests(on_update: Callable[..., None] | None = None) -> list[Any]:
         return make_requests(answer, items, loaded.tokenizer, params, on_update)
@@ -93,10 +95,10 @@ def main(
     )
     requests = new_requests()
     forecast = Forecast(times, requests)
-    _watch(console, scheduler, requests, items, forecast)
+    crowded = _watch(console, scheduler, requests, items, forecast)
     batch_report.print_answers(console, requests, items)
-    batch_report.print_metrics(console, scheduler.metrics)
-    document = batch_report.as_document(loaded.name, slots, strategy, requests, items, scheduler.metrics)
+    batch_report.print_metrics(console, scheduler.metrics, crowded)
+    document = batch_report.as_document(loaded.name, slots, strategy, requests, items, scheduler.metrics, crowded)
     failure = first_failure(requests, items)
     try:
         if compare and not failure:
@@ -104,7 +106,7 @@ def main(
             for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
                 runs.append(serve(console, schedule, network, new_requests))
                 failure = failure or first_failure(runs[-1].requests, items)
-            document["comparison"] = compare_runs(console, runs)
+            document["comparison"] = compare_runs(console, runs, batch_size)
     finally:  # the answers are there, however the comparison ends
         if json_file:
             write_json(json_file, document)
@@ -121,13 +123,17 @@ def _prompts(prompts_file: Path | None, texts: Sequence[str]) -> list[WorkItem]:
 
 def _watch(
     console: Console, scheduler: Any, requests: Sequence[Any], items: Sequence[WorkItem], seconds_left: Callable[[], float]
-) -> None:
+) -> float | None:
+    """Serve all; return the share of slots in use while somebody waited, None if nobody ever did."""
     for number, request in enumerate(requests, start=1):
         try:
             scheduler.submit(request)
         except ValueError as error:
             raise ValueError(f"prompt {number} ({items[number - 1].label}) was refused: {error}") from None
     with make_view(console, requests, [item.label for item in items], scheduler.slots.max_slots, seconds_left) as view:
+        waited = False
         while scheduler.has_work:
             scheduler.step()
+            waited = waited or scheduler.metrics.queue_size > 0
             view.show(list(scheduler.running.values()), scheduler.slots.slot_of, len(scheduler.waiting))
+    return float(scheduler.metrics.slot_utilization_while_waiting) if waited else None

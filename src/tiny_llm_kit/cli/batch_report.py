@@ -22,16 +22,24 @@ def print_answers(console: Console, requests: Sequence[Any], items: Sequence[Wor
     console.rule(style="dim")
 
 
-def print_metrics(console: Console, metrics: Any) -> None:
+def print_metrics(console: Console, metrics: Any, crowded: float | None) -> None:
+    """Latencies, speed, and slots in use; `crowded` is their share while somebody waited, None if nobody did."""
     console.print(latency_table(metrics))
+    waiting = "and nobody waited" if crowded is None else f"while somebody waited {crowded:.1%}"
     console.print(
         f"{metrics.throughput_tokens_per_sec:.1f} tokens/s over {metrics.steps} steps; "
-        f"slots in use {metrics.slot_utilization:.1%}, while somebody waited {metrics.slot_utilization_while_waiting:.1%}"
+        f"slots in use {metrics.slot_utilization:.1%}, {waiting}"
     )
 
 
 def as_document(
-    model: str, slots: int, strategy: str, requests: Sequence[Any], items: Sequence[WorkItem], metrics: Any
+    model: str,
+    slots: int,
+    strategy: str,
+    requests: Sequence[Any],
+    items: Sequence[WorkItem],
+    metrics: Any,
+    crowded: float | None,
 ) -> dict[str, Any]:
     """The same, and every token, for a JSON file."""
     return {
@@ -41,7 +49,7 @@ def as_document(
         "strategy": strategy,
         "tokens_per_second": metrics.throughput_tokens_per_sec,
         "slot_utilization": metrics.slot_utilization,
-        "slot_utilization_while_waiting": metrics.slot_utilization_while_waiting,
+        "slot_utilization_while_waiting": crowded,
         "seconds": as_figures(metrics),
         "requests": [
             {

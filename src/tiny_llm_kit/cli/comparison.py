@@ -13,7 +13,11 @@ from tiny_llm_kit.cli.progress import progress_bar
 from tiny_llm_kit.cli.tables import minutes, plain_table
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 
-COLUMNS = ["schedule", "time", "steps", "model calls", "tokens/s", "continuous is", "median latency", "in use", "same answers"]
+COLUMNS = ["schedule", "time", "steps", "model\ncalls", "tokens\nper s", "median\nlatency", "slots\nin use"]
+"""In two lines, so that the table fits into 80 columns."""
+
+LITTLE_WASTE = 0.1
+"""Share of a static batch's rows below which there is little to be saved."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +79,80 @@ def serve(console: Console, schedule: Schedule, network: Any, make: Callable[[Ca
         return ScheduleRun(schedule.name, requests, schedule.run(model, requests), len(model.calls))
 
 
-def compare_runs(console: Console, runs: Sequence[ScheduleRun]) -> dict[str, Any]:
-    """A table of the runs, of which the first is continuous batching; the same figures for a JSON file."""
-    ours = runs[0]
-    console.print(plain_table("the same prompts, three schedules", COLUMNS, [_row(run, ours) for run in runs]))
-    return {run.name: _figures(run, ours) for run in runs}
+def too_few(prompts: int, batch_size: int) -> str | None:
+    """Why so few prompts can't show what continuous batching is good for, and what to give instead; None if they can."""
+    few = "1 prompt is" if prompts == 1 else f"{prompts} prompts are"
+    if prompts < 4:
+        return f"{few} too few for a comparison: at least 4, with --batch-size 2, are needed for some to join while others run."
+    if batch_size == 1:
+        return "With --batch-size 1 there is no batch, and all three schedules are the same: give 2 or more."
+    instead = f"Give at least {2 * batch_size} prompts, or --batch-size {prompts // 2} at most."
+    if prompts <= batch_size:
+        return f"{few} too few for a comparison with {batch_size} slots: all start at once, and nobody joins later. {instead}"
+    if prompts < 2 * batch_size:
+        join = "only 1 joins" if prompts == batch_size + 1 else f"only {prompts - batch_size} join"
+        return f"{few} few for a comparison with {batch_size} slots: {join} a running batch. {instead}"
+    return None
 
 
-def _row(run: ScheduleRun, ours: ScheduleRun) -> list[str]:
-    figures = _figures(run, ours)
-    speedup = figures["speedup_of_continuous"]
+def compare_runs(console: Console, runs: Sequence[ScheduleRun], batch_size: int) -> dict[str, Any]:
+    """A table of the runs, of which the first is continuous batching, and what follows from it; the figures for a JSON file."""
+    console.print(plain_table("the same prompts, three schedules", COLUMNS, [_row(run) for run in runs]))
+    for sentence in _conclusions(runs, batch_size):
+        console.print(sentence, highlight=False, soft_wrap=True)
+    return {run.name: _figures(run, runs[0]) for run in runs}
+
+
+def _row(run: ScheduleRun) -> list[str]:
     return [
         run.name,
         f"{run.seconds:.1f} s",
-        str(figures["steps"]),
-        str(figures["model_calls"]),
-        f"{figures['tokens_per_second']:.1f}",
-        "—" if speedup is None else f"{speedup:.2f} ×",
+        str(run.metrics.steps),
+        str(run.calls),
+        f"{run.metrics.throughput_tokens_per_sec:.1f}",
         f"{run.metrics.percentiles('latency')['p50']:.1f} s",
         f"{run.metrics.slot_utilization:.0%}",
-        f"{figures['same_answers']} of {len(run.requests)}",
     ]
+
+
+def _conclusions(runs: Sequence[ScheduleRun], batch_size: int) -> list[str]:
+    return [line for line in (_speedups(runs), _same_answers(runs), _doubts(runs[0], batch_size)) if line]
+
+
+def _speedups(runs: Sequence[ScheduleRun]) -> str:
+    speedups = [(run.name, _figures(run, runs[0])["speedup_of_continuous"]) for run in runs[1:]]
+    if any(speedup is None for _, speedup in speedups):
+        return "No answer has a token, so there is no speed to compare."
+    return "Continuous batching is " + ", and ".join(f"{speedup:.2f} × as fast as {name}" for name, speedup in speedups) + "."
+
+
+def _same_answers(runs: Sequence[ScheduleRun]) -> str:
+    count = len(runs[0].requests)
+    others = [(run.name, count - _figures(run, runs[0])["same_answers"]) for run in runs[1:]]
+    if not any(different for _, different in others):
+        return f"The answers are the same under all three schedules: {count} of {count}."
+    found = ", ".join(f"{different} of {count} with {name}" for name, different in others)
+    return f"Answers that differ from those of continuous batching: {found}. A schedule must not change an answer."
+
+
+def _doubts(ours: ScheduleRun, batch_size: int) -> str | None:
+    """Why these prompts say little about the schedules, if they do."""
+    answers = [len(request.generated_tokens) for request in ours.requests]
+    if few := too_few(len(answers), batch_size):
+        return few
+    if (wasted := _wasted_rows(answers, batch_size)) >= LITTLE_WASTE:
+        return None
+    return (
+        f"The answers of a static batch are of nearly the same length here: it wastes {wasted:.0%} of its rows, so"
+        " there is little to save. Give prompts whose answers differ more in length, or a larger --max-tokens."
+    )
+
+
+def _wasted_rows(answers: Sequence[int], batch_size: int) -> float:
+    """The share of rows that static batches compute for answers that are done."""
+    groups = [answers[i : i + batch_size] for i in range(0, len(answers), batch_size)]
+    computed = sum(max(group) * len(group) for group in groups)
+    return 1 - sum(answers) / computed if computed else 0.0
 
 
 def _figures(run: ScheduleRun, ours: ScheduleRun) -> dict[str, Any]:

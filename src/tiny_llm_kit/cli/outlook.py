@@ -15,7 +15,7 @@ def what_is_served(model: str, items: Sequence[WorkItem], slots: int, batch_size
 
 
 def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool) -> str:
-    """An upper bound, since answers may end early; and a warning where there is little to compare."""
+    """An upper bound, since answers may end early."""
     prompt_tokens, answers = sum(len(item.prompt) for item in items), [item.max_tokens for item in items]
     ours = times.continuous(prompt_tokens, answers)
     others = times.sequential(prompt_tokens, answers) + times.static(prompt_tokens, answers)
@@ -25,10 +25,4 @@ def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool) -> str:
     if not compare:
         return f"This will take up to {minutes(ours)} on this machine (a step takes {steps})."
     total = f"{minutes(ours + others)} on this machine: {minutes(ours)}, then {minutes(others)} for the comparison"
-    text = f"This will take up to {total} (a step takes {steps})."
-    if len(items) <= times.slots:
-        text += (
-            f"\n{len(items)} prompts are too few for a comparison with {times.slots} slots: all start at once, and nobody "
-            "joins a running batch. Give more prompts, or a smaller --batch-size."
-        )
-    return text
+    return f"This will take up to {total} (a step takes {steps})."
