@@ -1,0 +1,250 @@
+"""Task 4, third part: the engine. Requests join and leave a running batch."""
+
+from itertools import pairwise
+
+import pytest
+
+from day6_engines import ask, engine
+from support import CountingModel, ToyModel, alone, assert_alone, finish_all, make_prompt, refuses, step_until
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 30])
+@pytest.mark.parametrize("max_tokens", [1, 2, 9])
+def test_task_4_engine_one_request(toy: ToyModel, length: int, max_tokens: int) -> None:
+    scheduler = engine(toy)
+    request = scheduler.submit(ask(length, max_tokens))
+    assert scheduler.run() == [request]
+    assert_alone(toy, request)
+
+
+def test_task_4_engine_rows_of_different_lengths(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=4)
+    requests = [scheduler.submit(ask(length, 10)) for length in (1, 25, 8, 3)]
+    finish_all(scheduler)
+    assert_alone(toy, *requests)
+
+
+def test_task_4_engine_more_requests_than_slots(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    requests = [scheduler.submit(ask(2 + 3 * i, 3 + (5 * i) % 11)) for i in range(10)]
+    assert set(scheduler.run()) == set(requests)
+    assert_alone(toy, *requests)
+    assert max(model.decode_rows) == 3, "three slots: three rows at most, and three while enough requests are there"
+
+
+def test_task_4_engine_a_row_never_sees_what_an_earlier_owner_left(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=1)
+    requests = [scheduler.submit(ask(length, max_tokens)) for length, max_tokens in ((40, 20), (2, 5), (30, 2), (1, 9))]
+    finish_all(scheduler)
+    assert_alone(toy, *requests)
+
+
+def test_task_4_engine_every_state_in_turn(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=1)
+    first, second = scheduler.submit(ask(20, 5)), scheduler.submit(ask(20, 5))
+    seen: list[str] = []
+    for _ in range(100):
+        if not seen or seen[-1] != second.state:
+            seen.append(second.state)
+        if not scheduler.has_work:
+            break
+        scheduler.step()
+        assert 0 <= second.offset <= len(second.tokens), "offset counts tokens that were computed: there are no more"
+    assert seen == ["waiting", "prefilling", "decoding", "finished"], "in this order, each once; its prompt takes 3 chunks"
+    assert first.state == "finished"
+
+
+def test_task_4_engine_has_work_until_all_is_returned(toy: ToyModel) -> None:
+    scheduler = engine(toy)
+    assert not scheduler.has_work
+    request = scheduler.submit(ask(3, 2))
+    assert scheduler.has_work, "somebody waits"
+    assert finish_all(scheduler) == [request]
+    assert not scheduler.has_work
+    assert scheduler.run() == [], "all has been returned: nothing twice"
+
+
+def test_task_4_engine_an_idle_step_costs_nothing(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+    scheduler.submit(ask(3, 2))
+    finish_all(scheduler)
+    calls = len(model.calls)
+    assert scheduler.step() == []
+    assert len(model.calls) == calls, "with nobody there the model is not called"
+
+
+def test_task_4_engine_a_second_wave(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=3)
+    for wave in range(3):
+        requests = [scheduler.submit(ask(5 + 4 * seed, 6 - wave, seed)) for seed in range(5)]
+        assert set(scheduler.run()) == set(requests), "run returns the requests of this wave, each once"
+        assert_alone(toy, *requests)
+
+
+def test_task_4_engine_who_comes_later_does_not_wait_for_a_group(toy: ToyModel) -> None:
+    scheduler = engine(CountingModel(toy))
+    long, short = scheduler.submit(ask(4, 30)), scheduler.submit(ask(4, 3, seed=1))
+    third = scheduler.submit(ask(4, 3, seed=2))
+    step_until(scheduler, lambda: third.state == "finished")
+    assert long.state == "decoding", "the third request can have the second one's slot while the first still runs"
+    assert short.state == "finished"
+    finish_all(scheduler)
+    assert_alone(toy, long, short, third)
+
+
+def test_task_4_engine_who_comes_while_others_run_joins_them(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+    first = scheduler.submit(ask(4, 30))
+    step_until(scheduler, lambda: len(first.generated_tokens) == 3)
+    assert max(model.decode_rows) == 1
+    second = scheduler.submit(ask(4, 5))
+    step_until(scheduler, lambda: second.state == "finished")
+    assert max(model.decode_rows) == 2, "the second request must join the first one's decode steps"
+    assert first.state == "decoding"
+    before = len(model.calls)
+    finish_all(scheduler)
+    assert {rows for rows, _ in model.calls[before + 1 :]} == {1}, "after the second has left, its row is gone"
+    assert_alone(toy, first, second)
+
+
+def test_task_4_engine_only_rows_that_somebody_needs_are_computed(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=4)
+    requests = []
+    for seed, (max_tokens, eos_at) in enumerate([(30, 29), (2, 1), (50, 8), (4, 3), (17, 16), (40, 2), (50, 1), (11, 10)]):
+        eos = alone(toy, make_prompt(5, seed), eos_at + 1)[eos_at]
+        requests.append(scheduler.submit(ask(5, max_tokens, seed, eos_token_ids=[eos])))
+    finish_all(scheduler)
+    tokens = sum(len(request.generated_tokens) for request in requests)
+    # An engine that launches ahead computes one row too many for a request that ends by an EOS: one is allowed for each.
+    assert sum(model.decode_rows) <= tokens + len(requests), (
+        f"{sum(model.decode_rows)} rows were computed for {tokens} tokens: rows of requests that have ended, or of empty slots"
+    )
+
+
+def test_task_4_engine_idle_slots_are_not_computed_in_a_large_batch(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=64)
+    request = scheduler.submit(ask(5, 10))
+    finish_all(scheduler)
+    assert max(model.decode_rows) == 1, "63 of 64 slots are empty: a call has a row for each request, not for each slot"
+    assert_alone(toy, request)
+
+
+def test_task_4_engine_a_long_prompt_stalls_nobody_for_more_than_a_chunk(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    computed: list[int] = []
+    scheduler = engine(model, slots=3, prefill_step=8)
+    talker = scheduler.submit(ask(4, 30, on_update=lambda *_: computed.append(model.prompt_tokens)))
+    step_until(scheduler, lambda: len(computed) >= 3)
+    readers = [scheduler.submit(ask(48, 3, seed)) for seed in range(2)]
+    finish_all(scheduler)
+    stalls = [after - before for before, after in pairwise(computed)]
+    assert max(stalls) <= 8, (
+        f"between two tokens of a decoding request {max(stalls)} prompt tokens were computed: prefill_step is 8, and every"
+        " iteration decodes"
+    )
+    assert_alone(toy, talker, *readers)
+
+
+def test_task_4_engine_prompts_advance_while_others_decode(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=2, prefill_step=8)
+    talker = scheduler.submit(ask(4, 40))
+    step_until(scheduler, lambda: len(talker.generated_tokens) == 2)
+    reader = scheduler.submit(ask(32, 3))
+    step_until(scheduler, lambda: bool(reader.generated_tokens))
+    assert len(talker.generated_tokens) <= 2 + 4 + 4, (
+        "32 prompt tokens are four chunks of 8, one an iteration: some six tokens of its neighbour later it should speak"
+    )
+
+
+def test_task_4_engine_prompt_tokens_are_computed_once(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    requests = [scheduler.submit(ask(length, 4)) for length in (40, 3, 17, 26)]
+    finish_all(scheduler)
+    assert model.prompt_tokens <= 40 + 3 + 17 + 26, "a prompt's tokens are computed once and kept in its cache"
+    assert_alone(toy, *requests)
+
+
+@pytest.mark.parametrize("position", [0, 1, 4, 7])
+def test_task_4_engine_eos_ends_a_row_and_only_that(toy: ToyModel, position: int) -> None:
+    scheduler = engine(toy, slots=3)
+    eos = alone(toy, make_prompt(6), 8)[position]
+    ender = scheduler.submit(ask(6, 8, eos_token_ids=[eos]))
+    others = [scheduler.submit(ask(length, 12)) for length in (3, 11, 5)]
+    finish_all(scheduler)
+    assert ender.finish_reason == "stop", f"token {position} of its answer is its EOS"
+    assert_alone(toy, ender, *others)
+
+
+@pytest.mark.parametrize("length", [1, 30, 62, 63])
+def test_task_4_engine_the_answer_ends_where_the_slot_does(toy: ToyModel, length: int) -> None:
+    scheduler = engine(toy, prefill_step=16)
+    full, other = scheduler.submit(ask(length, 1000)), scheduler.submit(ask(9, 20))
+    finish_all(scheduler)
+    assert full.generated_tokens == alone(toy, full.prompt, 64 - length), "prompt and answer have max_seq_len = 64 together"
+    assert full.finish_reason == "length"
+    assert_alone(toy, other)
+
+
+@pytest.mark.parametrize("length", [64, 65, 200])
+def test_task_4_engine_a_prompt_that_leaves_no_room_is_refused(toy: ToyModel, length: int) -> None:
+    scheduler = engine(toy)
+    before = scheduler.submit(ask(3, 5))
+    with refuses(ValueError, f"submit, of a prompt of {length} tokens where max_seq_len is 64"):
+        scheduler.submit(ask(length, 1))
+    after = scheduler.submit(ask(5, 5))
+    assert scheduler.run() == [before, after], "the refused request was never part of it"
+    assert_alone(toy, before, after)
+
+
+def test_task_4_engine_a_request_is_submitted_once(toy: ToyModel) -> None:
+    scheduler = engine(toy)
+    request = scheduler.submit(ask(20, 5))
+    with refuses(ValueError, "submit, of a request that waits already"):
+        scheduler.submit(request)
+    for state in ("prefilling", "decoding", "finished"):
+        step_until(scheduler, lambda wanted=state: request.state == wanted)
+        with refuses(ValueError, f"submit, of a request that is {state} already"):
+            scheduler.submit(request)
+    assert finish_all(scheduler).count(request) <= 1, "refusing it a second time must not queue it a second time"
+    assert_alone(toy, request)
+
+
+def test_task_4_engine_streamed_text_makes_the_whole(toy: ToyModel) -> None:
+    tokenizer = ByteTokenizer()
+    pieces: dict[int, list[str]] = {}
+    scheduler = engine(toy, slots=3)
+    requests = [
+        scheduler.submit(
+            ask(
+                4 + seed,
+                15,
+                seed,
+                detokenizer=tokenizer.detokenizer(),
+                on_update=lambda r, new_text: pieces.setdefault(r.request_id, []).append(new_text),
+            )
+        )
+        for seed in range(5)
+    ]
+    finish_all(scheduler)
+    for request in requests:
+        assert request.text == tokenizer.decode(alone(toy, request.prompt, 15))
+        assert "".join(pieces[request.request_id]) == request.text, "the pieces of on_update must add up to the text"
+
+
+def test_task_4_engine_stop_strings(toy: ToyModel) -> None:
+    tokenizer = ByteTokenizer()
+    text = tokenizer.decode(alone(toy, make_prompt(6), 20))
+    stop = text[5:8]
+    scheduler = engine(toy)
+    stopper = scheduler.submit(ask(6, 20, stop=[stop], detokenizer=tokenizer.detokenizer()))
+    other = scheduler.submit(ask(9, 20))
+    finish_all(scheduler)
+    assert (stopper.text, stopper.finish_reason) == (text[: text.find(stop)], "stop"), f"{stop!r} is spread over three tokens"
+    assert_alone(toy, other)
