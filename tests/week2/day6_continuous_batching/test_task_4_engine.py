@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from day6_engines import ask, engine
-from support import CountingModel, ToyModel, alone, assert_alone, finish_all, make_prompt, refuses, step_until
+from day6_engines import ask, ask_with_eos, engine
+from support import CountingModel, ToyModel, alone, assert_alone, expect_no_error, finish_all, make_prompt, refuses, step_until
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 
@@ -51,7 +51,11 @@ def test_task_4_engine_every_state_in_turn(toy: ToyModel) -> None:
         if not scheduler.has_work:
             break
         scheduler.step()
-        assert 0 <= second.offset <= len(second.tokens), "offset counts tokens that were computed: there are no more"
+        assert second.offset <= len(second.tokens) + 1, (
+            "`offset` counts tokens that are known or on their way, and who joins in the iteration of its prompt's end has two"
+            " on their way at most"
+        )
+        assert second.offset <= 24, "20 prompt tokens and 5 of the answer: the last one's keys and values are never asked for"
     assert seen == ["waiting", "prefilling", "decoding", "finished"], "in this order, each once; its prompt takes 3 chunks"
     assert first.state == "finished"
 
@@ -114,16 +118,84 @@ def test_task_4_engine_who_comes_while_others_run_joins_them(toy: ToyModel) -> N
 def test_task_4_engine_only_rows_that_somebody_needs_are_computed(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=4)
-    requests = []
-    for seed, (max_tokens, eos_at) in enumerate([(30, 29), (2, 1), (50, 8), (4, 3), (17, 16), (40, 2), (50, 1), (11, 10)]):
-        eos = alone(toy, make_prompt(5, seed), eos_at + 1)[eos_at]
-        requests.append(scheduler.submit(ask(5, max_tokens, seed, eos_token_ids=[eos])))
+    ends = [(30, 29), (2, None), (50, 8), (4, 3), (17, None), (40, 2), (50, 1), (1, None), (11, None)]
+    requests = [
+        ask(5, max_tokens, seed) if position is None else ask_with_eos(toy, 5, position, max_tokens, seed)
+        for seed, (max_tokens, position) in enumerate(ends)
+    ]
+    text = ByteTokenizer().decode(alone(toy, make_prompt(6, 20), 20))
+    requests.append(ask(6, 20, 20, stop=[text[6:9]], detokenizer=ByteTokenizer().detokenizer()))
+    for request in requests:
+        scheduler.submit(request)
     finish_all(scheduler)
-    tokens = sum(len(request.generated_tokens) for request in requests)
-    # An engine that launches ahead computes one row too many for a request that ends by an EOS: one is allowed for each.
-    assert sum(model.decode_rows) <= tokens + len(requests), (
-        f"{sum(model.decode_rows)} rows were computed for {tokens} tokens: rows of requests that have ended, or of empty slots"
+    expect_no_error(*requests)
+    assert_alone(toy, *requests[:-1])
+    # A prompt's end yields the first token, and a row each of the others; an EOS is a token, too, though it is not kept.
+    rows = 0
+    for request, (max_tokens, position) in zip(requests, [*ends, (20, None)], strict=True):
+        drawn = len(request.generated_tokens) + (position is not None)
+        too_late = request.finish_reason == "stop"  # who launches ahead has launched one more, if there was one more to launch
+        rows += min(drawn - 1 + too_late, max_tokens - 1)
+    assert sum(model.decode_rows) <= rows, (
+        f"{sum(model.decode_rows)} rows were computed, and {rows} are enough: a row for each token after the first, and one for"
+        " each end by EOS or stop string. Look for rows of requests that have ended, or that have launched all their tokens"
     )
+
+
+def test_task_4_engine_computes_the_picture(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=2)
+    requests = [scheduler.submit(ask(3, max_tokens, seed)) for seed, max_tokens in enumerate([9, 2, 2, 8, 2, 3])]
+    steps = 0
+    while scheduler.has_work:
+        steps += 1
+        assert steps <= 15, "14 iterations compute, and one more reads: see the picture at the beginning of the chapter"
+        scheduler.step()
+    assert_alone(toy, *requests)
+    assert sum(model.decode_rows) == 20, "26 tokens, 6 of which come from prompts: 20 rows, as the first prediction says"
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_task_4_engine_a_slot_is_used_again_in_the_next_iteration(toy: ToyModel, slots: int) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots)
+    requests = [scheduler.submit(ask(2, 2 + seed % 4, seed)) for seed in range(9)]
+
+    def check() -> None:
+        places = sum(model.decode_rows) + sum(length > 1 for _, length in model.calls)
+        model.calls.clear()
+        assert places >= slots or not scheduler.waiting, (
+            f"{places} of {slots} slots are used while somebody waits whose prompt would fit: a slot is free in the iteration"
+            " after the one that launched its owner's last token"
+        )
+
+    finish_all(scheduler, after_step=check)
+    assert_alone(toy, *requests)
+
+
+def test_task_4_engine_decodes_all_in_one_call(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=4)
+    requests = [scheduler.submit(ask(2 + length, 12, length)) for length in range(6)]
+
+    def check() -> None:
+        rows = model.decode_rows
+        model.calls.clear()
+        assert len(rows) <= 1, f"decode calls of {rows} rows in one iteration: one call serves all who decode"
+
+    finish_all(scheduler, after_step=check)
+    assert_alone(toy, *requests)
+
+
+def test_task_4_engine_cuts_prompts_as_planned(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    requests = [scheduler.submit(ask(length, 2)) for length in (20, 12, 7)]
+    finish_all(scheduler)
+    assert [length for length in model.lengths if length > 1] == [8, 8, 4, 8, 4, 7], (
+        "20 tokens are 8, 8 and 4, and 12 do not fit into the other 4; then 8 and 4, and 7 do not fit; then 7"
+    )
+    assert_alone(toy, *requests)
 
 
 def test_task_4_engine_idle_slots_are_not_computed_in_a_large_batch(toy: ToyModel) -> None:
@@ -190,6 +262,17 @@ def test_task_4_engine_the_answer_ends_where_the_slot_does(toy: ToyModel, length
     assert full.generated_tokens == alone(toy, full.prompt, 64 - length), "prompt and answer have max_seq_len = 64 together"
     assert full.finish_reason == "length"
     assert_alone(toy, other)
+
+
+def test_task_4_engine_fills_slots_to_their_end(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=3)
+    lengths = (60, 3, 33, 63, 1, 50, 12)
+    requests = [scheduler.submit(ask(length, 64 - length, seed)) for seed, length in enumerate(lengths)]
+    finish_all(scheduler)
+    assert [request.finish_reason for request in requests] == ["length"] * 7, (
+        "prompt and answer of each fill a slot of max_seq_len = 64 exactly: that is not too long, whoever is beside"
+    )
+    assert_alone(toy, *requests)
 
 
 @pytest.mark.parametrize("length", [64, 65, 200])
