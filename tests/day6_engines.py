@@ -1,6 +1,6 @@
 """What the engine tests of week 2 day 6 share: small engines, small requests, and whether an engine is still whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
@@ -28,11 +28,6 @@ def ask_with_eos(toy: ToyModel, length: int, position: int, max_tokens: int, see
     answers = ((seed, alone(toy, make_prompt(length, seed), position + 1)) for seed in count(seed))
     seed, tokens = next(found for found in answers if found[1][-1] not in found[1][:-1])
     return ask(length, max_tokens, seed, eos_token_ids=[tokens[-1]], **options)
-
-
-def ids(requests: Any) -> list[int]:
-    """The numbers of requests, in rising order."""
-    return sorted(request.request_id for request in requests)
 
 
 def assert_can_still_serve(scheduler: Any, counting: CountingModel, toy: ToyModel, slots: int) -> None:
@@ -78,3 +73,49 @@ def only_reading_fails() -> Iterator[None]:
     """In this block the device is never set to work before it is waited for: what can't be computed fails when it is read."""
     with patch.object(mx, "async_eval", lambda *arrays: None), patch.object(mx, "synchronize", _refuse_to_wait):
         yield
+
+
+@contextmanager
+def nothing_gets_out() -> Iterator[None]:
+    """`step` and `cancel` go on when something fails: what concerns some requests ends these, and is not raised."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except (AssertionError, NotImplementedError):
+        raise
+    except Exception as error:
+        raise AssertionError(
+            f"the engine let {error!r} out: it should end the requests that it concerns, keep it as their `error`, and go on"
+        ) from error
+
+
+def assert_returned(ended: Sequence[Any], *requests: Any) -> None:
+    """`step` has returned each of these once."""
+    __tracebackhide__ = True
+    for request in requests:
+        times = ended.count(request)
+        assert times == 1, f"step returned request {request.request_id} {times} times: everyone who has ended, and once"
+    assert len(ended) == len(requests), f"step returned {len(ended)} requests, and {len(requests)} were there"
+
+
+def assert_failed(toy: ToyModel, request: Any, error: type[BaseException] | BaseException, why: str) -> None:
+    """It has ended with this error, and was given nothing wrong before."""
+    __tracebackhide__ = True
+    if isinstance(request.error, NotImplementedError):
+        raise request.error
+    same = isinstance(request.error, error) if isinstance(error, type) else request.error is error
+    if request.finish_reason != "error" or not same:
+        raise AssertionError(
+            f"{why}, so it ends with 'error' and keeps that error; it ended with {request.finish_reason!r}: {request.error!r}"
+        ) from request.error
+    assert_beginning(toy, request)
+
+
+def assert_beginning(toy: ToyModel, request: Any) -> None:
+    """What it was given before it was ended is the beginning of what it says alone."""
+    __tracebackhide__ = True
+    said = request.generated_tokens
+    assert said == alone(toy, request.prompt, max(request.max_tokens, len(said)))[: len(said)], (
+        "it was ended in the middle of its answer, and what it had been given by then is not the beginning of that answer:"
+        " a token was lost, or taken twice, or came after the end"
+    )

@@ -223,6 +223,35 @@ def test_task_4_engine_a_long_prompt_stalls_nobody_for_more_than_a_chunk(toy: To
     assert_alone(toy, talker, *readers)
 
 
+@pytest.mark.parametrize("max_tokens", [2, 9])
+def test_task_4_engine_gives_a_request_s_own_cache_back_when_it_joins(toy: ToyModel, max_tokens: int) -> None:
+    scheduler = engine(toy)
+    scheduler.submit(ask(4, 20, seed=1))
+    request = scheduler.submit(ask(20, max_tokens))
+    step_until(scheduler, lambda: request.state == "prefilling")
+    assert request.kv_cache is not None, "a prompt is read into a cache of the request's own"
+    step_until(scheduler, lambda: request.state == "decoding")
+    assert request.kv_cache is None, "in its slot is a copy of its keys and values: the cache of its own is given up"
+    finish_all(scheduler)
+    assert_alone(toy, request)
+
+
+@pytest.mark.parametrize("end", ["max_tokens", "a single token", "EOS", "EOS at once"])
+def test_task_4_engine_nobody_holds_a_cache_after_the_end(toy: ToyModel, end: str) -> None:
+    scheduler = engine(toy)
+    request = {
+        "max_tokens": ask(9, 4),
+        "a single token": ask(9, 1),
+        "EOS": ask_with_eos(toy, 9, 3, 20),
+        "EOS at once": ask_with_eos(toy, 9, 0, 20),
+    }[end]
+    scheduler.submit(ask(3, 12, seed=1))
+    scheduler.submit(request)
+    finish_all(scheduler)
+    assert request.kv_cache is None, f"it has ended by {end}: whoever has ended holds no keys and values"
+    assert_alone(toy, request)
+
+
 def test_task_4_engine_prompts_advance_while_others_decode(toy: ToyModel) -> None:
     scheduler = engine(toy, slots=2, prefill_step=8)
     talker = scheduler.submit(ask(4, 40))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from answer import answer
-from day6_engines import ask, assert_can_still_serve, engine
-from support import CountingModel, ToyModel, alone, assert_alone, finish_all, refuses, step_until
+from day6_engines import ask, assert_beginning, assert_can_still_serve, assert_failed, assert_returned, engine
+from support import CountingModel, ToyModel, alone, assert_alone, expect_no_error, finish_all, refuses, step_until
 
 
 @pytest.mark.parametrize("state", ["waiting", "prefilling", "decoding", "finished"])
@@ -19,7 +19,8 @@ def test_task_4_engine_cancel(toy: ToyModel, state: str) -> None:
     kept = list(victim.generated_tokens)
     scheduler.cancel(victim)
     scheduler.cancel(victim)  # once more does no harm
-    assert (victim.state, victim.generated_tokens) == ("finished", kept)
+    assert (victim.state, victim.generated_tokens) == ("finished", kept), "cancel ends it at once, with the tokens it has"
+    assert victim.kv_cache is None, "whoever has ended holds no keys and values"
     assert victim.finish_reason == ("length" if state == "finished" else "cancelled"), "what has finished stays as it is"
     ended = finish_all(scheduler)
     assert victim.generated_tokens == kept == alone(toy, victim.prompt, 8)[: len(kept)], "no token comes after the end"
@@ -48,10 +49,8 @@ def test_task_4_engine_cancel_when_the_last_token_is_on_its_way(toy: ToyModel) -
         ended = [found for _ in range(steps) for found in scheduler.step()]
         scheduler.cancel(request)
         ended += finish_all(scheduler)
-        assert sorted(found.request_id for found in ended) == [request.request_id, other.request_id], (
-            f"cancelled after {steps} steps: everyone is returned, and once"
-        )
-        assert request.generated_tokens == alone(toy, request.prompt, 3)[: len(request.generated_tokens)]
+        assert_returned(ended, request, other)
+        assert_beginning(toy, request)
         assert_alone(toy, other)
         assert_can_still_serve(scheduler, model, toy, slots=2)
 
@@ -65,7 +64,9 @@ def test_task_4_engine_cancel_of_all(toy: ToyModel) -> None:
     for request in requests:
         scheduler.cancel(request)
     finish_all(scheduler)
-    assert [request.state for request in requests] == ["finished"] * 4
+    assert [request.finish_reason for request in requests] == ["cancelled"] * 4, (
+        "one waits, one is in the middle of its prompt, two decode: all can be cancelled"
+    )
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
@@ -91,9 +92,12 @@ def test_task_4_engine_a_request_may_cancel_itself(toy: ToyModel) -> None:
 
     quitter, other = scheduler.submit(ask(4, 20, on_update=enough)), scheduler.submit(ask(6, 12))
     ended = finish_all(scheduler)
-    assert (quitter.finish_reason, len(quitter.generated_tokens)) == ("cancelled", 3)
+    expect_no_error(quitter)
+    assert (quitter.finish_reason, len(quitter.generated_tokens)) == ("cancelled", 3), (
+        "it cancelled itself when it was told of its third token, and nothing comes after that"
+    )
     assert updates[-1] == "finished", "on_update hears of the end"
-    assert ended.count(quitter) == 1, "it ended once, so step returns it once"
+    assert_returned(ended, quitter, other)
     assert_alone(toy, other)
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
@@ -110,10 +114,8 @@ def test_task_4_engine_a_step_in_the_update_of_a_cancel_is_refused(toy: ToyModel
     step_until(scheduler, lambda: len(stepper.generated_tokens) == 2)
     scheduler.cancel(stepper)
     ended = finish_all(scheduler)
-    assert isinstance(stepper.error, RuntimeError), (
-        "its slot is not free yet when it hears of its end: no iteration may run then"
-    )
-    assert sorted(found.request_id for found in ended) == [stepper.request_id, other.request_id]
+    assert_failed(toy, stepper, RuntimeError, "it called step when it heard of its end, and its slot is not free yet then")
+    assert_returned(ended, stepper, other)
     assert_alone(toy, other)
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
@@ -133,9 +135,10 @@ def test_task_4_engine_a_request_may_cancel_another(toy: ToyModel, killer: int) 
     requests.append(scheduler.submit(ask(7, 12)))
     ended = finish_all(scheduler)
     victim = requests[1 - killer]
-    assert victim.finish_reason == "cancelled"
-    assert victim.generated_tokens == alone(toy, victim.prompt, 12)[: len(victim.generated_tokens)]
-    assert sorted(found.request_id for found in ended) == [request.request_id for request in requests]
+    expect_no_error(*requests)
+    assert victim.finish_reason == "cancelled", "its neighbour's on_update cancelled it, in the middle of an iteration"
+    assert_beginning(toy, victim)
+    assert_returned(ended, *requests)
     assert_alone(toy, requests[killer], requests[2])
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
@@ -153,10 +156,8 @@ def test_task_4_engine_cancelling_another_whose_last_token_is_there(toy: ToyMode
     requests.append(scheduler.submit(ask(4, 6, on_update=kill)))
     requests.append(scheduler.submit(ask(4, max_tokens, seed=1)))
     ended = finish_all(scheduler)
-    assert sorted(found.request_id for found in ended) == [request.request_id for request in requests], (
-        "everyone is returned, and once: also who is cancelled between its last step and its last token"
-    )
-    assert requests[1].generated_tokens == alone(toy, requests[1].prompt, 5)[: len(requests[1].generated_tokens)]
+    assert_returned(ended, *requests)  # also who is cancelled between its last step and its last token
+    assert_beginning(toy, requests[1])
     assert len(scheduler.metrics.values("latency")) == 2, "the metrics hear of every end"
     assert_alone(toy, requests[0])
     assert_can_still_serve(scheduler, model, toy, slots=2)
