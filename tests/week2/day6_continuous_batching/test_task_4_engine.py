@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from day6_engines import ask, ask_with_eos, engine
+from day6_engines import ask, ask_with_eos, assert_returned, engine
 from support import CountingModel, ToyModel, alone, assert_alone, expect_no_error, finish_all, make_prompt, refuses, step_until
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
@@ -14,7 +14,7 @@ from tiny_llm_kit.models.tiny_random import ByteTokenizer
 def test_task_4_engine_one_request(toy: ToyModel, length: int, max_tokens: int) -> None:
     scheduler = engine(toy)
     request = scheduler.submit(ask(length, max_tokens))
-    assert scheduler.run() == [request]
+    assert_returned(finish_all(scheduler), request)
     assert_alone(toy, request)
 
 
@@ -29,9 +29,9 @@ def test_task_4_engine_more_requests_than_slots(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=3)
     requests = [scheduler.submit(ask(2 + 3 * i, 3 + (5 * i) % 11)) for i in range(10)]
-    assert set(scheduler.run()) == set(requests)
+    assert_returned(finish_all(scheduler), *requests)
     assert_alone(toy, *requests)
-    assert max(model.decode_rows) == 3, "three slots: three rows at most, and three while enough requests are there"
+    assert max(model.decode_rows, default=0) == 3, "three slots: three rows at most, and three while enough requests are there"
 
 
 def test_task_4_engine_a_row_never_sees_what_an_earlier_owner_left(toy: ToyModel) -> None:
@@ -57,16 +57,15 @@ def test_task_4_engine_every_state_in_turn(toy: ToyModel) -> None:
         )
         assert second.offset <= 24, "20 prompt tokens and 5 of the answer: the last one's keys and values are never asked for"
     assert seen == ["waiting", "prefilling", "decoding", "finished"], "in this order, each once; its prompt takes 3 chunks"
-    assert first.state == "finished"
+    assert first.state == "finished", "with one slot the second begins when the first has launched its last token"
 
 
 def test_task_4_engine_has_work_until_all_is_returned(toy: ToyModel) -> None:
     scheduler = engine(toy)
-    assert not scheduler.has_work
+    assert not scheduler.has_work, "nobody has been submitted yet"
     request = scheduler.submit(ask(3, 2))
     assert scheduler.has_work, "somebody waits"
-    assert finish_all(scheduler) == [request]
-    assert not scheduler.has_work
+    assert_returned(finish_all(scheduler), request)
     assert scheduler.run() == [], "all has been returned: nothing twice"
 
 
@@ -76,7 +75,7 @@ def test_task_4_engine_an_idle_step_costs_nothing(toy: ToyModel) -> None:
     scheduler.submit(ask(3, 2))
     finish_all(scheduler)
     calls = len(model.calls)
-    assert scheduler.step() == []
+    assert scheduler.step() == [], "all has been returned: nothing twice"
     assert len(model.calls) == calls, "with nobody there the model is not called"
 
 
@@ -94,7 +93,7 @@ def test_task_4_engine_who_comes_later_does_not_wait_for_a_group(toy: ToyModel) 
     third = scheduler.submit(ask(4, 3, seed=2))
     step_until(scheduler, lambda: third.state == "finished")
     assert long.state == "decoding", "the third request can have the second one's slot while the first still runs"
-    assert short.state == "finished"
+    assert short.state == "finished", "the third can only have had the short one's slot"
     finish_all(scheduler)
     assert_alone(toy, long, short, third)
 
@@ -104,11 +103,11 @@ def test_task_4_engine_who_comes_while_others_run_joins_them(toy: ToyModel) -> N
     scheduler = engine(model)
     first = scheduler.submit(ask(4, 30))
     step_until(scheduler, lambda: len(first.generated_tokens) == 3)
-    assert max(model.decode_rows) == 1
+    assert max(model.decode_rows, default=0) == 1, "one request decodes: calls of one row"
     second = scheduler.submit(ask(4, 5))
     step_until(scheduler, lambda: second.state == "finished")
-    assert max(model.decode_rows) == 2, "the second request must join the first one's decode steps"
-    assert first.state == "decoding"
+    assert max(model.decode_rows, default=0) == 2, "the second request must join the first one's decode steps"
+    assert first.state == "decoding", "it has 30 tokens to generate, and its neighbour had 5"
     before = len(model.calls)
     finish_all(scheduler)
     assert {rows for rows, _ in model.calls[before + 1 :]} == {1}, "after the second has left, its row is gone"
@@ -203,7 +202,9 @@ def test_task_4_engine_idle_slots_are_not_computed_in_a_large_batch(toy: ToyMode
     scheduler = engine(model, slots=64)
     request = scheduler.submit(ask(5, 10))
     finish_all(scheduler)
-    assert max(model.decode_rows) == 1, "63 of 64 slots are empty: a call has a row for each request, not for each slot"
+    assert max(model.decode_rows, default=0) == 1, (
+        "63 of 64 slots are empty: a call has a row for each request, not for each slot"
+    )
     assert_alone(toy, request)
 
 
@@ -288,8 +289,9 @@ def test_task_4_engine_the_answer_ends_where_the_slot_does(toy: ToyModel, length
     scheduler = engine(toy, prefill_step=16)
     full, other = scheduler.submit(ask(length, 1000)), scheduler.submit(ask(9, 20))
     finish_all(scheduler)
+    expect_no_error(full)
     assert full.generated_tokens == alone(toy, full.prompt, 64 - length), "prompt and answer have max_seq_len = 64 together"
-    assert full.finish_reason == "length"
+    assert full.finish_reason == "length", "the slot is full: an end by length"
     assert_alone(toy, other)
 
 
@@ -346,7 +348,8 @@ def test_task_4_engine_streamed_text_makes_the_whole(toy: ToyModel) -> None:
     ]
     finish_all(scheduler)
     for request in requests:
-        assert request.text == tokenizer.decode(alone(toy, request.prompt, 15))
+        expect_no_error(request)
+        assert request.text == tokenizer.decode(alone(toy, request.prompt, 15)), "`text` is the text of all its tokens"
         assert "".join(pieces[request.request_id]) == request.text, "the pieces of on_update must add up to the text"
 
 
@@ -358,5 +361,6 @@ def test_task_4_engine_stop_strings(toy: ToyModel) -> None:
     stopper = scheduler.submit(ask(6, 20, stop=[stop], detokenizer=tokenizer.detokenizer()))
     other = scheduler.submit(ask(9, 20))
     finish_all(scheduler)
+    expect_no_error(stopper)
     assert (stopper.text, stopper.finish_reason) == (text[: text.find(stop)], "stop"), f"{stop!r} is spread over three tokens"
     assert_alone(toy, other)
