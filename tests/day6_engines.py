@@ -30,6 +30,18 @@ def ask_with_eos(toy: ToyModel, length: int, position: int, max_tokens: int, see
     return ask(length, max_tokens, seed, eos_token_ids=[tokens[-1]], **options)
 
 
+def drawn_alone(toy: ToyModel, request: Any, tokens: int) -> list[int]:
+    """What the request's own sampler draws from the model's logits, with no cache and no batch.
+
+    The logits of a batch differ in their last digits, and a draw hangs on that about once in 100,000 times.
+    """
+    drawn: list[int] = []
+    while len(drawn) < tokens:
+        known = [*request.prompt, *drawn]
+        drawn.append(request.sampler(toy(mx.array([known]), logits_to_keep=1)[0, -1], known).item())
+    return drawn
+
+
 def assert_can_still_serve(scheduler: Any, counting: CountingModel, toy: ToyModel, slots: int) -> None:
     """A full batch of new requests finds all slots free."""
     __tracebackhide__ = True

@@ -12,7 +12,8 @@ import pytest
 
 from answer import answer
 from day6_engines import UnreadableModel, ask, ask_with_eos, engine, only_reading_fails
-from support import CountingModel, ToyModel, assert_alone, finish_all, step_until
+from support import CountingModel, ToyModel, assert_alone, expect_no_error, finish_all, step_until
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 READ_LATER = "launch the next step first, then read the tokens of the one before it"
 
@@ -54,11 +55,22 @@ def waits_for_nothing(what: str) -> Iterator[None]:
         ) from error
 
 
-def test_task_4_ahead_a_step_is_launched_before_the_last_one_is_read(toy: ToyModel) -> None:
-    request = ask(4, 12)
+WISHES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "drawn": {"sampling": answer.SamplingParams(temperature=2.0, seed=1)},
+    "penalized": {"sampling": answer.SamplingParams(repetition_penalty=1.5)},
+    "with an EOS": {"eos_token_ids": [0]},
+    "with a stop string": {"stop": ["never said"]},
+    "with an on_update": {"on_update": lambda request, new_text: None},
+}
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_task_4_ahead_a_step_is_launched_before_the_last_one_is_read(toy: ToyModel, wish: str) -> None:
+    request = ask(4, 12, detokenizer=ByteTokenizer().detokenizer(), **WISHES[wish])
     model, scheduler = watched_engine(toy, request, slots=1)
     finish_all(scheduler)
-    assert_alone(toy, request)
+    expect_no_error(request)
     assert len(model.known) == 12, "one call for the prompt, which yields a token, and one for each of the other 11"
     for launched, known in enumerate(model.known[1:], start=1):
         assert known < launched, (
@@ -100,6 +112,20 @@ def test_task_4_ahead_whoever_joins_and_leaves(toy: ToyModel) -> None:
             )
         launched += length == 1 or not launched
     assert launched == 45, "it took part in every decode step, and they were as many as its tokens"
+
+
+def test_task_4_ahead_all_of_an_iteration_is_launched_before_anything_is_read(toy: ToyModel) -> None:
+    request = ask(4, 30)
+    model, scheduler = watched_engine(toy, request, slots=3)
+    others = [scheduler.submit(ask(length, 4, length)) for length in (20, 3, 2, 14)]
+
+    def check() -> None:
+        known = set(model.known)
+        model.known.clear()
+        assert len(known) <= 1, "tokens were read between two calls of an iteration: launch decode step and chunks first"
+
+    finish_all(scheduler, after_step=check)
+    assert_alone(toy, request, *others)
 
 
 def test_task_4_ahead_a_slot_is_given_away_before_its_last_token_is_back(toy: ToyModel) -> None:

@@ -3,11 +3,10 @@
 from itertools import count, islice
 from typing import Any
 
-import mlx.core as mx
 import pytest
 
 from answer import answer
-from day6_engines import ask, engine
+from day6_engines import ask, drawn_alone, engine
 from support import NearTie, ToyModel, alone, assert_alone, expect_no_error, finish_all, make_prompt
 
 WAYS: list[dict[str, Any]] = [
@@ -18,18 +17,6 @@ WAYS: list[dict[str, Any]] = [
     {"temperature": 2.0, "repetition_penalty": 1.4, "seed": 3},
     {"repetition_penalty": 1.6},
 ]
-
-
-def drawn_alone(toy: ToyModel, request: Any, tokens: int) -> list[int]:
-    """What the request's own sampler draws from the model's logits, with no cache and no batch.
-
-    The logits of a batch differ in their last digits, and a draw hangs on that about once in 100,000 times.
-    """
-    drawn: list[int] = []
-    while len(drawn) < tokens:
-        known = [*request.prompt, *drawn]
-        drawn.append(request.sampler(toy(mx.array([known]), logits_to_keep=1)[0, -1], known).item())
-    return drawn
 
 
 def assert_drawn_alone(toy: ToyModel, *requests: Any) -> None:

@@ -184,6 +184,23 @@ def test_task_4_engine_a_prompt_outlives_a_decode_step_that_fails(toy: ToyModel,
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_task_4_engine_a_last_token_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool) -> None:
+    broken = False
+    model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
+    scheduler = engine(model, slots=3)
+    ending, decoding = scheduler.submit(ask(3, 5)), scheduler.submit(ask(4, 30))
+    step_until(scheduler, lambda: ending.all_launched)
+    broken = True
+    with nothing_gets_out():
+        scheduler.step()
+    broken = False
+    serve(scheduler)
+    assert_failed(toy, decoding, BrokenModelError, "the model raised in a decode step of this request")
+    assert_alone(toy, ending)  # its last token was on its way already: it had no row in the call that failed
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
 # The device.
 
 
@@ -404,10 +421,13 @@ def test_task_4_engine_a_model_made_in_one_thread_serves_in_another(architecture
 
 
 def test_task_4_engine_refuses_a_second_thread(toy: ToyModel) -> None:
-    scheduler = engine(toy)
+    model = CountingModel(toy)
+    scheduler = engine(model)
     request = scheduler.submit(ask(4, 9))
     scheduler.step()
+    waiting, calls = scheduler.submit(ask(3, 5)), len(model.calls)
     with ThreadPoolExecutor(1) as thread, refuses(RuntimeError, "step, in another thread than the engine's"):
         thread.submit(scheduler.step).result()
-    finish_all(scheduler)
-    assert_alone(toy, request)
+    assert (waiting.state, len(model.calls)) == ("waiting", calls), "a step that is refused does nothing before"
+    assert_returned(finish_all(scheduler), request, waiting)
+    assert_alone(toy, request, waiting)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from answer import answer
-from day6_engines import ask
+from day6_engines import ask, drawn_alone
 from support import CountingModel, ToyModel, alone, make_prompt
 
 MANY = 40
@@ -33,9 +33,8 @@ def new_runner(model: Any, slots: int = 4) -> Any:
 def keep(requests: Sequence[Any], drawn: Any) -> None:
     """Hand tokens that have been drawn to their requests, one each."""
     __tracebackhide__ = True
-    tokens = drawn.tokens.tolist()
-    assert len(tokens) == len(requests), f"{len(requests)} rows, and {len(tokens)} tokens: each row draws one"
-    for request, token in zip(requests, tokens, strict=True):
+    assert drawn.tokens.shape == (len(requests),), f"{len(requests)} rows draw one token each, and not {drawn.tokens.shape}"
+    for request, token in zip(requests, drawn.tokens.tolist(), strict=True):
         request.accept(token)
 
 
@@ -359,23 +358,27 @@ def test_task_4_runner_draws_the_same_whatever_has_come_back(way: dict[str, Any]
     )
 
 
-def test_task_4_runner_decodes_everyone_in_its_own_way(toy: ToyModel) -> None:
-    def requests() -> list[Any]:
-        return [ask(5 + row, MANY, row, sampling=answer.SamplingParams(**way)) for row, way in enumerate(WAYS)]
+@pytest.mark.parametrize("way", WAYS[1:4])
+def test_task_4_runner_draws_the_first_token_like_any_other(toy: ToyModel, way: dict[str, Any]) -> None:
+    for seed in range(8):
+        request = ask(6, MANY, seed, sampling=answer.SamplingParams(**way))
+        drawn = prefill(new_runner(toy), request)
+        assert drawn.tokens.tolist() == drawn_alone(toy, request, 1), (
+            f"{request.sampling}: the token at the prompt's end is drawn by the request's sampler, which is given the prompt"
+        )
 
-    together, apart = requests(), requests()
+
+def test_task_4_runner_decodes_everyone_in_its_own_way(toy: ToyModel) -> None:
+    requests = [ask(5 + row, MANY, row, sampling=answer.SamplingParams(**way)) for row, way in enumerate(WAYS)]
     runner = new_runner(toy, slots=5)
-    for slot, request in enumerate(together):
+    for slot, request in enumerate(requests):
         enter(runner, request, slot)
-    decode(runner, together, 10)
-    for request, single in zip(together, apart, strict=True):
-        runner = new_runner(toy, slots=1)
-        enter(runner, single, 0)
-        decode(runner, [single], 10)
-        assert request.generated_tokens == single.generated_tokens, (
+    decode(runner, requests, 10)
+    for request in requests:
+        assert request.generated_tokens == drawn_alone(toy, request, 11), (
             f"{request.sampling} draws other tokens in company than alone: look at its position and at the tokens before"
         )
-    assert_says(toy, together[0], "a greedy row among others that are drawn")
-    assert together[2].generated_tokens == alone(toy, make_prompt(7, 2), 11, penalty=1.7), (
+    assert_says(toy, requests[0], "a greedy row among others that are drawn")
+    assert requests[2].generated_tokens == alone(toy, make_prompt(7, 2), 11, penalty=1.7), (
         "with a repetition penalty: its prompt and all of its answer count, and nobody else's"
     )
