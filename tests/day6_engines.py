@@ -93,9 +93,11 @@ def nothing_gets_out() -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
-    except (AssertionError, NotImplementedError):
+    except NotImplementedError:
         raise
     except Exception as error:
+        if isinstance(error, AssertionError) and error.args:  # a test's own; an engine's bare assert has none
+            raise
         raise AssertionError(
             f"the engine let {error!r} out: it should end the requests that it concerns, keep it as their `error`, and go on"
         ) from error

@@ -284,15 +284,17 @@ def test_task_4_engine_a_failure_that_shows_when_a_row_moves(toy: ToyModel) -> N
 # Logits that say nothing.
 
 
+@pytest.mark.parametrize("victim_first", [False, True])
 @pytest.mark.parametrize("place", [0, 2, 5])
-def test_task_4_engine_logits_that_say_nothing_are_an_error(toy: ToyModel, place: int) -> None:
+def test_task_4_engine_logits_that_say_nothing_are_an_error(toy: ToyModel, place: int, victim_first: bool) -> None:
     sick = ToyModel()
     sick.token_embedding[POISON] = mx.nan
     scheduler = engine(sick, slots=2)
-    neighbour = scheduler.submit(ask(4, 40))
     prompt = make_prompt(6)
     prompt[place] = POISON
-    victim = scheduler.submit(answer.Request(prompt, 10))
+    neighbour, victim = ask(4, 40), answer.Request(prompt, 10)
+    for request in (victim, neighbour) if victim_first else (neighbour, victim):
+        scheduler.submit(request)
     successors = [scheduler.submit(ask(1, 6, seed)) for seed in range(3)]
     assert_returned(serve(scheduler), neighbour, victim, *successors)
     assert victim.generated_tokens == [], "NaN is no token, not even token 0"

@@ -206,6 +206,20 @@ def test_task_4_runner_fills_a_slot_between_others(toy: ToyModel) -> None:
         assert_says(toy, request, "somebody left and somebody joined in the slot between them")
 
 
+def test_task_4_runner_fills_the_slot_that_it_is_given(toy: ToyModel) -> None:
+    runner = new_runner(toy)
+    first, second, third = (enter(runner, ask(length, MANY, length), slot) for slot, length in enumerate((20, 30, 5)))
+    decode(runner, [first, second, third], 2)
+    runner.leave(0)
+    runner.leave(1)
+    a = enter(runner, ask(3, MANY), 1)
+    b = enter(runner, ask(9, MANY), 0)
+    assert_lengths(runner, {0: 9, 1: 3, 2: 7}, "slot 1 was filled before slot 0")
+    decode(runner, [b, a, third], 6)
+    for request in (a, b, third):
+        assert_says(toy, request, "two left, and two joined in the other order: each in the slot that `join` was given")
+
+
 def test_task_4_runner_moves_a_row_with_all_that_belongs_to_it(toy: ToyModel) -> None:
     runner = new_runner(toy)
     a, b, c = (enter(runner, ask(length, MANY, length), slot) for slot, length in enumerate((9, 4, 15)))
