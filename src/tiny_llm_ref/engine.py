@@ -121,9 +121,13 @@ class ContinuousBatchScheduler(RequestBook):
                 self.release(request)
             else:
                 claims.append(request)
-        for source, target in self.slots.condense():
-            self.runner.move(source, target)
-        return claims
+        try:
+            for source, target in self.slots.condense():
+                self.runner.move(source, target)
+            return claims
+        except Exception as error:  # a move waits for its row, so it may be the first to hear that the device has failed
+            self.abandon(error)
+            return []
 
     @task(week=2, day=6, number=4)
     def _launch(self, plan: StepPlan) -> InFlight:

@@ -1,0 +1,437 @@
+"""Task 4, third part: the engine. What goes wrong stays with those whom it concerns, and the engine is whole afterwards."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from answer import answer
+from day6_engines import (
+    UnreadableModel,
+    ask,
+    ask_with_eos,
+    assert_beginning,
+    assert_can_still_serve,
+    assert_failed,
+    assert_returned,
+    engine,
+    nothing_gets_out,
+    only_reading_fails,
+)
+from support import (
+    POISON,
+    BrokenModelError,
+    CountingModel,
+    FragileModel,
+    ToyModel,
+    alone,
+    assert_alone,
+    expect_no_error,
+    finish_all,
+    is_poisoned,
+    make_prompt,
+    refuses,
+    step_until,
+)
+from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+
+
+def serve(scheduler: Any) -> list[Any]:
+    """To the end, whatever fails on the way."""
+    __tracebackhide__ = True
+    with nothing_gets_out():
+        return finish_all(scheduler)
+
+
+# A client.
+
+
+def test_task_4_engine_an_empty_prompt_is_refused(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+    before = scheduler.submit(ask(3, 5))
+    with refuses(ValueError, "submit, of an empty prompt"):
+        scheduler.submit(answer.Request([], 5))
+    after = scheduler.submit(ask(5, 5))
+    assert_returned(serve(scheduler), before, after)
+    assert_alone(toy, before, after)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+@pytest.mark.parametrize("position", [1, 2, 12])
+def test_task_4_engine_a_failing_on_update_ends_its_request_only(toy: ToyModel, position: int) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    error = KeyError("the client has gone")
+
+    def fail(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == position:
+            raise error
+
+    others = [scheduler.submit(ask(3, 12)), ask(9, 12)]
+    failing = scheduler.submit(ask(5, 12, on_update=fail))
+    scheduler.submit(others[1])
+    assert_returned(serve(scheduler), failing, *others)
+    assert_failed(toy, failing, error, "its on_update raised")
+    assert_alone(toy, *others)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+@pytest.mark.parametrize("end", ["max_tokens", "a single token", "EOS", "EOS at once", "a stop string"])
+def test_task_4_engine_a_failing_last_update(toy: ToyModel, end: str) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    error = KeyError("the client has gone")
+
+    def fail(request: Any, new_text: str) -> None:
+        if request.state == "finished":
+            raise error
+
+    text = ByteTokenizer().decode(alone(toy, make_prompt(5), 12))
+    failing = {
+        "max_tokens": ask(5, 7, on_update=fail),
+        "a single token": ask(5, 1, on_update=fail),
+        "EOS": ask_with_eos(toy, 5, 4, 12, on_update=fail),
+        "EOS at once": ask_with_eos(toy, 5, 0, 12, on_update=fail),
+        "a stop string": ask(5, 12, stop=[text[4:7]], detokenizer=ByteTokenizer().detokenizer(), on_update=fail),
+    }[end]
+    others = [ask(3, 12), ask(9, 12)]
+    for request in (others[0], failing, others[1]):
+        scheduler.submit(request)
+    assert_returned(serve(scheduler), failing, *others)
+    assert_failed(toy, failing, error, f"its on_update raised when it heard of its end by {end}")
+    assert failing.kv_cache is None, "whoever has ended holds no keys and values"
+    assert_alone(toy, *others)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+def test_task_4_engine_a_failing_last_update_of_a_cancelled_request(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+
+    def fail(request: Any, new_text: str) -> None:
+        if request.state == "finished":
+            raise KeyError("the client has gone")
+
+    gone, other = scheduler.submit(ask(3, 12, on_update=fail)), scheduler.submit(ask(5, 12))
+    step_until(scheduler, lambda: len(gone.generated_tokens) == 2)
+    with nothing_gets_out():
+        scheduler.cancel(gone)
+    assert gone.state == "finished", "a cancelled request has ended, whatever its on_update does"
+    assert_returned(serve(scheduler), gone, other)
+    assert_alone(toy, other)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+# The model.
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("place", [0, 11, 19])
+def test_task_4_engine_a_prompt_on_which_the_model_fails(toy: ToyModel, late: bool, place: int) -> None:
+    model = CountingModel(FragileModel(toy, is_poisoned, late))
+    scheduler = engine(model, slots=3)
+    first = scheduler.submit(ask(4, 15))
+    prompt = make_prompt(20)
+    prompt[place] = POISON  # in the first, the second, or the last chunk
+    poisoned, last = scheduler.submit(answer.Request(prompt, 5)), scheduler.submit(ask(5, 9))
+    assert_returned(serve(scheduler), first, poisoned, last)
+    assert_failed(toy, poisoned, BrokenModelError, "the model raised in its prefill")
+    assert (poisoned.generated_tokens, poisoned.kv_cache) == ([], None), "no token comes of it, and its cache is given back"
+    assert_alone(toy, first, last)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_task_4_engine_the_model_fails_while_decoding(toy: ToyModel, late: bool) -> None:
+    broken = False
+    model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
+    scheduler = engine(model)
+    decoding = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(7, 30))]
+    waiting = scheduler.submit(ask(5, 6))
+    step_until(scheduler, lambda: all(request.generated_tokens for request in decoding))
+    broken = True
+    with nothing_gets_out():
+        ended = scheduler.step()
+    broken = False
+    assert_returned(ended + serve(scheduler), *decoding, waiting)
+    for request in decoding:
+        assert_failed(toy, request, BrokenModelError, "the model raised in a decode step of this request")
+    assert_alone(toy, waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("chunks_read", [1, 2, 3])
+def test_task_4_engine_a_prompt_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool, chunks_read: int) -> None:
+    broken = False
+    model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
+    scheduler = engine(model, slots=3)
+    decoding = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(3, 30, seed=1))]
+    step_until(scheduler, lambda: all(len(request.generated_tokens) > 1 for request in decoding))
+    reader, waiting = scheduler.submit(ask(30, 12)), scheduler.submit(ask(5, 6))
+    step_until(scheduler, lambda: reader.offset == 8 * chunks_read)
+    broken = True
+    with nothing_gets_out():
+        ended = scheduler.step()
+    broken = False
+    assert_returned(ended + serve(scheduler), *decoding, reader, waiting)
+    for request in decoding:
+        assert_failed(toy, request, BrokenModelError, "the model raised in a decode step of this request")
+    if chunks_read == 3 and isinstance(reader.error, BrokenModelError):
+        reader = waiting  # an engine that prefills first has decoded it in the same iteration
+    assert_alone(toy, reader, waiting)  # the decode call was not theirs
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_task_4_engine_a_last_token_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool) -> None:
+    broken = False
+    model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
+    scheduler = engine(model, slots=3)
+    ending, decoding = scheduler.submit(ask(3, 5)), scheduler.submit(ask(4, 30))
+    step_until(scheduler, lambda: ending.all_launched)
+    broken = True
+    with nothing_gets_out():
+        scheduler.step()
+    broken = False
+    serve(scheduler)
+    assert_failed(toy, decoding, BrokenModelError, "the model raised in a decode step of this request")
+    assert_alone(toy, ending)  # its last token was on its way already: it had no row in the call that failed
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+# The device.
+
+
+def run_on_a_failing_device(toy: ToyModel, scheduler: Any, model: UnreadableModel, running: Sequence[Any]) -> list[Any]:
+    """Let this iteration's tokens fail when they are read, which may be in the next one; who has ended by then."""
+    __tracebackhide__ = True
+    with nothing_gets_out(), only_reading_fails():
+        model.broken = True
+        ended = scheduler.step()
+        model.broken = False
+        ended += scheduler.step()
+    for request in running:
+        assert_failed(toy, request, Exception, "it ran when the device failed")
+    return ended
+
+
+def test_task_4_engine_a_failure_of_the_device_is_not_silent(toy: ToyModel) -> None:
+    unreadable = UnreadableModel(toy)
+    model = CountingModel(unreadable)
+    scheduler = engine(model)
+    running = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(7, 30))]
+    waiting = scheduler.submit(ask(5, 6))
+    step_until(scheduler, lambda: all(request.generated_tokens for request in running))
+    unreadable.broken = True
+    with nothing_gets_out():
+        ended = scheduler.step()
+    unreadable.broken = False
+    assert_returned(ended + serve(scheduler), *running, waiting)
+    for request in running:
+        assert_failed(toy, request, Exception, "its tokens can never be computed")
+    assert_alone(toy, waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_task_4_engine_a_failure_that_shows_when_tokens_are_read(toy: ToyModel, inner: bool) -> None:
+    unreadable = UnreadableModel(toy, inner)
+    model = CountingModel(unreadable)
+    scheduler = engine(model, slots=3)
+    running = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(3, 30, seed=1))]
+    step_until(scheduler, lambda: all(len(request.generated_tokens) > 1 for request in running))
+    running.append(scheduler.submit(ask(50, 5)))
+    step_until(scheduler, lambda: running[2].offset == 8)
+    waiting = [scheduler.submit(ask(5, 6, seed)) for seed in range(4)]
+    ended = run_on_a_failing_device(toy, scheduler, unreadable, running)
+    assert_returned(ended + serve(scheduler), *running, *waiting)
+    assert_alone(toy, *waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 9])
+def test_task_4_engine_a_first_token_that_cannot_be_read(toy: ToyModel, max_tokens: int) -> None:
+    unreadable = UnreadableModel(toy)
+    model = CountingModel(unreadable)
+    scheduler = engine(model, slots=1)
+    request, waiting = scheduler.submit(ask(4, max_tokens)), scheduler.submit(ask(60, 4, seed=1))
+    ended = []
+    with nothing_gets_out(), only_reading_fails():
+        unreadable.broken = True
+        ended += scheduler.step()
+        unreadable.broken = False
+    assert_returned(ended + serve(scheduler), request, waiting)
+    assert_failed(toy, request, Exception, "its first token can never be computed")
+    assert_can_still_serve(scheduler, model, toy, slots=1)
+
+
+def test_task_4_engine_a_failure_that_shows_when_a_row_moves(toy: ToyModel) -> None:
+    unreadable = UnreadableModel(toy, inner=True)
+    model = CountingModel(unreadable)
+    scheduler = engine(model, slots=3)
+    running = [scheduler.submit(ask(2, max_tokens, max_tokens)) for max_tokens in (6, 30, 31)]
+    waiting = scheduler.submit(ask(20, 5))
+    step_until(scheduler, lambda: running[0].offset == 6)  # it launches its last token now, and then the third moves
+    ended = run_on_a_failing_device(toy, scheduler, unreadable, running[1:])
+    assert_returned(ended + serve(scheduler), *running, waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+# Logits that say nothing.
+
+
+@pytest.mark.parametrize("victim_first", [False, True])
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_task_4_engine_logits_that_say_nothing_are_an_error(toy: ToyModel, place: int, victim_first: bool) -> None:
+    sick = ToyModel()
+    sick.token_embedding[POISON] = mx.nan
+    scheduler = engine(sick, slots=2)
+    prompt = make_prompt(6)
+    prompt[place] = POISON
+    neighbour, victim = ask(4, 40), answer.Request(prompt, 10)
+    for request in (victim, neighbour) if victim_first else (neighbour, victim):
+        scheduler.submit(request)
+    successors = [scheduler.submit(ask(1, 6, seed)) for seed in range(3)]
+    assert_returned(serve(scheduler), neighbour, victim, *successors)
+    assert victim.generated_tokens == [], "NaN is no token, not even token 0"
+    assert_failed(toy, victim, Exception, "its logits were NaN")
+    assert "NaN" in str(victim.error), f"the error says that the logits were NaN or infinite; it is {victim.error!r}"
+    assert_alone(toy, neighbour)
+    for successor in successors:
+        assert successor.finish_reason == "length", (
+            "it owns the slot after the victim: what a mask hides is multiplied by 0, and 0 times NaN is NaN"
+        )
+    assert_alone(toy, *successors)
+
+
+def test_task_4_engine_infinite_logits_are_an_error(toy: ToyModel) -> None:
+    sick = ToyModel()
+    scheduler = engine(sick, slots=2)
+    request = scheduler.submit(ask(4, 9))
+    step_until(scheduler, lambda: len(request.generated_tokens) == 2)
+    sick.only_printable = mx.full(sick.only_printable.shape, -mx.inf)
+    serve(scheduler)
+    assert_failed(toy, request, Exception, "all its logits were -inf, which rules out all tokens")
+    sick.only_printable = toy.only_printable
+    after = scheduler.submit(ask(7, 9))
+    serve(scheduler)
+    assert_alone(toy, after)
+
+
+# What interrupts an iteration.
+
+
+class Interruption(BaseException):
+    """Like Ctrl-C: no Exception, so that nobody who catches those stops it."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("decoding", [False, True])
+def test_task_4_engine_an_interrupted_iteration(toy: ToyModel, late: bool, decoding: bool) -> None:
+    armed = False
+
+    class Interrupted(FragileModel):
+        def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
+            try:
+                return super().__call__(*args, **kwargs)
+            except BrokenModelError:
+                raise Interruption from None
+
+    model = CountingModel(Interrupted(toy, lambda tokens: armed and (tokens.shape[1] == 1) == decoding, late))
+    scheduler = engine(model, slots=3)
+    running = [scheduler.submit(ask(4, 30)), scheduler.submit(ask(30, 30, seed=1))]
+    step_until(scheduler, lambda: len(running[0].generated_tokens) == 2)
+    if decoding:
+        step_until(scheduler, lambda: len(running[1].generated_tokens) == 2)
+    waiting = [scheduler.submit(ask(5, 6, seed)) for seed in range(3)]
+    armed = True
+    with refuses(Interruption, "step lets an interruption (which is no Exception) through"):
+        finish_all(scheduler)
+    armed = False
+    for request in running:
+        assert_failed(toy, request, Interruption, "it ran when the iteration was interrupted")
+    assert_returned(serve(scheduler), *running, *waiting)
+    for request in waiting:
+        if not isinstance(request.error, Interruption):  # who was admitted in that very iteration ran
+            assert_alone(toy, request)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+@pytest.mark.parametrize("position", [1, 3, 9])
+def test_task_4_engine_an_interrupted_update(toy: ToyModel, position: int) -> None:
+    def interrupt(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == position:
+            raise Interruption
+
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    requests = [scheduler.submit(ask(4, 9, on_update=interrupt)), scheduler.submit(ask(3, 30, seed=1))]
+    with refuses(Interruption, "step lets an interruption (which is no Exception) through"):
+        finish_all(scheduler)
+    assert_returned(serve(scheduler), *requests)
+    assert_beginning(toy, requests[0])
+    assert_failed(toy, requests[1], Interruption, "it ran when the iteration was interrupted")
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
+# Who may call step.
+
+
+def test_task_4_engine_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+
+    def step(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == 3:
+            scheduler.step()
+
+    stepper, other = scheduler.submit(ask(4, 9, on_update=step)), scheduler.submit(ask(6, 12))
+    assert_returned(serve(scheduler), stepper, other)
+    assert_failed(toy, stepper, RuntimeError, "step refuses to run in the middle of a step: its on_update has failed")
+    assert_alone(toy, other)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+def test_task_4_engine_works_in_any_one_thread(toy: ToyModel) -> None:
+    def elsewhere() -> list[Any]:
+        scheduler = engine(toy)
+        requests = [scheduler.submit(ask(4 + seed, 9, seed)) for seed in range(4)]
+        finish_all(scheduler)
+        return requests
+
+    with ThreadPoolExecutor(1) as thread:
+        assert_alone(toy, *thread.submit(elsewhere).result())
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_task_4_engine_a_model_made_in_one_thread_serves_in_another(architecture: str) -> None:
+    config = tiny_config(architecture)
+    model = answer.Model(config, random_weights(config))
+
+    def ask_it() -> list[int]:
+        scheduler = engine(model)
+        request = scheduler.submit(ask(9, 9))
+        finish_all(scheduler)
+        expect_no_error(request)
+        return list(request.generated_tokens)
+
+    with ThreadPoolExecutor(1) as thread:
+        there = thread.submit(ask_it).result()
+    assert there == ask_it(), "the same model, the same prompt: the same answer, whichever thread asks"
+
+
+def test_task_4_engine_refuses_a_second_thread(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    scheduler = engine(model)
+    request = scheduler.submit(ask(4, 9))
+    scheduler.step()
+    waiting, calls = scheduler.submit(ask(3, 5)), len(model.calls)
+    with ThreadPoolExecutor(1) as thread, refuses(RuntimeError, "step, in another thread than the engine's"):
+        thread.submit(scheduler.step).result()
+    assert (waiting.state, len(model.calls)) == ("waiting", calls), "a step that is refused does nothing before"
+    assert_returned(finish_all(scheduler), request, waiting)
+    assert_alone(toy, request, waiting)
