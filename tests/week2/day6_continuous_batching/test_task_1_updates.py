@@ -343,7 +343,7 @@ def test_task_1_a_step_in_an_update_is_refused(inside: bool) -> None:
             book.take(request, 40)
     else:
         book.cancel(request)
-    assert isinstance(request.error, RuntimeError), (
+    assert type(request.error) is RuntimeError, (
         "iteration() has to refuse a step in an on_update, also in that of a cancel between two iterations, and after another"
         " update within it: _tell keeps the book busy while it calls, and then puts back what was;"
         f" the error is {request.error!r}"
