@@ -228,11 +228,6 @@ def test_task_7_a_request_has_the_figures_it_has_come_to(happened: list[Any], fi
     assert metrics.average_latency == figures.get("latency", 0), "who is still on the way has no latency"
 
 
-def test_task_7_an_id_may_come_back() -> None:
-    first, second = (served(1, arrived=at, queue_time=1, ttft=2, tpot=time, tokens=2) for at, time in ((0, 2), (64, 8)))
-    assert sorted(told_of(first, second).values("latency")) == [4, 10], "what has finished is not written over"
-
-
 def test_task_7_of_one_whose_arrival_was_lost_nothing_is_kept() -> None:
     metrics = answer.BatchingMetrics()
     metrics.update(state(8, 1, 0, 1, [(2, ADMITTED, 1), (4, FIRST_TOKEN, 1), (8, FINISHED, 1, 1)]))

@@ -186,7 +186,8 @@ def test_task_8_length_balance(meaning: str) -> None:
     waiting = [stub(length, max_tokens=20 if length == 10 else 50) for length in lengths]
     lengths_running = [max(request.offset, len(request.prompt)) for request in running]
     assert order(answer.LengthBalance(), waiting, running) == expected, (
-        f"{meaning}: the running sequences have {lengths_running} tokens; whose prompt of {lengths} is nearest to the mean is first"
+        f"{meaning}: the running sequences have {lengths_running} tokens; of prompts of {lengths}, the nearest to the mean goes"
+        " first"
     )
 
 
