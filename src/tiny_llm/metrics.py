@@ -139,5 +139,9 @@ class BatchingMetrics:
 
     @task(week=2, day=6, number=7)
     def percentiles(self, name: str) -> dict[str, float]:
-        """p50, p95 and p99 of a figure (linear interpolation), in seconds; all 0 if no request has it."""
+        """p50, p95 and p99 of a figure (linear interpolation), in seconds; all 0 if no request has it.
+
+        Raises:
+            ValueError: for another name than those of `values`.
+        """
         raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")

@@ -173,6 +173,10 @@ class BatchingMetrics:
 
     @task(week=2, day=6, number=7)
     def percentiles(self, name: str) -> dict[str, float]:
-        """p50, p95 and p99 of a figure (linear interpolation), in seconds; all 0 if no request has it."""
+        """p50, p95 and p99 of a figure (linear interpolation), in seconds; all 0 if no request has it.
+
+        Raises:
+            ValueError: for another name than those of `values`.
+        """
         values = self.values(name) or [0.0]
         return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)}

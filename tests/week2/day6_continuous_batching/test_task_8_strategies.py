@@ -1,5 +1,6 @@
-"""Task 8: scheduling strategies. Most need no model: a strategy looks at counters only."""
+"""Task 8: scheduling strategies. A strategy looks at counters only, so no test here needs a model."""
 
+from copy import deepcopy
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import pytest
 
 from answer import answer
-from support import ToyModel, alone, finish_all, make_prompt
 
 IDS = count()
+STRATEGIES = [answer.Fifo, answer.ShortestRemaining, answer.LengthBalance]
 
 
 def stub(prompt: int, max_tokens: int = 8, offset: int = 0, generated: int = 0, overtaken: int = 0) -> Any:
@@ -39,58 +40,76 @@ def first(strategy: Any, waiting: list[Any]) -> Any:
     return chosen
 
 
+class LongestPrompt(answer.Strategy):  # type: ignore[name-defined]
+    """A ranking of one's own; it notes whom it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def ranking(self, running: Any) -> Any:
+        self.asked.append(running)
+        return lambda request: -len(request.prompt) / 100
+
+
+# What `choose` promises, whatever the ranking.
+
+
 def test_task_8_fifo() -> None:
     waiting = [stub(30), stub(2), stub(9, max_tokens=1)]
     assert order(answer.Fifo(), waiting, []) == [0, 1, 2], "first come, first served, whatever their sizes"
 
 
-def test_task_8_shortest_remaining() -> None:
-    waiting = [stub(10, 20), stub(2, 3), stub(2, 40), stub(15, 1)]
-    assert order(answer.ShortestRemaining(), waiting, []) == [1, 3, 0, 2], (
-        "work is prompt tokens to compute and tokens to generate together: 30, 5, 42 and 16"
+def test_task_8_a_rank_of_ones_own() -> None:
+    strategy, running = LongestPrompt(), [stub(5, offset=6)]
+    waiting = [stub(4), stub(9), stub(6), stub(9)]
+    assert order(strategy, waiting, running) == [1, 3, 2, 0], (
+        "the lowest rank goes first, and among equals who came first; ranks are floats, here between -0.09 and -0.04"
+    )
+    assert all(asked == running for asked in strategy.asked), "ranking is asked about those who run"
+
+
+def test_task_8_a_ranking_is_made_once() -> None:
+    strategy = LongestPrompt()
+    strategy.choose([stub(length) for length in range(1, 9)], [], 3)
+    assert len(strategy.asked) == 1, (
+        "one ranking for a plan, whoever waits: what depends on the running is computed in it, once"
     )
 
 
-def test_task_8_shortest_remaining_counts_what_is_left() -> None:
-    strategy = answer.ShortestRemaining()
-    done, fresh = stub(50, 30, offset=60, generated=11), stub(10, 12)
-    rank = strategy.ranking([])
-    assert rank(done) < rank(fresh), "tokens that were computed or generated are no work any more"
-    half, fresh = stub(50, 5, offset=40), stub(10, 6)
-    assert rank(half) < rank(fresh), "40 of the 50 prompt tokens are computed: 15 left, against 16"
-
-
-def test_task_8_length_balance() -> None:
-    running = [stub(10, offset=12), stub(20, offset=28)]
-    waiting = [stub(3), stub(40), stub(19), stub(25)]
-    assert order(answer.LengthBalance(), waiting, running) == [2, 3, 0, 1], (
-        "the running sequences hold 20 tokens on average: nearest to it are 19, 25, 3, 40"
-    )
-
-
-def test_task_8_length_balance_with_nobody_to_match() -> None:
-    assert order(answer.LengthBalance(), [stub(30), stub(2), stub(9)], []) == [0, 1, 2], "then arrival decides"
-
-
-@pytest.mark.parametrize("strategy", [answer.Fifo, answer.ShortestRemaining, answer.LengthBalance])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_task_8_among_equals_who_came_first(strategy: Any) -> None:
-    assert order(strategy(), [stub(7), stub(7), stub(7)], [stub(5, offset=9)]) == [0, 1, 2]
+    assert order(strategy(), [stub(7), stub(7), stub(7)], [stub(5, offset=9)]) == [0, 1, 2], "equal ranks: arrival decides"
 
 
-def test_task_8_choosing_leaves_the_queue_alone() -> None:
-    waiting = [stub(9), stub(2), stub(5)]
-    before = list(waiting)
+@pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])
+@pytest.mark.parametrize("starving", [False, True])
+def test_task_8_choosing_changes_nothing(strategy: Any, starving: bool) -> None:
+    overtaken = [40, 33, 1, 0] if starving else [3, 2, 2, 0]
+    waiting = [stub(length, overtaken=times) for length, times in zip((9, 2, 5, 1), overtaken, strict=True)]
+    running = [stub(9, offset=12, generated=4), stub(30, offset=8)]
+    lists, insides = (list(waiting), list(running)), deepcopy((waiting, running))
     for _ in range(3):
-        answer.ShortestRemaining().choose(waiting, [], 2)
-    assert waiting == before, "choose only says who is next: whoever runs the queue takes it out"
-    assert [request.overtaken for request in waiting] == [0, 0, 0], "nobody is admitted yet, so nobody is overtaken"
+        strategy().choose(waiting, running, 2)
+    assert (waiting, running) == lists, "choose only says who is next: whoever runs the queue takes it out"
+    assert (waiting, running) == insides, "nobody is admitted yet, so nobody is overtaken, and nothing else changes either"
 
 
-@pytest.mark.parametrize("strategy", [answer.Fifo, answer.ShortestRemaining, answer.LengthBalance])
-def test_task_8_as_many_as_are_wanted_and_there(strategy: Any) -> None:
-    waiting = [stub(9), stub(2), stub(5)]
-    assert [len(strategy().choose(waiting, [], count)) for count in (1, 2, 3, 9)] == [1, 2, 3, 3]
-    assert strategy().choose([], [], 2) == []
+@pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])
+@pytest.mark.parametrize("starving", [0, 1, 3])
+def test_task_8_as_many_as_are_wanted_and_there(strategy: Any, starving: int) -> None:
+    waiting = [stub(length, overtaken=32 * (place < starving)) for place, length in enumerate((9, 2, 5))]
+    for wanted, expected in ((0, 0), (1, 1), (2, 2), (3, 3), (9, 3)):
+        chosen = strategy().choose(waiting, [], wanted)
+        assert len(chosen) == expected, f"{wanted} are wanted and 3 are there, of whom {starving} have waited too long"
+        assert len({request.request_id for request in chosen}) == expected, "nobody is chosen twice"
+    assert list(strategy().choose([], [], 2)) == [], "nobody waits"
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])
+def test_task_8_the_queue_need_not_be_a_list(strategy: Any) -> None:
+    queue = {request.request_id: request for request in (stub(9, overtaken=32), stub(2), stub(5))}
+    chosen = strategy().choose(queue.values(), [], 2)
+    assert chosen[0] is next(iter(queue.values())), "`waiting` may be any collection, such as the values of the book's queue"
 
 
 def test_task_8_fifo_does_not_look_at_the_whole_queue() -> None:
@@ -103,8 +122,73 @@ def test_task_8_fifo_does_not_look_at_the_whole_queue() -> None:
                 yield request
 
     waiting = Queue(stub(9) for _ in range(1000))
-    assert answer.Fifo().choose(waiting, [], 3) == [waiting[0], waiting[1], waiting[2]]
+    assert answer.Fifo().choose(waiting, [], 3) == [waiting[0], waiting[1], waiting[2]], "first come, first served"
     assert Queue.looks < 20, f"{Queue.looks} requests were looked at to find the first 3 of 1000: the queue is in order already"
+
+
+# Shortest remaining.
+
+WORK = {
+    "prompt and answer count together": ([stub(10, 20), stub(2, 3), stub(2, 40), stub(15, 1)], [1, 3, 0, 2]),
+    "a long prompt is work, however short the answer": ([stub(30, 1), stub(2, 10)], [1, 0]),
+    "a long answer is work, however short the prompt": ([stub(1, 30), stub(10, 10)], [1, 0]),
+    "what was generated is no work any more": ([stub(5, 8), stub(5, 30, generated=25)], [1, 0]),
+    "what was computed of the prompt is no work any more": ([stub(10, 6), stub(50, 5, offset=40)], [1, 0]),
+    "equal work in other shares: arrival decides": ([stub(20, 10), stub(10, 20), stub(29, 1)], [0, 1, 2]),
+    "equal work the other way round": ([stub(10, 20), stub(29, 1), stub(20, 10)], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("meaning", WORK)
+@pytest.mark.parametrize("running", [[], [stub(12, 30, offset=20, generated=9)]], ids=["alone", "alongside another"])
+def test_task_8_shortest_remaining(meaning: str, running: list[Any]) -> None:
+    waiting, expected = WORK[meaning]
+    work = [f"{len(w.prompt) - w.offset} + {w.max_tokens - len(w.generated_tokens)}" for w in waiting]
+    assert order(answer.ShortestRemaining(), waiting, running) == expected, (
+        f"{meaning}: the work, prompt tokens to compute and tokens that may be generated, is {', '.join(work)}"
+    )
+
+
+def test_task_8_shortest_remaining_of_one_that_has_begun() -> None:
+    rank = answer.ShortestRemaining().ranking([])
+    assert rank(stub(50, 30, offset=60, generated=11)) < rank(stub(10, 12)), "19 tokens are left, at most, against 22"
+
+
+# Length balance.
+
+BALANCE = {
+    "the mean, not the median or an extreme": ([stub(10, offset=10)] * 2 + [stub(40, offset=40)], [38, 11, 21], [2, 1, 0]),
+    "all who run, not the first or the last": (
+        [stub(30, offset=30), stub(2, offset=2), stub(4, offset=4)],
+        [29, 4, 11],
+        [2, 1, 0],
+    ),
+    "a distance, in either direction": ([stub(20, offset=20)], [5, 24, 19, 30], [2, 1, 3, 0]),
+    "a sequence that has grown counts with all its tokens": ([stub(5, offset=30, generated=26)], [5, 29], [1, 0]),
+    "a half-read prompt counts as a whole": ([stub(40, offset=8)], [9, 39], [1, 0]),
+    "a prompt that nobody has begun to read counts as a whole": ([stub(40)], [1, 39], [1, 0]),
+    "some half-read, some grown": ([stub(40, offset=8), stub(4, offset=20, generated=17)], [12, 22, 31], [2, 1, 0]),
+    "those who wait have no part in the mean": ([stub(10, offset=10)], [60, 12, 30], [1, 2, 0]),
+    "what may still be generated has no part in it": ([stub(10, 40, offset=12, generated=3)], [50, 12], [1, 0]),
+    "nor has what a newcomer may generate": ([stub(30, offset=30)], [10, 24], [1, 0]),
+    "equally far, above first": ([stub(20, offset=20)], [22, 18], [0, 1]),
+    "equally far, below first": ([stub(20, offset=20)], [18, 22], [0, 1]),
+    "the mean need not be whole, above first": ([stub(20, offset=20), stub(21, offset=21)], [21, 20], [0, 1]),
+    "the mean need not be whole, below first": ([stub(20, offset=20), stub(21, offset=21)], [20, 21], [0, 1]),
+    "with nobody to match, arrival decides": ([], [30, 2, 9], [0, 1, 2]),
+}
+"""Who runs, the lengths of the waiting prompts, and their order."""
+
+
+@pytest.mark.parametrize("meaning", BALANCE)
+def test_task_8_length_balance(meaning: str) -> None:
+    running, lengths, expected = BALANCE[meaning]
+    waiting = [stub(length, max_tokens=20 if length == 10 else 50) for length in lengths]
+    lengths_running = [max(request.offset, len(request.prompt)) for request in running]
+    assert order(answer.LengthBalance(), waiting, running) == expected, (
+        f"{meaning}: the running sequences have {lengths_running} tokens; of prompts of {lengths}, the nearest to the mean goes"
+        " first"
+    )
 
 
 def test_task_8_the_running_are_looked_at_once() -> None:
@@ -122,19 +206,55 @@ def test_task_8_the_running_are_looked_at_once() -> None:
     )
 
 
-def test_task_8_a_rank_of_ones_own() -> None:
-    class LongestPrompt(answer.Strategy):
-        def ranking(self, running: Any) -> Any:
-            return lambda request: -len(request.prompt)
+# The guard against starvation.
 
-    assert order(LongestPrompt(), [stub(4), stub(9), stub(6)], []) == [1, 2, 0], "the lowest rank goes first"
+
+def starved(strategy: Any, *overtaken: int, max_overtakes: int = 3) -> list[int]:
+    """The order of prompts of 50, 40, 30 … tokens, of which the last is the shortest, overtaken so many times."""
+    strategy.max_overtakes = max_overtakes
+    return order(strategy, [stub(50 - 10 * place, overtaken=times) for place, times in enumerate(overtaken)], [])
+
+
+def test_task_8_the_guard_begins_at_max_overtakes() -> None:
+    strategy = answer.ShortestRemaining()
+    assert starved(strategy, 2, 0) == [1, 0], "overtaken 2 times of 3: once more is allowed"
+    assert starved(strategy, 3, 0) == [0, 1], "overtaken 3 times of 3: now it goes first, whatever its rank"
+    assert starved(strategy, 4, 0) == [0, 1], "several are admitted in one iteration, so it may be more than max_overtakes"
+    assert starved(strategy, 0, 0, 0, max_overtakes=0) == [0, 1, 2], "no overtaking at all is arrival's order"
+
+
+def test_task_8_of_several_starving_the_first() -> None:
+    strategy = answer.ShortestRemaining()
+    assert starved(strategy, 4, 3, 2, 0) == [0, 1, 3, 2], "two have waited too long: of these, who came first goes first"
+    assert starved(strategy, 3, 3, 3, 0) == [0, 1, 2, 3], "three have been overtaken equally often: who came first goes first"
+    assert starved(strategy, 3, 3, 3) == [0, 1, 2], "all have waited too long"
+    waiting = [stub(1, overtaken=3), stub(9), stub(5)]
+    assert order(strategy, waiting, []) == [0, 2, 1], "the first has waited too long, and is the shortest, too: it goes once"
+
+
+@pytest.mark.parametrize("strategy", [answer.ShortestRemaining, answer.LengthBalance, LongestPrompt])
+def test_task_8_every_ranking_is_guarded(strategy: Any) -> None:
+    starving, liked = (stub(9, overtaken=32), stub(8 if strategy is not LongestPrompt else 10))
+    running = [stub(2, offset=3)]
+    assert strategy.max_overtakes == 32, "the guard's default"
+    assert strategy().choose([starving, liked], running, 1) == [starving], "overtaken max_overtakes times, it goes next"
+    starving.overtaken = 31
+    assert strategy().choose([starving, liked], running, 1) == [liked], "before that, the rank decides"
+
+
+def test_task_8_a_strategy_may_have_its_own_bound() -> None:
+    class Patient(answer.ShortestRemaining):  # type: ignore[name-defined]
+        max_overtakes = 50
+
+    assert first(Patient(), [stub(50, overtaken=49), stub(1)]).prompt == [0], "overtaken 49 times of 50"
+    assert first(Patient(), [stub(50, overtaken=50), stub(1)]).prompt == [0] * 50, "overtaken 50 times of 50"
 
 
 def test_task_8_nobody_is_overtaken_for_ever() -> None:
     strategy = answer.ShortestRemaining()
     strategy.max_overtakes = 5
     book, victim = answer.RequestBook(1000, 260), answer.Request([5] * 100, 100)
-    assert first(strategy, [victim]) is victim
+    assert first(strategy, [victim]) is victim, "alone, it goes first"
     book.submit(victim)
     for turn in range(50):
         for _ in range(2):
@@ -145,63 +265,3 @@ def test_task_8_nobody_is_overtaken_for_ever() -> None:
             assert turn == 5, f"chosen after {turn} others: it may be overtaken max_overtakes = 5 times, no less and no more"
             return
     pytest.fail("50 newcomers went first and the long request starves: look at the guard in choose")
-
-
-def test_task_8_of_several_starving_the_first() -> None:
-    strategy = answer.ShortestRemaining()
-    strategy.max_overtakes = 3
-    waiting = [stub(50, overtaken=4), stub(40, overtaken=3), stub(30, overtaken=2), stub(1)]
-    assert order(strategy, waiting, []) == [0, 1, 3, 2], "two have waited too long: of these, who came first goes first"
-    waiting = [stub(1, overtaken=3), stub(9), stub(5)]
-    assert order(strategy, waiting, []) == [0, 2, 1], "the first has waited too long, and is the shortest, too: it goes once"
-
-
-def test_task_8_there_is_a_guard_by_default() -> None:
-    strategy = answer.ShortestRemaining()
-    assert first(strategy, [stub(50, overtaken=strategy.max_overtakes), stub(1)]).prompt == [0] * 50
-
-
-def serve(toy: ToyModel, strategy: Any, requests: list[Any]) -> list[int]:
-    """One slot: the order in which the engine serves them, as places in `requests`."""
-    scheduler = answer.ContinuousBatchScheduler(toy, 1, max_seq_len=64, strategy=strategy)
-    for request in requests:
-        scheduler.submit(request)
-    return [requests.index(request) for request in finish_all(scheduler)]
-
-
-@pytest.mark.parametrize(("name", "expected"), [("Fifo", [0, 1, 2, 3]), ("ShortestRemaining", [2, 0, 3, 1])])
-def test_task_8_the_engine_asks_its_strategy(toy: ToyModel, name: str, expected: list[int]) -> None:
-    strategy = getattr(answer, name)()
-    assert first(strategy, [stub(1)]).overtaken == 0
-    requests = [answer.Request(make_prompt(5), max_tokens) for max_tokens in (4, 9, 2, 6)]
-    assert serve(toy, strategy, requests) == expected, "with one slot, requests end in the order in which they were admitted"
-    for request in requests:
-        assert request.generated_tokens == alone(toy, request.prompt, request.max_tokens), "the order changes no answer"
-
-
-def test_task_8_fifo_is_the_default(toy: ToyModel) -> None:
-    assert first(answer.Fifo(), [stub(1)]).overtaken == 0
-    requests = [answer.Request(make_prompt(length), 3) for length in (9, 3, 6)]
-    assert serve(toy, None, requests) == [0, 1, 2]
-
-
-def test_task_8_a_stream_of_short_requests_cannot_starve_a_long_one(toy: ToyModel) -> None:
-    strategy = answer.ShortestRemaining()
-    strategy.max_overtakes = 4
-    victim = answer.Request(make_prompt(20), 20)
-    assert first(strategy, [victim]) is victim
-    scheduler = answer.ContinuousBatchScheduler(toy, 1, max_seq_len=64, strategy=strategy)
-    submitted = 0
-
-    def submit_another(request: Any = None, new_text: str = "") -> None:
-        nonlocal submitted
-        if submitted < 40 and (request is None or request.state == "finished"):
-            submitted += 1
-            scheduler.submit(answer.Request(make_prompt(3, seed=submitted), 2, on_update=submit_another))
-
-    scheduler.submit(victim)
-    for _ in range(3):  # so that there is always somebody shorter in the queue
-        submit_another()
-    place = finish_all(scheduler).index(victim)
-    assert place > 0, "shorter requests were there from the start: at first they go first"
-    assert place <= 4, f"{place} short requests were served while the long one waited; max_overtakes is 4: it starves"
