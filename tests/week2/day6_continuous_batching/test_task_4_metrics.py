@@ -178,7 +178,7 @@ def test_task_4_engine_metrics_of_a_scripted_run(toy: ToyModel) -> None:
     run.compare()
 
 
-def test_task_4_engine_metrics_of_the_first_token(toy: ToyModel) -> None:
+def test_task_4_ahead_metrics_of_the_first_token(toy: ToyModel) -> None:
     """Nobody competes for a slot here, so what the page says of an iteration fixes every step."""
     run = ObservedRun(toy, 4, prefill_step=16)
     for length, ttft in ((5, 2), (16, 2), (17, 3), (40, 4)):
@@ -219,7 +219,7 @@ def test_task_4_engine_metrics_of_random_traffic(toy: ToyModel, seed: int) -> No
     run.compare()
 
 
-def test_task_4_engine_metrics_of_a_failing_model(toy: ToyModel) -> None:
+def test_task_4_ahead_metrics_of_a_failing_model(toy: ToyModel) -> None:
     now = 0.0
     engine = answer.ContinuousBatchScheduler(FragileModel(toy, is_poisoned), 2, max_seq_len=64, clock=lambda: now)
     engine.submit(answer.Request([*make_prompt(5), POISON], 4))
@@ -263,7 +263,7 @@ def test_task_4_engine_metrics_after_an_interrupt(toy: ToyModel) -> None:
     assert len(metrics.values("latency")) == len(metrics.values("queue_time")) == 3, "the next step reports what came before"
 
 
-def test_task_4_engine_metrics_before_and_after_the_work(toy: ToyModel) -> None:
+def test_task_4_ahead_metrics_before_and_after_the_work(toy: ToyModel) -> None:
     engine = answer.ContinuousBatchScheduler(toy, 2)
     assert engine.metrics.average_latency == 0, "nothing has happened yet"
     engine.submit(answer.Request(make_prompt(4), 2))
