@@ -87,3 +87,17 @@ def ended(book: Any) -> list[Any]:
     """Close an iteration; who has ended since the last one."""
     result: list[Any] = book.close_iteration(0, 1, 0, 0)
     return result
+
+
+class FailingDetokenizer:
+    """Raises at `"a token"`, or else when the text ends."""
+
+    def __init__(self, fails_at: str, error: BaseException) -> None:
+        self.fails_at, self.error, self.last_segment = fails_at, error, ""
+
+    def add_token(self, token: int) -> None:
+        if self.fails_at == "a token":
+            raise self.error
+
+    def finalize(self) -> None:
+        raise self.error

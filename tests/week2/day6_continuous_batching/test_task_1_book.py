@@ -7,7 +7,7 @@ import pytest
 
 from answer import answer
 from support import refuses
-from week2.day6_continuous_batching.book_checks import WatchedBook, ended, serve, take_all
+from week2.day6_continuous_batching.book_checks import FailingDetokenizer, WatchedBook, ended, serve, take_all
 
 
 def test_task_1_the_way_through_the_book() -> None:
@@ -175,23 +175,9 @@ def test_task_1_an_error_after_the_end_is_noted_and_nothing_else() -> None:
     assert (ended(book), book.released) == ([request], [request]), "but it has ended once"
 
 
-class FailingDetokenizer:
-    """Raises at a token of a given kind, or when the text ends."""
-
-    def __init__(self, fails_at: str) -> None:
-        self.fails_at, self.last_segment, self.error = fails_at, "", OSError("no such letter")
-
-    def add_token(self, token: int) -> None:
-        if self.fails_at == "a token":
-            raise self.error
-
-    def finalize(self) -> None:
-        raise self.error
-
-
 @pytest.mark.parametrize("moment", ["a token", "the last token", "EOS", "cancel"])
 def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
-    detokenizer: Any = FailingDetokenizer(moment)
+    detokenizer: Any = FailingDetokenizer(moment, OSError("no such letter"))
     request = answer.Request([5], 2, eos_token_ids=[7], detokenizer=detokenizer)
     book, other = WatchedBook(), answer.Request([5], 9)
     serve(book, request, other)
