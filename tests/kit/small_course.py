@@ -144,12 +144,11 @@ find = "2 * x"
 replace = "2 * x + 1"
 
 [[mistake]]
-name = "never ends"
+name = "steps of two"
 week = 1
 day = 1
 task = 2
-hangs = true
-edits = [{ file = "numbers.py", find = "start -= 1", replace = "start += 0" }]
+edits = [{ file = "numbers.py", find = "start -= 1", replace = "start -= 2" }]
 """
 
 PYPROJECT = """\

@@ -25,8 +25,6 @@ def step_words(output: str) -> dict[str, str]:
 
 
 def test_a_course_that_holds_together_passes(small: Path) -> None:
-    edit(small / "tests/mistakes/numbers.toml", "hangs = true\n", "")
-    edit(small / "tests/mistakes/numbers.toml", 'replace = "start += 0"', 'replace = "start -= 2"')
     done = run_command(small, "check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(step_words(done.stdout).values()) == {"ok"}
@@ -82,7 +80,7 @@ def test_a_suite_that_ends_its_process_has_not_passed(small: Path) -> None:
 
 
 def test_a_mistake_that_ends_the_process_is_not_caught(small: Path) -> None:
-    first, _, _ = (small / "tests/mistakes/numbers.toml").read_text().partition('[[mistake]]\nname = "never ends"')
+    first, _, _ = (small / "tests/mistakes/numbers.toml").read_text().partition('[[mistake]]\nname = "steps of two"')
     write(small / "tests/mistakes/numbers.toml", first.replace('"2 * x + 1"', "\"__import__('os')._exit(0)\""))
     done = CliRunner().invoke(main, ["--only", "mistakes"])
     assert done.exit_code == 1
