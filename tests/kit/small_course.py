@@ -151,6 +151,17 @@ task = 2
 edits = [{ file = "numbers.py", find = "start -= 1", replace = "start -= 2" }]
 """
 
+VARIANT = """\
+week = 1
+day = 1
+says = "Adds instead of multiplying."
+
+[[edit]]
+file = "numbers.py"
+find = "2 * x"
+replace = "x + x"
+"""
+
 PYPROJECT = """\
 [tool.pytest.ini_options]
 addopts = "--import-mode=importlib"
@@ -185,6 +196,7 @@ FILES = {
     "src/metal_anywhere/__init__.py": "",
     "tests/week1/test_day1_doubling.py": TEST_NUMBERS,
     "tests/week1/day2_shapes/test_area.py": TEST_SHAPES,
+    "tests/variants/adds/variant.toml": VARIANT,
     "tests/mistakes/numbers.toml": MISTAKES,
     "tests/kit/test_kit.py": "def test_kit():\n    assert 1 + 1 == 2\n",
     "tests/metal/test_metal.py": "def test_metal():\n    assert 2 + 2 == 4\n",

@@ -28,10 +28,11 @@ def test_a_course_that_holds_together_passes(small: Path) -> None:
     done = run_command(small, "check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(step_words(done.stdout).values()) == {"ok"}
+    assert "adds (week 1 day 1): accepted: Adds instead of multiplying.\n" in done.stdout
     assert "one too many (week 1 day 1, task 1): caught by test_task_1_doubles\n" in done.stdout
     # five steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton,
-    # 2 mistakes
-    assert done.stdout.splitlines()[-1] == "15 passed, 0 failed"
+    # 1 variant, 2 mistakes
+    assert done.stdout.splitlines()[-1] == "16 passed, 0 failed"
 
 
 def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path) -> None:
@@ -44,16 +45,18 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     assert done.returncode == 1, done.stdout + done.stderr
     words = step_words(done.stdout)
     assert words.pop("stubs") == "ok"
-    assert len(words) == 8
+    assert len(words) == 9
     assert set(words.values()) == {"failed"}
     assert "F401" in done.stdout
     assert "Incompatible return value type" in done.stdout
     assert "differs: src/tiny_llm/numbers.py" in done.stdout
     assert "there is no book/src/shapes.md" in done.stdout
     assert "look at double" in done.stdout
+    assert "adds (week 1 day 1): stale: numbers.py holds '2 * x' 0 times, not 1" in done.stdout
     assert "mistake 'a': lacks" in done.stdout
-    # failed: five steps that count as one, the test of the kit, double and the area that needs it, the list of mistakes
-    assert done.stdout.splitlines()[-1] == "5 passed, 9 failed"
+    # failed: five steps that count as one, the test of the kit, double and the area that needs it, the variant, the list of
+    # mistakes
+    assert done.stdout.splitlines()[-1] == "5 passed, 10 failed"
 
 
 def test_only_runs_the_steps_it_is_given(small: Path) -> None:
