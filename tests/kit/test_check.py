@@ -39,6 +39,7 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     write(small / "tests/kit/test_kit.py", "import os\ndef test_kit():\n    assert 1 + 1 == 3\n")
     write(small / "tests/mistakes/numbers.toml", "mistake = [{ name = 'a' }]")
     edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return 3 * str(x)")
+    edit(small / "tests/variants/adds/numbers.py", "double", "triple")
     edit(small / "src/tiny_llm/numbers.py", "x // 2", "x / 2")
     (small / "book/src/shapes.md").unlink()
     done = run_command(small, "check")
@@ -52,7 +53,7 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     assert "differs: src/tiny_llm/numbers.py" in done.stdout
     assert "there is no book/src/shapes.md" in done.stdout
     assert "look at double" in done.stdout
-    assert "adds (week 1 day 1): stale: numbers.py holds '2 * x' 0 times, not 1" in done.stdout
+    assert "adds (week 1 day 1): stale: numbers.py does not fit the reference: there is no triple" in done.stdout
     assert "mistake 'a': lacks" in done.stdout
     # failed: five steps that count as one, the test of the kit, double and the area that needs it, the variant, the list of
     # mistakes

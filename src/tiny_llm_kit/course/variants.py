@@ -1,16 +1,17 @@
 """Right answers of another shape than the reference, all of which the tests of their day have to accept.
 
-Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, a sentence `says` on what is different, and maybe
-`[[edit]]`s of the reference (see `Edit`); any other file in the folder takes the place of the reference's file of that name.
+Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, and a sentence `says` on what is different. Its
+other files hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`.
 """
 
-import shutil
+import ast
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_llm_kit.course.altered import Edit, copied_reference
+from tiny_llm_kit.course.altered import copied_reference
 from tiny_llm_kit.course.course_map import Course, Day
+from tiny_llm_kit.course.overlay import lay_over
 from tiny_llm_kit.course.suite import SuiteRun, TestResult, run_suites
 
 PACKAGE = "tiny_llm_variant"
@@ -20,29 +21,30 @@ TOML = "variant.toml"
 
 @dataclass(frozen=True)
 class Variant:
-    """An answer to a day: the reference with these edits, and with what the files in `folder` hold in place of its own."""
+    """An answer to a day: the reference, with the files in `folder` laid over its own."""
 
     folder: Path
     day: Day
     says: str
-    edits: tuple[Edit, ...]
 
     @property
     def files(self) -> list[Path]:
         """Paths from the folder, and from the root of the package."""
-        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-        return [path.relative_to(self.folder) for path in files if path.name != TOML]
+        return [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*.py"))]
 
     def apply(self, package: Path) -> None:
         """Change a copy of the reference; ValueError if the reference is no longer what this differs from."""
         for file in self.files:
             if not (package / file).is_file():
                 raise ValueError(f"the reference has no {file}")
-            if (package / file).read_bytes() == (self.folder / file).read_bytes():
-                raise ValueError(f"{file} is what the reference has")
-            shutil.copyfile(self.folder / file, package / file)
-        for edit in self.edits:
-            edit.apply(package)
+            source, overlay = ((folder / file).read_text(encoding="utf-8") for folder in (package, self.folder))
+            try:
+                changed = lay_over(source, overlay)
+            except ValueError as error:
+                raise ValueError(f"{file} does not fit the reference: {error}") from None
+            if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
+                raise ValueError(f"{file} holds nothing but what the reference has")
+            (package / file).write_text(changed, encoding="utf-8")
 
     def __str__(self) -> str:
         return f"{self.folder.name} (week {self.day.week} day {self.day.number})"
@@ -63,7 +65,7 @@ def load_variants(root: Path, course: Course) -> list[Variant]:
     for path in sorted((root / "tests/variants").glob(f"*/{TOML}")):
         try:
             variants.append(_load(path, course))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path.relative_to(root)}: {reason}") from None
     return variants
@@ -72,14 +74,13 @@ def load_variants(root: Path, course: Course) -> list[Variant]:
 def _load(path: Path, course: Course) -> Variant:
     fields = tomllib.loads(path.read_text(encoding="utf-8"))
     day = course.find_day(fields.pop("week"), fields.pop("day"))
-    says, edits = fields.pop("says"), tuple(Edit(**edit) for edit in fields.pop("edit", []))
+    variant = Variant(path.parent, day, fields.pop("says"))
     if fields:
         raise ValueError(f"{', '.join(fields)} means nothing here")
     if day.planned:
         raise ValueError(f"{day} has no tests yet")
-    variant = Variant(path.parent, day, says, edits)
-    if not (variant.files or variant.edits):
-        raise ValueError("no file and no edit makes it different from the reference")
+    if not variant.files:
+        raise ValueError("no file beside it says what is different")
     return variant
 
 

@@ -1,0 +1,70 @@
+"""Lays the functions of one file over those of another: what both have comes from the overlay.
+
+An overlay looks like the module that it changes, and holds only what differs: imports, functions, classes with the methods that
+differ. What it has and the module has not is added. Answers of the module whose names begin with an underscore, and which an
+overlaid class or module does without, are removed: how an answer is cut is its own business.
+"""
+
+import libcst as cst
+
+from tiny_llm_kit.course.marks import find_mark
+
+Statement = cst.BaseStatement | cst.BaseSmallStatement
+
+
+def lay_over(source: str, overlay: str) -> str:
+    """The source with the overlay on it.
+
+    Raises:
+        ValueError: if the overlay marks an answer that the source does not have: it is made for another source.
+    """
+    below, above = cst.parse_module(source), cst.parse_module(overlay)
+    return below.with_changes(body=_merge(list(below.body), list(above.body), "")).code
+
+
+def _merge(below: list[Statement], above: list[Statement], where: str) -> list[Statement]:
+    """The statements of a module or class, with those of the overlay."""
+    replacing = {name: statement for statement in above if (name := _name(statement))}
+    new = [statement for statement in above if not _name(statement) and not _is_docstring(statement)]
+    merged: list[Statement] = []
+    for statement in below:
+        name = _name(statement)
+        if name not in replacing:
+            if not (name.startswith("_") and _is_answer(statement)):
+                merged.append(statement)
+        elif isinstance(statement, cst.ClassDef):
+            merged.append(_merge_classes(statement, replacing.pop(name)))
+        else:
+            overlaid = replacing.pop(name)
+            if _is_answer(overlaid) and not _is_answer(statement):
+                raise ValueError(f"{where}{name} is no answer")
+            merged.append(overlaid)
+    missing = [name for name, statement in replacing.items() if _is_answer(statement)]
+    if missing:
+        raise ValueError(f"there is no {where}{missing[0]}")
+    # Where classes and functions begin: behind the imports, and before whoever needs it.
+    start = next((i for i, statement in enumerate(merged) if _name(statement)), len(merged))
+    return [*merged[:start], *new, *replacing.values(), *merged[start:]]
+
+
+def _merge_classes(below: cst.ClassDef, above: Statement) -> cst.ClassDef:
+    if not isinstance(above, cst.ClassDef):
+        raise ValueError(f"{below.name.value} is a class")
+    body = _merge(list(below.body.body), list(above.body.body), f"{below.name.value}.")
+    return below.with_changes(body=below.body.with_changes(body=body))
+
+
+def _name(statement: Statement) -> str:
+    """Of a function or class; "" for anything else."""
+    return statement.name.value if isinstance(statement, cst.FunctionDef | cst.ClassDef) else ""
+
+
+def _is_answer(statement: Statement) -> bool:
+    return isinstance(statement, cst.FunctionDef) and find_mark(statement) is not None
+
+
+def _is_docstring(statement: Statement) -> bool:
+    match statement:
+        case cst.SimpleStatementLine(body=[cst.Expr(value=cst.SimpleString())]):
+            return True
+    return False
