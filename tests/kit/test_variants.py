@@ -30,7 +30,19 @@ class Square:
 
     @task(1, 2, 1)
     def _help(self):
+        return self._more()
+
+    @task(1, 2, 1)
+    def _more(self):
         return self.given()
+
+    @task(1, 2, 1)
+    def __len__(self):
+        return self._still_used()
+
+    @task(1, 2, 1)
+    def _still_used(self):
+        return 4
 
 
 @task(1, 2, 1)
@@ -94,6 +106,14 @@ class Square:
     def area(self):
         return mul(self._side(), self._side())
 
+    @task(1, 2, 1)
+    def __len__(self):
+        return self._still_used()
+
+    @task(1, 2, 1)
+    def _still_used(self):
+        return 4
+
 
 @task(1, 2, 1)
 def around(square):
@@ -111,7 +131,7 @@ def test_an_overlay_replaces_adds_and_removes() -> None:
         ("def area(", "def volume(", "there is no Square.volume"),
         ("def around(", "def round(", "there is no round"),
         ("def area(", "def given(", "Square.given is no answer"),
-        ("def around(", "def Square(", "Square is a class"),
+        ("class Square:", "def Square():", "Square is a class"),
     ],
 )
 def test_an_overlay_for_another_source_is_refused(find: str, replace: str, message: str) -> None:

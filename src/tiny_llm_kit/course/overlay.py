@@ -1,9 +1,11 @@
 """Lays the functions of one file over those of another: what both have comes from the overlay.
 
 An overlay looks like the module that it changes, and holds only what differs: imports, functions, classes with the methods that
-differ. What it has and the module has not is added. Answers of the module whose names begin with an underscore, and which an
-overlaid class or module does without, are removed: how an answer is cut is its own business.
+differ. What it has and the module has not is added. Answers of the module whose names begin with an underscore, and which
+nothing names any more, are removed: how an answer is cut is its own business, and no test may ask for them.
 """
+
+from collections import Counter
 
 import libcst as cst
 
@@ -19,7 +21,43 @@ def lay_over(source: str, overlay: str) -> str:
         ValueError: if the overlay marks an answer that the source does not have: it is made for another source.
     """
     below, above = cst.parse_module(source), cst.parse_module(overlay)
-    return below.with_changes(body=_merge(list(below.body), list(above.body), "")).code
+    merged = below.with_changes(body=_merge(list(below.body), list(above.body), ""))
+    while True:
+        names = _Names()
+        merged.visit(names)
+        unused = {name for name in names.private_answers if names.counts[name] == 0}
+        if not unused:
+            return merged.code
+        merged = merged.visit(_Remove(unused))
+
+
+class _Names(cst.CSTVisitor):
+    """Counts how often each name is used, and finds the answers with private ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self.private_answers: set[str] = set()
+
+    def visit_Name(self, node: cst.Name) -> None:
+        self.counts[node.value] += 1
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self.counts[node.name.value] -= 1
+        if _is_answer(node) and node.name.value.startswith("_") and not node.name.value.startswith("__"):
+            self.private_answers.add(node.name.value)
+
+
+class _Remove(cst.CSTTransformer):
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def leave_FunctionDef(
+        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
+    ) -> cst.FunctionDef | cst.RemovalSentinel:
+        gone = _is_answer(original_node) and original_node.name.value in self.names
+        return cst.RemoveFromParent() if gone else updated_node
 
 
 def _merge(below: list[Statement], above: list[Statement], where: str) -> list[Statement]:
@@ -30,8 +68,7 @@ def _merge(below: list[Statement], above: list[Statement], where: str) -> list[S
     for statement in below:
         name = _name(statement)
         if name not in replacing:
-            if not (name.startswith("_") and _is_answer(statement)):
-                merged.append(statement)
+            merged.append(statement)
         elif isinstance(statement, cst.ClassDef):
             merged.append(_merge_classes(statement, replacing.pop(name)))
         else:

@@ -9,6 +9,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import libcst as cst
+
 from tiny_llm_kit.course.altered import copied_reference
 from tiny_llm_kit.course.course_map import Course, Day
 from tiny_llm_kit.course.overlay import lay_over
@@ -40,7 +42,7 @@ class Variant:
             source, overlay = ((folder / file).read_text(encoding="utf-8") for folder in (package, self.folder))
             try:
                 changed = lay_over(source, overlay)
-            except ValueError as error:
+            except (ValueError, cst.ParserSyntaxError) as error:
                 raise ValueError(f"{file} does not fit the reference: {error}") from None
             if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
                 raise ValueError(f"{file} holds nothing but what the reference has")
