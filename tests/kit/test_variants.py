@@ -95,9 +95,6 @@ class Square:
 
     sides = 4
 
-    def _side(self):
-        return self.given()
-
     def given(self):
         return 1
 
@@ -113,6 +110,9 @@ class Square:
     @task(1, 2, 1)
     def _still_used(self):
         return 4
+
+    def _side(self):
+        return self.given()
 
 
 @task(1, 2, 1)

@@ -79,9 +79,9 @@ def _merge(below: list[Statement], above: list[Statement], where: str) -> list[S
     missing = [name for name, statement in replacing.items() if _is_answer(statement)]
     if missing:
         raise ValueError(f"there is no {where}{missing[0]}")
-    # Where classes and functions begin: behind the imports, and before whoever needs it.
+    # Imports, constants and fields go to the others of their kind, before the first function or class that may need them.
     start = next((i for i, statement in enumerate(merged) if _name(statement)), len(merged))
-    return [*merged[:start], *new, *replacing.values(), *merged[start:]]
+    return [*merged[:start], *new, *merged[start:], *replacing.values()]
 
 
 def _merge_classes(below: cst.ClassDef, above: Statement) -> cst.ClassDef:
