@@ -21,8 +21,11 @@ class ContinuousBatchScheduler:
         with self.iteration():
             for request in [request for request in self.running.values() if request.all_launched]:
                 self.release(request)
-            for move in self.slots.condense():
-                self.runner.move(*move)
+            try:
+                for move in self.slots.condense():
+                    self.runner.move(*move)
+            except Exception as error:
+                self.abandon(error)
             claims = [request for request in self.running.values() if not request.all_launched]
             plan = plan_step(self.waiting.values(), claims, self.slots.max_slots, self.prefill_step, self.strategy)
 

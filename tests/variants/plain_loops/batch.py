@@ -51,5 +51,5 @@ def batch_generate(
         engine.step()
     errors = [request.error for request in requests if request.finish_reason == "error"]
     if errors:
-        warnings.warn(f"{len(errors)} requests failed; the first: {errors[0]!r}", stacklevel=2)
+        warnings.warn(f"{len(errors)} of {len(requests)} requests failed; the first: {errors[0]}", stacklevel=2)
     return requests

@@ -40,7 +40,7 @@ class ShortestRemaining:
 class LengthBalance:
     @task(week=2, day=6, number=8)
     def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
-        lengths = [request.offset if request.state == "decoding" else len(request.prompt) for request in running]
+        lengths = [request.offset if request.offset > len(request.prompt) else len(request.prompt) for request in running]
         count, total = len(lengths), sum(lengths)
         # |n − total / count| · count gives the same order, in whole numbers; with nobody there it is 0 for all.
         return lambda request: abs(count * len(request.prompt) - total)

@@ -20,7 +20,7 @@ class ContinuousBatchScheduler:
                     self._join(chunk.request, first_token)
         slot_of = self.slots.slot_of
         # Everyone with a slot: those of the plan, and those who have just joined.
-        rows = sorted((self.running[i] for i in slot_of), key=lambda request: slot_of[request.request_id])
+        rows = sorted((self.running[i] for i in slot_of if i in self.running), key=lambda request: slot_of[request.request_id])
         if rows:
             with self.failures_end(rows):
                 launched.add(rows, self.runner.decode(rows))
