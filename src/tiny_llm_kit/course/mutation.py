@@ -101,17 +101,10 @@ class _Finder(cst.CSTVisitor):
             self.task = None
         return False
 
-    def visit_Raise(self, node: cst.Raise) -> bool:
+    def visit_Raise(self, node: cst.CSTNode) -> bool:
         return False
 
-    def visit_Assert(self, node: cst.Assert) -> bool:
-        return False
-
-    def visit_FormattedString(self, node: cst.FormattedString) -> bool:
-        return False
-
-    def visit_Annotation(self, node: cst.Annotation) -> bool:
-        return False
+    visit_Assert = visit_FormattedString = visit_Annotation = visit_Raise
 
     def visit_Arg(self, node: cst.Arg) -> bool:
         return node.keyword is None or node.keyword.value != "strict"
@@ -177,17 +170,10 @@ class _Finder(cst.CSTVisitor):
     def visit_SimpleStatementSuite(self, node: cst.SimpleStatementSuite) -> None:
         self._remove_each(node.body)
 
-    def visit_If(self, node: cst.If) -> None:
+    def visit_If(self, node: cst.If | cst.While | cst.IfExp | cst.CompIf) -> None:
         self._negate(node.test)
 
-    def visit_While(self, node: cst.While) -> None:
-        self._negate(node.test)
-
-    def visit_IfExp(self, node: cst.IfExp) -> None:
-        self._negate(node.test)
-
-    def visit_CompIf(self, node: cst.CompIf) -> None:
-        self._negate(node.test)
+    visit_While = visit_IfExp = visit_CompIf = visit_If
 
     # How.
 

@@ -5,11 +5,14 @@ differ. What it has and the module has not is added. Answers of the module whose
 nothing names any more, are removed: how an answer is cut is its own business, and no test may ask for them.
 """
 
+import re
 from collections import Counter
 
 import libcst as cst
 
 from tiny_llm_kit.course.marks import find_mark
+
+PRIVATE = re.compile("_[^_]")
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
 
@@ -44,7 +47,7 @@ class _Names(cst.CSTVisitor):
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         self.counts[node.name.value] -= 1
-        if _is_answer(node) and node.name.value.startswith("_") and not node.name.value.startswith("__"):
+        if _is_answer(node) and PRIVATE.match(node.name.value):
             self.private_answers.add(node.name.value)
 
 
