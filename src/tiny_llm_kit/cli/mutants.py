@@ -22,6 +22,9 @@ WANTED = 0.95
 LONGEST = 600.0
 """Seconds for the suite on the reference."""
 
+SILENCE = 30.0
+"""Seconds between signs of life where there is no terminal: all mutants of a day take hours."""
+
 
 @click.command()
 @click.option("--week", type=int, required=True, help="The week.")
@@ -85,10 +88,10 @@ def _choose(
 
 def _run_all(console: Console, root: Path, day: Day, mutants: list[Mutant], tally: Tally, workers: int) -> None:
     began = time.perf_counter()
-    with working(console, f"{day}: the suite on the reference"):
+    with working(console, f"{day}: the suite on the reference", SILENCE):
         run_reference(root, day, LONGEST)
     seconds = _limit(time.perf_counter() - began, workers)
-    with ThreadPoolExecutor(workers) as pool, progress_bar(console, "mutants", len(mutants)) as bar:
+    with ThreadPoolExecutor(workers) as pool, progress_bar(console, "mutants", len(mutants), SILENCE) as bar:
         futures = [pool.submit(run_mutant, root, day, mutant, seconds) for mutant in mutants]
         try:
             for future in as_completed(futures):
