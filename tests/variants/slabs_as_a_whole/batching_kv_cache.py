@@ -56,8 +56,12 @@ class BatchingKvCache:
             for row, (slot, length) in enumerate(self.lengths.items()):
                 self._write(number, new[row : row + 1], slot, length)
         self.slots = self.shared.longer(self.slots, count)
-        rows = mx.array(list(self.lengths))
-        fetched = [mx.take(slab[:, :, :longest], rows, axis=0) for slab in self.slabs]
+        rows = list(self.lengths)
+        fetched = [slab[:, :, :longest] for slab in self.slabs]
+        if rows == list(range(len(rows))):
+            fetched = [slab[: len(rows)] for slab in fetched]
+        else:
+            fetched = [mx.take(slab, mx.array(rows), axis=0) for slab in fetched]
         return fetched[0], fetched[1], longest, mask
 
     def _begin(self, both: tuple[mx.array, mx.array]) -> None:
