@@ -109,12 +109,13 @@ def run(*arguments: str) -> Result:
 
 def test_survivors_are_shown_and_counted(small: Path) -> None:
     edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return x + max(x, 1)")
-    done = run("--task", "1")
+    done = run("--task", "1", "--verbose")
     assert done.exit_code == 1, done.output
     line = "numbers.py:12 double: return x + max(x, 1)  →  return x"
     # The suite doubles 4 and nothing else.
     survivors = [f"{line} + max(1, x)", f"{line} + max(x, 0)", f"{line} + max(x, 2)"]
     assert sorted(re.findall(r"^survived: (.*)$", done.output, re.MULTILINE)) == survivors
+    assert f"killed, by test_task_1_doubles: {line.removesuffix('x')}None" in done.output.splitlines()
     assert done.output.splitlines()[-1] == "killed 3 of 6 (50.0%), 0 are known to be equivalent"
 
 
@@ -181,12 +182,12 @@ def test_a_day_that_is_planned_or_unknown_is_refused(small: Path) -> None:
 
 
 def test_ctrl_c_says_how_far_it_came(small: Path) -> None:
-    waiting = WAITING_TEST.format(stubborn=False).replace(
-        "def test_task_1_waits():", "def test_task_1_waits():\n    if 'mutant' not in os.environ['TINY_LLM_SOLUTION']: return"
-    )
+    begin = "def test_task_1_waits():\n"
+    passes = "    from answer import answer\n    if answer.double(4) == 8:\n        return\n"
+    waiting = WAITING_TEST.format(stubborn=False).replace(begin, begin + passes)
     write(small / "tests/week1/test_day1_doubling.py", waiting)
     (small / "processes").mkdir()
-    with start_command(small, "mutants", "--week", "1", "--day", "1") as command:
+    with start_command(small, "mutants", "--week", "1", "--day", "1", "--task", "1") as command:
         wait_until(lambda: len(list((small / "processes").iterdir())) == 2)
         command.send_signal(signal.SIGINT)
         output, _ = command.communicate(timeout=30)

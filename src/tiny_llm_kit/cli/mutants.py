@@ -3,7 +3,7 @@
 import random
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.course import processes
 from tiny_llm_kit.course.course_map import Course, Day, find_root, load_course
-from tiny_llm_kit.course.mutants import Result, Tally, find_stale, load_equivalents, run_mutant, run_reference
+from tiny_llm_kit.course.mutants import Result, Tally, find_stale, load_equivalents, run_mutant, run_original
 from tiny_llm_kit.course.mutation import Mutant, find_mutants
 
 WANTED = 0.95
@@ -33,8 +33,11 @@ SILENCE = 30.0
 @click.option("--sample", type=click.IntRange(min=1), help="So many mutants, drawn at random; without it, all of them.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which mutants a sample draws.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Suites that run at a time.")
+@click.option("--verbose", "-v", is_flag=True, help="Print those that were killed, too, and by which test.")
 @click.option("--list", "listing", is_flag=True, help="List the mutants and stop.")
-def main(week: int, day: int, task: int | None, sample: int | None, seed: int, workers: int, listing: bool) -> None:
+def main(
+    week: int, day: int, task: int | None, sample: int | None, seed: int, workers: int, verbose: bool, listing: bool
+) -> None:
     """Runs the tests of a day on mutants: copies of the reference with one small slip each in the Python code of its answers.
 
     A mutant is killed if a test fails, or if the suite does not end. Each survivor is printed when it is found: it shows what
@@ -56,7 +59,7 @@ def main(week: int, day: int, task: int | None, sample: int | None, seed: int, w
         if not chosen and not tally.equivalent:
             raise ValueError(f"there is nothing to mutate in the Python code of {course.find_day(week, day)}")
         with processes.stopped_by_signals(), processes.bytecode_is_kept():
-            _run_all(console, root, course.find_day(week, day), chosen, tally, workers)
+            _run_all(console, root, course.find_day(week, day), chosen, tally, workers, verbose)
     except ValueError as error:
         raise BadInput(str(error)) from None
     except KeyboardInterrupt:
@@ -86,16 +89,16 @@ def _choose(
     return chosen, Tally(len(mutants) - len(chosen))
 
 
-def _run_all(console: Console, root: Path, day: Day, mutants: list[Mutant], tally: Tally, workers: int) -> None:
+def _run_all(console: Console, root: Path, day: Day, mutants: list[Mutant], tally: Tally, workers: int, verbose: bool) -> None:
     began = time.perf_counter()
     with working(console, f"{day}: the suite on the reference", SILENCE):
-        run_reference(root, day, LONGEST)
+        run_original(root, day, LONGEST)
     seconds = _limit(time.perf_counter() - began, workers)
     with ThreadPoolExecutor(workers) as pool, progress_bar(console, "mutants", len(mutants), SILENCE) as bar:
         futures = [pool.submit(run_mutant, root, day, mutant, seconds) for mutant in mutants]
         try:
             for future in as_completed(futures):
-                _report(future, bar, tally)
+                _report(future.result(), bar, tally, verbose)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -105,14 +108,13 @@ def _limit(seconds: float, workers: int) -> float:
     return 60 + 2 * workers * seconds
 
 
-def _report(future: Future[Result], bar: Bar, tally: Tally) -> None:
-    result = future.result()
+def _report(result: Result, bar: Bar, tally: Tally, verbose: bool) -> None:
     tally.add(result)
     bar.advance()
     bar.describe(f"mutants, {tally.survived} survived")
     if not result.killed:
         bar.print(f"survived: {result.mutant}")
-    elif result.detail.startswith("hang"):
+    elif verbose or result.hung:
         bar.print(f"killed, {result.detail}: {result.mutant}")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiny_llm_kit.course.altered import copied_reference
-from tiny_llm_kit.course.course_map import REFERENCE, Day
+from tiny_llm_kit.course.course_map import Day
 from tiny_llm_kit.course.mutation import Mutant
 from tiny_llm_kit.course.suite import SuiteRun, run_suites
 
@@ -45,6 +45,7 @@ class Result:
     mutant: Mutant
     killed: bool
     detail: str
+    hung: bool = False
 
 
 @dataclass
@@ -88,9 +89,10 @@ def find_stale(equivalents: list[Equivalent], mutants: list[Mutant]) -> list[Equ
     return [entry for entry in equivalents if not any(entry.describes(mutant) for mutant in mutants)]
 
 
-def run_reference(root: Path, day: Day, seconds: float) -> None:
-    """Runs the suite on the reference itself; ValueError if not every test passes, since mutants would prove nothing then."""
-    run = run_suites(root, [str(day.tests)], REFERENCE, "-x", "-q", timeout=seconds)
+def run_original(root: Path, day: Day, seconds: float) -> None:
+    """Runs the suite on an unchanged copy; ValueError if not every test passes, since mutants would prove nothing then."""
+    with copied_reference(root, PACKAGE) as package:
+        run = run_suites(root, [str(day.tests)], PACKAGE, "-x", "-q", python_path=package.parent, timeout=seconds)
     if run.exit_code != 0:
         raise ValueError(f"the suite of {day} does not pass on the reference, so that mutants prove nothing:\n{run.output}")
     if run.count("skipped"):
@@ -103,7 +105,7 @@ def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float) -> Result:
         mutant.apply(package)
         first = ["--first", f"task_{mutant.task.number}_"]
         run = run_suites(root, [str(day.tests)], PACKAGE, "-x", "-q", *first, python_path=package.parent, timeout=seconds)
-    return Result(mutant, run.exit_code != 0, _describe(run, seconds))
+    return Result(mutant, run.exit_code != 0, _describe(run, seconds), run.exit_code is None)
 
 
 def _describe(run: SuiteRun, seconds: float) -> str:
@@ -114,6 +116,6 @@ def _describe(run: SuiteRun, seconds: float) -> str:
         case None:
             return f"hang: the suite had not ended after {seconds:.0f} s"
         case 1 if failed:
-            return failed[0]
+            return f"by {failed[0]}"
         case code:
             return f"the suite could not run (exit code {code})"

@@ -19,7 +19,7 @@ class Request:
 
     def _is_complete(self) -> bool:
         """Whether its fields are there, which are set one after another."""
-        return "error" in vars(self)
+        return "generated_tokens" in vars(self)
 
     def _move_on(self) -> None:
         self._all_asked_for = self.offset - len(self.prompt) + 1 >= self.max_tokens
