@@ -15,7 +15,7 @@ from tiny_llm_kit.course.course_map import Course, Task
 from tiny_llm_kit.course.suite import SuiteRun, run_suites
 
 PACKAGE = "tiny_llm_mistake"
-SECONDS = 120
+SECONDS = 300
 
 
 @dataclass(frozen=True)

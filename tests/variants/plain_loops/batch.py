@@ -34,12 +34,13 @@ def batch_generate(
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}: an answer has a token at least")
 
+    ways = {} if sampling is None else {"sampling": sampling}
+
     def ask(prompt: str | Sequence[int]) -> Request:
         ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         request = Request(
-            ids, max_tokens, eos_token_ids=tokenizer.eos_token_ids, stop=stop, detokenizer=tokenizer.detokenizer(),
-            **({} if sampling is None else {"sampling": sampling}),
-        )  # fmt: skip
+            ids, max_tokens, eos_token_ids=tokenizer.eos_token_ids, stop=stop, detokenizer=tokenizer.detokenizer(), **ways
+        )
         try:
             return engine.submit(request)
         except ValueError as refusal:
