@@ -144,6 +144,7 @@ class _Finder(cst.CSTVisitor):
         name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
         if isinstance(name, cst.Name) and name.value in OPPOSITES:
             self._replace(name, OPPOSITES[name.value])
+            return  # the order of their arguments means nothing
         positional = [arg for arg in node.args if arg.keyword is None and not arg.star]
         for first, second in pairwise(positional):
             self._swap(first, second)
