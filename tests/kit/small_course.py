@@ -144,13 +144,30 @@ find = "2 * x"
 replace = "2 * x + 1"
 
 [[mistake]]
-name = "never ends"
+name = "steps of two"
 week = 1
 day = 1
 task = 2
-hangs = true
-edits = [{ file = "numbers.py", find = "start -= 1", replace = "start += 0" }]
+edits = [{ file = "numbers.py", find = "start -= 1", replace = "start -= 2" }]
 """
+
+VARIANT = """\
+week = 1
+day = 1
+says = "Adds instead of multiplying."
+"""
+
+OTHER_NUMBERS = '''\
+"""Other numbers."""
+
+from tiny_llm_kit.course import task
+
+
+@task(1, 1, 1)
+def double(x: int) -> int:
+    """Twice `x`."""
+    return x + x
+'''
 
 PYPROJECT = """\
 [tool.pytest.ini_options]
@@ -186,6 +203,8 @@ FILES = {
     "src/metal_anywhere/__init__.py": "",
     "tests/week1/test_day1_doubling.py": TEST_NUMBERS,
     "tests/week1/day2_shapes/test_area.py": TEST_SHAPES,
+    "tests/variants/adds/variant.toml": VARIANT,
+    "tests/variants/adds/numbers.py": OTHER_NUMBERS,
     "tests/mistakes/numbers.toml": MISTAKES,
     "tests/kit/test_kit.py": "def test_kit():\n    assert 1 + 1 == 2\n",
     "tests/metal/test_metal.py": "def test_metal():\n    assert 2 + 2 == 4\n",

@@ -25,37 +25,39 @@ def step_words(output: str) -> dict[str, str]:
 
 
 def test_a_course_that_holds_together_passes(small: Path) -> None:
-    edit(small / "tests/mistakes/numbers.toml", "hangs = true\n", "")
-    edit(small / "tests/mistakes/numbers.toml", 'replace = "start += 0"', 'replace = "start -= 2"')
     done = run_command(small, "check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(step_words(done.stdout).values()) == {"ok"}
+    assert "adds (week 1 day 1): accepted: Adds instead of multiplying.\n" in done.stdout
     assert "one too many (week 1 day 1, task 1): caught by test_task_1_doubles\n" in done.stdout
     # five steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton,
-    # 2 mistakes
-    assert done.stdout.splitlines()[-1] == "15 passed, 0 failed"
+    # 1 variant, 2 mistakes
+    assert done.stdout.splitlines()[-1] == "16 passed, 0 failed"
 
 
 def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path) -> None:
     write(small / "tests/kit/test_kit.py", "import os\ndef test_kit():\n    assert 1 + 1 == 3\n")
     write(small / "tests/mistakes/numbers.toml", "mistake = [{ name = 'a' }]")
     edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return 3 * str(x)")
+    edit(small / "tests/variants/adds/numbers.py", "double", "triple")
     edit(small / "src/tiny_llm/numbers.py", "x // 2", "x / 2")
     (small / "book/src/shapes.md").unlink()
     done = run_command(small, "check")
     assert done.returncode == 1, done.stdout + done.stderr
     words = step_words(done.stdout)
     assert words.pop("stubs") == "ok"
-    assert len(words) == 8
+    assert len(words) == 9
     assert set(words.values()) == {"failed"}
     assert "F401" in done.stdout
     assert "Incompatible return value type" in done.stdout
     assert "differs: src/tiny_llm/numbers.py" in done.stdout
     assert "there is no book/src/shapes.md" in done.stdout
     assert "look at double" in done.stdout
+    assert "adds (week 1 day 1): stale: numbers.py does not fit the reference: there is no triple" in done.stdout
     assert "mistake 'a': lacks" in done.stdout
-    # failed: five steps that count as one, the test of the kit, double and the area that needs it, the list of mistakes
-    assert done.stdout.splitlines()[-1] == "5 passed, 9 failed"
+    # failed: five steps that count as one, the test of the kit, double and the area that needs it, the variant, the list of
+    # mistakes
+    assert done.stdout.splitlines()[-1] == "5 passed, 10 failed"
 
 
 def test_only_runs_the_steps_it_is_given(small: Path) -> None:
@@ -82,7 +84,7 @@ def test_a_suite_that_ends_its_process_has_not_passed(small: Path) -> None:
 
 
 def test_a_mistake_that_ends_the_process_is_not_caught(small: Path) -> None:
-    first, _, _ = (small / "tests/mistakes/numbers.toml").read_text().partition('[[mistake]]\nname = "never ends"')
+    first, _, _ = (small / "tests/mistakes/numbers.toml").read_text().partition('[[mistake]]\nname = "steps of two"')
     write(small / "tests/mistakes/numbers.toml", first.replace('"2 * x + 1"', "\"__import__('os')._exit(0)\""))
     done = CliRunner().invoke(main, ["--only", "mistakes"])
     assert done.exit_code == 1

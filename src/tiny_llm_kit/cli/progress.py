@@ -52,24 +52,24 @@ class Heartbeat:
 
 
 @contextlib.contextmanager
-def working(console: Console, text: str) -> Iterator[None]:
+def working(console: Console, text: str, silence: float = SILENCE) -> Iterator[None]:
     """Says what the block is at: a spinner in a terminal, a line and then signs of life elsewhere."""
     if console.is_terminal:
         with console.status(f"{text} …"):
             yield
     else:
         console.print(f"{text} …", markup=False, highlight=False)
-        with Heartbeat(console, lambda: f"still at it: {text}"):
+        with Heartbeat(console, lambda: f"still at it: {text}", silence):
             yield
 
 
 @contextlib.contextmanager
-def progress_bar(console: Console, text: str, total: int | None = None) -> Iterator["Bar"]:
+def progress_bar(console: Console, text: str, total: int | None = None, silence: float = SILENCE) -> Iterator["Bar"]:
     """A bar of `total` pieces of work (None: see `Bar.begin`) in a terminal; lines elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = Bar(progress, text, total)
-        with Heartbeat(console, bar.status):
+        with Heartbeat(console, bar.status, silence):
             yield bar
 
 

@@ -17,6 +17,7 @@ from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course
 from tiny_llm_kit.course.mistakes import Mistake, load_mistakes, run_mistake
 from tiny_llm_kit.course.skeleton import DRIFT, find_drift, generate
 from tiny_llm_kit.course.suite import SuiteRun, run_suites
+from tiny_llm_kit.course.variants import Variant, load_variants, run_variant
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,18 @@ def _stubs(root: Path, course: Course) -> Report:
     return Report(passed, len(problems), "\n".join(problems), "\n".join(notes))
 
 
+def _variant(root: Path, course: Course, variant: Variant) -> Report:
+    verdict = run_variant(root, variant)
+    line = f"{variant}: {verdict.detail}"
+    if verdict.accepted is False:
+        return Report(0, 1, line)
+    return Report(int(verdict.accepted is True), 0, notes=line)
+
+
+def _all_variants(root: Path, course: Course) -> list[Part]:
+    return [partial(_variant, root, course, variant) for variant in load_variants(root, course)]
+
+
 def _mistake(root: Path, course: Course, mistake: Mistake) -> Report:
     verdict = run_mistake(root, course, mistake)
     line = f"{verdict.mistake}: {verdict.detail}"
@@ -132,6 +145,7 @@ STEPS = {
     "kit": Step("tests of the kit, and of Metal on any CPU", _whole(_kit)),
     "reference": Step("every day's tests pass on the reference", _whole(_reference)),
     "stubs": Step("every day's tests fail on the skeleton, and name a task", _whole(_stubs)),
+    "variants": Step("right answers of another shape pass", _all_variants),
     "mistakes": Step("every known mistake is caught", _all_mistakes),
 }
 
@@ -140,7 +154,7 @@ def parts_of(name: str, root: Path, course: Course) -> list[Part]:
     """The parts of a step, which can be run in any order; none of them raises a ValueError, it fails instead."""
     try:
         return [partial(_run_part, part) for part in STEPS[name].find_parts(root, course)]
-    except ValueError as error:  # what a list of mistakes has wrong
+    except ValueError as error:  # what a list of variants or mistakes has wrong
         return [partial(Report.of, [str(error)])]
 
 

@@ -15,6 +15,7 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Task
+from tiny_llm_kit.course.marks import find_mark, is_mark, read_mark
 from tiny_llm_kit.course.metal_regions import remove_regions, stub_message
 
 DRIFT = (
@@ -45,38 +46,21 @@ class _RemoveAnswers(cst.CSTTransformer):
 
     def visit_ClassDef(self, node: cst.ClassDef) -> None:
         for decorator in node.decorators:
-            if _is_task_call(decorator.decorator):
+            if is_mark(decorator.decorator):
                 raise self._error(decorator, f"@task on the class {node.name.value}: mark its methods instead")
 
     def _task_of(self, function: cst.FunctionDef) -> Task | None:
-        calls = [decorator.decorator for decorator in function.decorators if _is_task_call(decorator.decorator)]
-        if not calls:
+        mark = find_mark(function)
+        if mark is None:
             return None
-        call = cst.ensure_type(calls[0], cst.Call)
         try:
-            return self.course.find_task(*_arguments(call))
+            return read_mark(mark, self.course)
         except ValueError as error:
-            raise self._error(call, str(error)) from None
+            raise self._error(mark, str(error)) from None
 
     def _error(self, node: cst.CSTNode, message: str) -> ValueError:
         line = self.get_metadata(PositionProvider, node).start.line
         return ValueError(f"{self.path}:{line}: {message}")
-
-
-def _is_task_call(decorator: cst.BaseExpression) -> bool:
-    return isinstance(decorator, cst.Call) and isinstance(decorator.func, cst.Name) and decorator.func.value == "task"
-
-
-def _arguments(call: cst.Call) -> list[int]:
-    names = ["week", "day", "number"]
-    given = {
-        arg.keyword.value if arg.keyword else name: arg.value.evaluated_value
-        for name, arg in zip(names, call.args, strict=False)
-        if isinstance(arg.value, cst.Integer)
-    }
-    if len(call.args) != len(names) or given.keys() != set(names):
-        raise ValueError("@task takes three plain numbers: week, day, number")
-    return [given[name] for name in names]
 
 
 def _docstring(function: cst.FunctionDef) -> list[cst.BaseStatement]:

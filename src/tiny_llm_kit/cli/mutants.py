@@ -1,0 +1,122 @@
+"""`pdm run mutants`: how many small slips in a day's answers its tests notice. Made for those who write tests."""
+
+import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.cli.progress import Bar, progress_bar, working
+from tiny_llm_kit.course import processes
+from tiny_llm_kit.course.course_map import Course, Day, find_root, load_course
+from tiny_llm_kit.course.mutants import Result, Tally, find_stale, load_equivalents, run_mutant, run_original
+from tiny_llm_kit.course.mutation import Mutant, find_mutants
+
+WANTED = 0.95
+"""Share of the mutants that are not equivalent."""
+
+LONGEST = 600.0
+"""Seconds for the suite on the reference."""
+
+SILENCE = 30.0
+"""Seconds between signs of life where there is no terminal: all mutants of a day take hours."""
+
+
+@click.command()
+@click.option("--week", type=int, required=True, help="The week.")
+@click.option("--day", type=int, required=True, help="The day of that week.")
+@click.option("--task", type=int, help="Mutants of this task's answers only. They face the whole suite of the day.")
+@click.option("--sample", type=click.IntRange(min=1), help="So many mutants, drawn at random; without it, all of them.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which mutants a sample draws.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Suites that run at a time.")
+@click.option("--verbose", "-v", is_flag=True, help="Print those that were killed, too, and by which test.")
+@click.option("--list", "listing", is_flag=True, help="List the mutants and stop.")
+def main(
+    week: int, day: int, task: int | None, sample: int | None, seed: int, workers: int, verbose: bool, listing: bool
+) -> None:
+    """Runs the tests of a day on mutants: copies of the reference with one small slip each in the Python code of its answers.
+
+    A mutant is killed if a test fails, or if the suite does not end. Each survivor is printed when it is found: it shows what
+    the tests do not ask for, unless it is as good as the original; then tests/mutants is the place to say so, and why.
+
+    Ends with 0 if 95 % or more of the mutants that are not equivalent are killed. It takes minutes for a sample, and hours for
+    all mutants of a long day. Ctrl-C prints how far it came.
+    """
+    root = find_root()
+    console = Console()
+    try:
+        course = load_course(root)
+        chosen, tally = _choose(root, course, week, day, task, sample, seed)
+        if listing:
+            for mutant in chosen:
+                click.echo(str(mutant))
+            click.echo(f"{len(chosen)} mutants beside {tally.equivalent} that are known to be equivalent")
+            return
+        if not chosen and not tally.equivalent:
+            raise ValueError(f"there is nothing to mutate in the Python code of {course.find_day(week, day)}")
+        with processes.stopped_by_signals(), processes.bytecode_is_kept():
+            _run_all(console, root, course.find_day(week, day), chosen, tally, workers, verbose)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted; so far: {tally}")
+        sys.exit(130)
+    click.echo(str(tally))
+    sys.exit(0 if tally.share >= WANTED else 1)
+
+
+def _choose(
+    root: Path, course: Course, week: int, day: int, task: int | None, sample: int | None, seed: int
+) -> tuple[list[Mutant], Tally]:
+    """The mutants to run, and a tally that knows how many of those that were drawn are equivalent."""
+    found = course.find_day(week, day)
+    if found.planned:
+        raise ValueError(f"{found} is planned: it has no tests yet. The course has:\n\n{course.table()}")
+    if task is not None:
+        course.find_task(week, day, task)
+    equivalents = load_equivalents(root, found)
+    for entry in find_stale(equivalents, find_mutants(root, course, found)):
+        click.echo(f"stale, describes no mutant: {entry}")
+    mutants = find_mutants(root, course, found, task)
+    if sample is not None:
+        drawn = set(random.Random(seed).sample(range(len(mutants)), min(sample, len(mutants))))
+        mutants = [mutant for number, mutant in enumerate(mutants) if number in drawn]
+    chosen = [mutant for mutant in mutants if not any(entry.describes(mutant) for entry in equivalents)]
+    return chosen, Tally(len(mutants) - len(chosen))
+
+
+def _run_all(console: Console, root: Path, day: Day, mutants: list[Mutant], tally: Tally, workers: int, verbose: bool) -> None:
+    began = time.perf_counter()
+    with working(console, f"{day}: the suite on the reference", SILENCE):
+        run_original(root, day, LONGEST)
+    seconds = _limit(time.perf_counter() - began, workers)
+    with ThreadPoolExecutor(workers) as pool, progress_bar(console, "mutants", len(mutants), SILENCE) as bar:
+        futures = [pool.submit(run_mutant, root, day, mutant, seconds) for mutant in mutants]
+        try:
+            for future in as_completed(futures):
+                _report(future.result(), bar, tally, verbose)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _limit(seconds: float, workers: int) -> float:
+    """Seconds for a mutant, when the reference took so many and had the machine to itself."""
+    return 60 + 2 * workers * seconds
+
+
+def _report(result: Result, bar: Bar, tally: Tally, verbose: bool) -> None:
+    tally.add(result)
+    bar.advance()
+    bar.describe(f"mutants, {tally.survived} survived")
+    if not result.killed:
+        bar.print(f"survived: {result.mutant}")
+    elif verbose or result.hung:
+        bar.print(f"killed, {result.detail}: {result.mutant}")
+
+
+if __name__ == "__main__":
+    main(prog_name="pdm run mutants")

@@ -1,0 +1,39 @@
+"""Copies of the reference that are changed a little, to see what the tests say of them."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiny_llm_kit.course.course_map import REFERENCE
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replaces `find`, which `file` (a path from the root of the package) holds exactly `count` times."""
+
+    file: str
+    find: str
+    replace: str
+    count: int = 1
+
+    def apply(self, package: Path) -> None:
+        """Edit the file; ValueError if it does not hold `find` so often."""
+        path = package / self.file
+        if not path.is_file():
+            raise ValueError(f"the reference has no {self.file}")
+        text = path.read_text(encoding="utf-8")
+        if text.count(self.find) != self.count:
+            raise ValueError(f"{self.file} holds {self.find!r} {text.count(self.find)} times, not {self.count}")
+        path.write_text(text.replace(self.find, self.replace), encoding="utf-8")
+
+
+@contextmanager
+def copied_reference(root: Path, name: str) -> Iterator[Path]:
+    """The folder of a package `name` that holds what the reference holds, until the end of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / name
+        shutil.copytree(root / "src" / REFERENCE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        yield package

@@ -1,0 +1,116 @@
+"""Right answers of another shape than the reference, all of which the tests of their day have to accept.
+
+Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, and a sentence `says` on what is different. Its
+other files hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`.
+"""
+
+import ast
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+
+from tiny_llm_kit.course.altered import copied_reference
+from tiny_llm_kit.course.course_map import Course, Day
+from tiny_llm_kit.course.overlay import lay_over
+from tiny_llm_kit.course.suite import SuiteRun, TestResult, run_suites
+
+PACKAGE = "tiny_llm_variant"
+SECONDS = 600
+TOML = "variant.toml"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An answer to a day: the reference, with the files in `folder` laid over its own."""
+
+    folder: Path
+    day: Day
+    says: str
+
+    @property
+    def files(self) -> list[Path]:
+        """Paths from the folder, and from the root of the package."""
+        return [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*.py"))]
+
+    def apply(self, package: Path) -> None:
+        """Change a copy of the reference; ValueError if the reference is no longer what this differs from."""
+        for file in self.files:
+            if not (package / file).is_file():
+                raise ValueError(f"the reference has no {file}")
+            source, overlay = ((folder / file).read_text(encoding="utf-8") for folder in (package, self.folder))
+            try:
+                changed = lay_over(source, overlay)
+            except (ValueError, cst.ParserSyntaxError) as error:
+                raise ValueError(f"{file} does not fit the reference: {error}") from None
+            if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
+                raise ValueError(f"{file} holds nothing but what the reference has")
+            (package / file).write_text(changed, encoding="utf-8")
+
+    def __str__(self) -> str:
+        return f"{self.folder.name} (week {self.day.week} day {self.day.number})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`detail` says which tests refused the variant and why. `accepted` is None where the tests lacked a compiler."""
+
+    variant: Variant
+    accepted: bool | None
+    detail: str
+
+
+def load_variants(root: Path, course: Course) -> list[Variant]:
+    """All variants in `root/tests/variants`; ValueError names the one that is wrong."""
+    variants = []
+    for path in sorted((root / "tests/variants").glob(f"*/{TOML}")):
+        try:
+            variants.append(_load(path, course))
+        except (KeyError, ValueError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path.relative_to(root)}: {reason}") from None
+    return variants
+
+
+def _load(path: Path, course: Course) -> Variant:
+    fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    day = course.find_day(fields.pop("week"), fields.pop("day"))
+    variant = Variant(path.parent, day, fields.pop("says"))
+    if fields:
+        raise ValueError(f"{', '.join(fields)} means nothing here")
+    if day.planned:
+        raise ValueError(f"{day} has no tests yet")
+    if not variant.files:
+        raise ValueError("no file beside it says what is different")
+    return variant
+
+
+def run_variant(root: Path, variant: Variant, seconds: float = SECONDS) -> Verdict:
+    """Runs the whole suite of the variant's day on it."""
+    with copied_reference(root, PACKAGE) as package:
+        try:
+            variant.apply(package)
+        except ValueError as error:
+            return Verdict(variant, False, f"stale: {error}")
+        run = run_suites(root, [str(variant.day.tests)], PACKAGE, "-q", python_path=package.parent, timeout=seconds)
+    return _judge(variant, run, seconds)
+
+
+def _judge(variant: Variant, run: SuiteRun, seconds: float) -> Verdict:
+    refusals = [_describe(result) for result in run.results if result.outcome in ("failed", "error")]
+    match run.exit_code:
+        case 0 if any(result.lacked_compiler for result in run.results):
+            return Verdict(variant, None, f"not judged, since tests were skipped:\n{run.describe_skipped()}")
+        case 0:
+            return Verdict(variant, True, f"accepted: {variant.says}")
+        case 1 if refusals:
+            return Verdict(variant, False, "\n".join([f"a right answer was refused ({variant.says})", *refusals]))
+        case None:
+            return Verdict(variant, False, f"hang: the suite had not ended after {seconds:g} s")
+        case code:
+            return Verdict(variant, False, f"the suite could not run (exit code {code}):\n{run.output}")
+
+
+def _describe(result: TestResult) -> str:
+    return f"  {result.suite.rpartition('.')[2]}::{result.name} - {result.reason.partition(chr(10))[0]}"
