@@ -61,6 +61,9 @@ class BatchingKvCache(DenseKvCache):
     def move_request(self, source: int, target: int) -> None:
         """Move a request to a free slot, so that the taken slots can be kept together.
 
+        All columns that the next step looks at are moved, not the request's tokens alone: what an earlier owner left in the
+        target may be NaN, which no mask hides.
+
         Raises:
             ValueError: if `source` is free, or `target` is taken or does not exist.
         """

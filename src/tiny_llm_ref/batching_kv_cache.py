@@ -75,6 +75,9 @@ class BatchingKvCache(DenseKvCache):
     def move_request(self, source: int, target: int) -> None:
         """Move a request to a free slot, so that the taken slots can be kept together.
 
+        All columns that the next step looks at are moved, not the request's tokens alone: what an earlier owner left in the
+        target may be NaN, which no mask hides.
+
         Raises:
             ValueError: if `source` is free, or `target` is taken or does not exist.
         """
@@ -83,10 +86,10 @@ class BatchingKvCache(DenseKvCache):
                 f"can't move slot {source} to {target}: taken are {list(self.lengths)} of {self.max_active_requests}"
             )
         lengths = dict(self.lengths)
-        length = lengths[target] = lengths.pop(source)
-        self._make_room(self.slabs, target + 1, length)
-        _, heads, _, dim = self.slabs[0].shape
-        start, size = mx.array([source]), (1, heads, length, dim)
+        lengths[target] = lengths.pop(source)
+        self._make_room(self.slabs, target + 1, self.slots.longest)
+        _, heads, room, dim = self.slabs[0].shape
+        start, size = mx.array([source]), (1, heads, min(self.slots.longest + 1, room), dim)
         moved = [mx.slice(slab, start, axes=[0], slice_size=size) for slab in self.slabs]
         mx.eval(moved)  # awaited: while the copy is still to be made, a write would copy the whole slab
         self._write_slot(target, moved)

@@ -176,6 +176,7 @@ class ContinuousBatchScheduler(RequestBook):
                 unsound.append(request)
         if unsound:
             for request in unsound:
-                self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
+                if request.finish_reason is None:  # otherwise this row was computed for nobody
+                    self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
             self.runner.scrub()
         return kept

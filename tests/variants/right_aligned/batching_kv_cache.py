@@ -58,9 +58,9 @@ class BatchingKvCache(DenseKvCache):
         if source not in self.lengths or target in self.lengths or not 0 <= target < self.max_active_requests:
             raise ValueError(f"can't move slot {source} to {target}: taken are {list(self.lengths)}")
         lengths = dict(self.lengths)
-        length = lengths[target] = lengths.pop(source)
+        lengths[target] = lengths.pop(source)
         self._let_end_be(self.end, self.slabs, target + 1)
-        moved = [mx.contiguous(slab[source : source + 1, :, self.end - length : self.end]) for slab in self.slabs]
+        moved = [mx.contiguous(slab[source : source + 1, :, self.end - self.slots.longest : self.end]) for slab in self.slabs]
         mx.eval(moved)
         self._write(target, moved)
         self.slots = SlotLengths(lengths)

@@ -36,9 +36,9 @@ class BatchingKvCache:
         if target in self.lengths or target not in range(self.max_active_requests):
             raise ValueError(f"slot {target} is taken or does not exist")
         lengths = dict(self.lengths)
-        length = lengths.pop(source)
-        lengths[target] = length
-        rows = [mx.contiguous(slab[source : source + 1, :, :length]) for slab in self.slabs]
+        seen = max(lengths.values()) + 1
+        lengths[target] = lengths.pop(source)
+        rows = [mx.contiguous(slab[source : source + 1, :, :seen]) for slab in self.slabs]
         mx.eval(rows)
         for number, row in enumerate(rows):
             self._write(number, row, target, 0)

@@ -43,8 +43,8 @@ class BatchingKvCache:
             raise ValueError(f"slot {source} has no owner to move")
         self._expect_free(target)
         self._grow(self.keys_and_values, target + 1, 0)
-        _, _, heads, dim = self.keys_and_values[0].shape
-        size = (1, self.held[source], heads, dim)
+        _, room, heads, dim = self.keys_and_values[0].shape
+        size = (1, min(max(self.held.values()) + 1, room), heads, dim)
         parts = [mx.slice(slab, mx.array([source]), axes=[0], slice_size=size) for slab in self.keys_and_values]
         mx.eval(parts)
         self._put(target, parts)

@@ -308,6 +308,53 @@ def test_task_4_engine_logits_that_say_nothing_are_an_error(toy: ToyModel, place
     assert_alone(toy, *successors)
 
 
+class SickOnce(ToyModel):
+    """All is NaN in the row of a decode step that stands at position `sick_at`, once."""
+
+    sick_at: int | None = None
+
+    def __call__(self, tokens: mx.array, offset: int | mx.array = 0, *args: Any, **kwargs: Any) -> mx.array:
+        if tokens.shape[1] > 1 or self.sick_at not in mx.array(offset).reshape(-1).tolist():
+            return super().__call__(tokens, offset, *args, **kwargs)
+        healthy = self.position_embedding
+        self.position_embedding = mx.where(mx.arange(healthy.shape[0])[:, None] == self.sick_at, mx.nan, healthy)
+        self.sick_at = None
+        try:
+            return super().__call__(tokens, offset, *args, **kwargs)
+        finally:
+            self.position_embedding = healthy
+
+
+@pytest.mark.parametrize("end", ["max_tokens", "EOS", "a cancel"])
+def test_task_4_engine_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str) -> None:
+    sick = SickOnce()
+    scheduler = engine(sick, slots=3, prefill_step=64, max_seq_len=128)
+    victim = ask_with_eos(toy, 20, 3, 10) if end == "EOS" else ask(20, 6 if end == "max_tokens" else 10)
+    long, short = ask(40, 30, seed=1), ask(3, 30, seed=2)
+    # The row after the EOS, at position 23, is computed for nobody; the last of six tokens comes from position 24.
+    sick.sick_at = 23 if end == "EOS" else 24
+    for request in (victim, long, short):
+        scheduler.submit(request)
+    step_until(scheduler, lambda: sick.sick_at is None or not scheduler.has_work)
+    if end == "a cancel":
+        scheduler.cancel(victim)
+    serve(scheduler)
+    for neighbour in (long, short):
+        assert neighbour.error is None, (
+            f"one of two neighbours ended with {neighbour.error!r}: the token of a sick row is read an iteration after it was"
+            " launched, and meanwhile another request may have moved into its slot. A move has to bring all columns that the"
+            " next step looks at"
+        )
+    assert_alone(toy, long, short)
+    if end == "max_tokens":
+        assert_failed(toy, victim, Exception, "its last logits were NaN")
+        return
+    wanted = "stop" if end == "EOS" else "cancelled"
+    assert victim.finish_reason == wanted, (
+        f"it had ended with {wanted!r} before the NaN of a row that nobody needed was read; now it says {victim.finish_reason!r}"
+    )
+
+
 def test_task_4_engine_infinite_logits_are_an_error(toy: ToyModel) -> None:
     sick = ToyModel()
     scheduler = engine(sick, slots=2)
