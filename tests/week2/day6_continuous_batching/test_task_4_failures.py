@@ -351,7 +351,7 @@ def test_task_4_engine_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str) -
         return
     wanted = "stop" if end == "EOS" else "cancelled"
     assert victim.finish_reason == wanted, (
-        f"it had ended with {wanted!r} before the NaN of a row that nobody needed was read; now it says {victim.finish_reason!r}"
+        f"it had ended with {wanted!r} before the NaN of a row that nobody needed was read; now it is {victim.finish_reason!r}"
     )
 
 
