@@ -21,7 +21,13 @@ def requests_at(*offsets: int) -> list[Any]:
 
 def rows_stand_right() -> bool:
     """What `create_batch_mask` of the answer says: of 2 columns, the only token of a row stands in the first or in the last."""
-    mask = np.array(answer.create_batch_mask(requests_at(0), 2)).reshape(-1)
+    try:
+        mask = np.array(answer.create_batch_mask(requests_at(0), 2)).reshape(-1)
+    except ValueError as error:
+        raise AssertionError(
+            "create_batch_mask refused a mask of 2 columns to a request at offset 0: a row's place is the request's `offset`, not"
+            " the number of its tokens"
+        ) from error
     seen = np.flatnonzero(mask == 0).tolist()
     assert seen in ([0], [1]), (
         f"create_batch_mask lets a token at position 0 see the columns {seen} of 2: it should see one, itself"

@@ -232,7 +232,9 @@ def test_task_4_ahead_metrics_of_a_failing_model(toy: ToyModel) -> None:
     metrics = engine.metrics
     assert metrics.finished_requests == metrics.total_requests == 2, "an end by error is an end, and the metrics hear of it"
     assert sorted(metrics.values("latency")) == sorted(time for time, _ in ended), "a latency for each, the failed one too"
-    assert metrics.values("ttft") == [2], "the one on which the model failed has never spoken"
+    assert metrics.values("ttft") == [2], (
+        "one TTFT: the model failed on the other prompt. This one's token is launched in the first step and read in the second"
+    )
     assert metrics.total_tokens == 1, "and brought no token"
 
 
