@@ -26,6 +26,9 @@ _HINTS = {
     r"call (of overloaded |to )'?‘?(max|min|clamp)": "all arguments must be of one type: float(…)",
     r"poisoned": "Metal has no such word",
     r"variable length array": "the size of an array is a number that the compiler knows: a template's argument, or constexpr",
+    r"there are no arguments to .(\w+). that depend|.(\w+). was not declared|undeclared identifier .(\w+).": (
+        "neither this kernel nor the CPU runner knows `{}`: is it spelled as in Metal, and declared before it is used?"
+    ),
     r"mem_flags|threadgroup_barrier": "a barrier says for which memory: threadgroup_barrier(mem_flags::mem_threadgroup)",
 }
 _LONGEST = 4000  # characters of the compiler's messages that are shown
@@ -100,9 +103,17 @@ def _compile_error(messages: str, kernel: str) -> CompileError:
     first = next((found for part in own if (found := _DIAGNOSTIC.match(part)) and "error" in found["kind"]), None)
     if first is None:
         return CompileError(f"the compiler failed:\n{messages[:_LONGEST]}", kernel=kernel)
-    hint = next((f"\nHint: {hint}" for pattern, hint in _HINTS.items() if re.search(pattern, first["message"])), "")
+    hint = _hint(first["message"])
     text = "".join(own)[:_LONGEST].rstrip()
     return CompileError(f"{first['message']}\n{text}{hint}", kernel=kernel, location=f"{first['file']}:{first['line']}")
+
+
+def _hint(message: str) -> str:
+    """What a compiler's message means to someone who writes Metal; "" if we have nothing to add."""
+    for pattern, hint in _HINTS.items():
+        if found := re.search(pattern, message):
+            return f"\nHint: {hint.format(*filter(None, found.groups()))}"
+    return ""
 
 
 def find_line(library: Path, code_offset: int, files: Collection[str]) -> str | None:

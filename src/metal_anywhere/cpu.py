@@ -195,7 +195,8 @@ class CpuKernel:
         first = ", ".join(str(index) for index in np.unravel_index(missing[0], named.shape))
         raise NeverWritten(
             f"{len(missing)} of the {named.count} elements of {named.name} were never written, the first is "
-            f"{named.name}[{first}]: does the grid of {math.prod(grid)} threads cover it?",
+            f"{named.name}[{first}]: does the grid of {math.prod(grid)} threads cover it, "
+            "and does each thread write all that is its own?",
             kernel=self.name,
         )
 

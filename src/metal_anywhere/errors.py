@@ -69,7 +69,7 @@ class DataRace(MetalError):
 
 
 class UninitializedRead(MetalError):
-    """A load from threadgroup memory that no thread has stored to."""
+    """A load from an output or from threadgroup memory that no thread has stored to, or a matrix that nobody has filled."""
 
 
 class KernelFault(MetalError):

@@ -48,6 +48,8 @@ def _element(fault: FaultStruct, buffers: list[Named]) -> str:
 
 def _out_of_buffer(fault: FaultStruct, buffers: list[Named], *_: Any) -> str:
     buffer = buffers[fault.subject]
+    if buffer.itemsize == 1 and fault.size > 1:  # a view of other numbers: in bytes, as its strides are
+        return f"{_verb(fault)} {fault.size} bytes from byte {fault.offset} of {buffer.name}, which has {buffer.count} bytes"
     width = "" if fault.size == buffer.itemsize else f" ({fault.size} bytes from there)"
     return (
         f"{_verb(fault)} {_element(fault, buffers)}{width}, "
@@ -77,6 +79,12 @@ def _uninitialized(fault: FaultStruct, *_: Any) -> str:
     return (
         f"reads element {fault.offset} of the threadgroup variable {fault.name.decode()}, which no thread has written yet: "
         "is there a barrier between the writing and this reading?"
+    )
+
+
+def _unfilled_matrix(fault: FaultStruct, *_: Any) -> str:
+    return (
+        f"{fault.name.decode()} was never filled: make_filled_simdgroup_matrix, simdgroup_load or a product has to come first"
     )
 
 
@@ -140,6 +148,7 @@ _FAULTS: dict[int, tuple[type[MetalError], Describe]] = dict(
             (OutOfBounds, _input_written),
             (UninitializedRead, _unwritten_read),
             (UninitializedRead, _uninitialized),
+            (UninitializedRead, _unfilled_matrix),
             (DataRace, _race),
             (BarrierDivergence, _ended_at_barrier),
             (BarrierDivergence, _different_barriers),

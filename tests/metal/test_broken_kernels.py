@@ -12,6 +12,7 @@ from metal_anywhere import (
     CompileError,
     DataRace,
     KernelFault,
+    MetalError,
     MetalSource,
     NeverEnds,
     NeverWritten,
@@ -19,6 +20,8 @@ from metal_anywhere import (
     OutOfBounds,
     ThreadgroupMemoryExceeded,
     UninitializedRead,
+    cpu_runner,
+    metal_kernel,
 )
 
 
@@ -55,6 +58,14 @@ def test_a_vector_that_reaches_over_the_edge() -> None:
     error = caught(OutOfBounds, body)
     assert "x[61] (16 bytes from there)" in str(error)
     assert error.location == "broken.metal:2"
+
+
+def test_bytes_seen_as_other_numbers_are_counted_as_bytes() -> None:
+    source = MetalSource("uint i = thread_position_in_grid.x;\ny[i] = ((const device float*)x)[i];", Path("broken.metal"))
+    kernel = metal_kernel("broken", ["x"], ["y"], source)
+    call: dict[str, Any] = {"grid": (64, 1, 1), "threadgroup": (64, 1, 1), "output_shapes": [(64,)]}
+    with cpu_runner(), pytest.raises(OutOfBounds, match="reads 4 bytes from byte 192 of x, which has 192 bytes"):
+        kernel(inputs=[mx.zeros(192, mx.uint8)], output_dtypes=[mx.float32], **call)
 
 
 def test_an_index_far_outside_every_buffer() -> None:
@@ -96,6 +107,7 @@ def test_a_grid_that_is_too_small() -> None:
     error = caught(NeverWritten, "uint i = thread_position_in_grid.x;\ny[i] = x[i];", grid=(40, 1, 1))
     assert "24 of the 64" in str(error)
     assert "y[40]" in str(error)
+    assert "does the grid of 40 threads cover it, and does each thread write all that is its own?" in str(error)
 
 
 def test_an_initial_value_counts_as_written() -> None:
@@ -133,6 +145,60 @@ def test_more_threadgroup_memory_than_there_is() -> None:
     error = caught(ThreadgroupMemoryExceeded, body)
     assert "32800 bytes" in str(error)
     assert error.location == "broken.metal:2"
+
+
+# Matrices of a SIMD group
+
+MATRICES = "y[thread_position_in_grid.x] = 0;\nsimdgroup_float8x8 a, b, c;\nthreadgroup float part[64];\n"
+
+
+@pytest.mark.parametrize("T", ["float", "half", "bfloat"])
+@pytest.mark.parametrize(
+    ("line", "which"),
+    [
+        ("simdgroup_store(m, part, 8);", "the matrix that is stored"),
+        ("simdgroup_multiply(filled, m, filled);", "the matrix a of a product a b"),
+        ("simdgroup_multiply(filled, filled, m);", "the matrix b of a product a b"),
+        ("simdgroup_multiply_accumulate(m, filled, filled, m);", "the matrix c of a b + c"),
+    ],
+)
+def test_a_matrix_that_nobody_has_filled(line: str, which: str, T: str) -> None:
+    matrices = f"simdgroup_matrix<{T}, 8, 8> m, filled = make_filled_simdgroup_matrix<{T}, 8, 8>({T}(1));"
+    error = caught(UninitializedRead, f"y[thread_position_in_grid.x] = 0;\nthreadgroup {T} part[64]; {matrices}\n{line}")
+    assert error.location == "broken.metal:3"
+    assert f"{which} was never filled" in str(error)
+
+
+def test_a_matrix_whose_second_elements_nobody_has_set() -> None:
+    assert "never filled" in str(caught(UninitializedRead, f"{MATRICES}a.thread_elements()[0] = 1;\nsimdgroup_store(a, part);"))
+
+
+def test_a_matrix_of_nan_is_filled() -> None:
+    product = "a = make_filled_simdgroup_matrix<float, 8, 8>(NAN);\nsimdgroup_multiply(b, a, a);\nsimdgroup_store(b, y, 8);"
+    body = f"{MATRICES}{product}"
+    assert all(value != value for value in run(body, threadgroup=(64, 1, 1), grid=(32, 1, 1)).tolist())
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (UninitializedRead, "simdgroup_load(a, part, 8);"),
+        (OutOfBounds, "simdgroup_load(a, x + 32, 8);"),
+        (OutOfBounds, "simdgroup_store(make_filled_simdgroup_matrix<float, 8, 8>(1), y + 8, 8);"),
+    ],
+)
+def test_a_matrix_loaded_or_stored_outside_has_a_line(kind: type[MetalError], line: str) -> None:
+    assert caught(kind, f"{MATRICES}\n{line}").location == "broken.metal:5"
+
+
+def test_a_data_race_of_matrices_names_both_lines() -> None:
+    body = f"""{MATRICES}simdgroup_load(a, x, 8);
+simdgroup_store(a, part, 8);
+threadgroup_barrier(mem_flags::mem_none);
+simdgroup_load(b, part, 8);"""
+    error = caught(DataRace, body, threadgroup=(64, 1, 1))
+    assert error.location in ("broken.metal:5", "broken.metal:7")
+    assert "uses in broken.metal:5" in str(error)
 
 
 # Threads together
@@ -259,6 +325,9 @@ def test_a_compile_error_has_the_line_of_the_file() -> None:
         ("bfloat b = 1; b = x[0];", "T("),
         ("half h = 1; y[0] = max(x[0], h);", "one type"),
         ("threadgroup_barrier();", "mem_flags::mem_threadgroup"),
+        ("y[0] = simd_add(x[0]);", "neither this kernel nor the CPU runner knows `simd_add`"),
+        ("y[0] = simd_sum(simd_add(x[0]));", "knows `simd_add`"),
+        ("y[0] = unknown;", "knows `unknown`"),
     ],
 )
 def test_common_compile_errors_come_with_a_hint(line: str, hint: str) -> None:

@@ -40,6 +40,7 @@ void msl_exchange(Resolver resolve, Site site);
 void msl_barrier(bool for_threadgroup_memory, Site site);
 // A thread meets the declaration of a threadgroup variable. `granule`: bytes of a number in it. See msl_threadgroup.h.
 void msl_threadgroup_variable(const char* name, void* address, size_t size, size_t granule, Site site);
+void msl_unfilled_matrix(const char* name, Site site);  // stops the launch
 void msl_atomic_access(const void* address, size_t size, bool writes);  // atomics are exempt from the search for data races
 }
 

@@ -18,6 +18,7 @@ enum FaultKind : int32_t {
   INPUT_WRITTEN,        // subject, offset
   UNWRITTEN_READ,       // of an output: subject, offset
   UNINITIALIZED_READ,   // of a threadgroup variable: name, offset
+  UNFILLED_MATRIX,      // name: which of a function's matrices
   DATA_RACE,            // name, offset; other_thread
   ENDED_AT_BARRIER,     // count: threads that ended without reaching the barrier at which the thread waits
   DIFFERENT_BARRIERS,   // other_line

@@ -40,6 +40,13 @@ void msl::msl_exchange(Resolver resolve, Site site) {
 }
 void msl::msl_atomic_access(const void* address, size_t size, bool writes) { access_atomically(address, size, writes, CALLER); }
 
+void msl::msl_unfilled_matrix(const char* name, Site site) {
+  Fault& fault = note_fault(UNFILLED_MATRIX, *current);
+  fault.name = name;
+  at(fault, site->_M_file_name, site->_M_line);
+  leave_fiber();
+}
+
 void msl::msl_threadgroup_variable(const char* name, void* address, size_t size, size_t granule, Site site) {
   if (Variable* known = find_variable(static_cast<char*>(address)); known) return;
   launch->threadgroup_bytes += size;
