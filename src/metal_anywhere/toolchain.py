@@ -29,7 +29,7 @@ KERNEL = [
 # A larger frame is refused: runtime/fiber.h keeps that much of each stack in reserve.
 _OF_GCC = ["-g1", "-fno-gnu-unique", "-fmax-errors=3", "-Werror=vla", "-Werror=frame-larger-than=131072"]
 _OF_CLANG = [
-    *("-gline-tables-only", "-ferror-limit=3"),
+    *("-gline-tables-only", "-gdwarf-4", "-ferror-limit=3"),  # of DWARF 5, addr2line misses inlined calls
     *("-Wno-everything", "-Werror=vla", "-Wframe-larger-than=131072", "-Werror=frame-larger-than"),
     *("-mllvm", "-sanitizer-coverage-prune-blocks=0"),  # else a loop that nothing follows is not counted
     *("-mllvm", "-disable-vector-combine"),  # else the load of an int2 becomes two

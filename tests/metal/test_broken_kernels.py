@@ -182,8 +182,8 @@ def test_a_matrix_of_nan_is_filled() -> None:
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        (UninitializedRead, "simdgroup_load(a, part, 8);"),
-        (OutOfBounds, "simdgroup_load(a, x + 32, 8);"),
+        (UninitializedRead, "simdgroup_load(a, part, 8); simdgroup_store(a, y, 8);"),
+        (OutOfBounds, "simdgroup_load(a, x + 32, 8); simdgroup_store(a, y, 8);"),
         (OutOfBounds, "simdgroup_store(make_filled_simdgroup_matrix<float, 8, 8>(1), y + 8, 8);"),
     ],
 )
@@ -195,7 +195,8 @@ def test_a_data_race_of_matrices_names_both_lines() -> None:
     body = f"""{MATRICES}simdgroup_load(a, x, 8);
 simdgroup_store(a, part, 8);
 threadgroup_barrier(mem_flags::mem_none);
-simdgroup_load(b, part, 8);"""
+simdgroup_load(b, part, 8);
+simdgroup_store(b, y, 8);"""
     error = caught(DataRace, body, threadgroup=(64, 1, 1))
     assert error.location in ("broken.metal:5", "broken.metal:7")
     assert "uses in broken.metal:5" in str(error)

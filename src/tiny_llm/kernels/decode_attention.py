@@ -26,7 +26,7 @@ _KERNEL = metal_kernel(
 def decode_attention(
     q: mx.array, k: mx.array, v: mx.array, lengths: mx.array | Sequence[int], scale: float | None = None
 ) -> mx.array:
-    """softmax(q kᵀ · scale) v, where row b attends over its first `lengths[b]` keys and nothing behind them is read.
+    """softmax(q kᵀ · scale) v, where row b attends over its first `lengths[b]` keys and nothing beyond them is read.
 
     Args:
         q: `(B, H, 1, D)`, D a multiple of 32 up to 256; float32, float16 or bfloat16.
@@ -42,13 +42,13 @@ def decode_attention(
     batch, heads, queries, dim = q.shape
     kv_heads, total = k.shape[1], k.shape[2]
     if queries != 1:
-        raise ValueError(f"{queries} queries a row: decoding has one. flash_attention takes more")
+        raise ValueError(f"{queries} queries per row: decoding has one. flash_attention takes more")
     if not isinstance(lengths, mx.array):
         if wrong := [length for length in lengths if not 1 <= length <= total]:
-            raise ValueError(f"length {wrong[0]} is out of range: k holds {total} keys a row, and each row needs one")
+            raise ValueError(f"length {wrong[0]} is out of range: k holds {total} keys per row, and each row needs one")
         lengths = mx.array(list(lengths), dtype=mx.int32)
     if lengths.shape != (batch,):
-        raise ValueError(f"lengths of shape {lengths.shape} for {batch} rows: there must be one a row")
+        raise ValueError(f"lengths of shape {lengths.shape} for {batch} rows: there must be one per row")
     groups = _GROUPS if dim <= 128 else _GROUPS // 2
     k, v = k.view(mx.uint8), v.view(mx.uint8)  # copies only what is not contiguous along D, which no cache is
     together = next(count for count in (2, 3, 1) if heads // kv_heads % count == 0)

@@ -20,14 +20,21 @@ from .matvec import matvec_vector
 from .rms_norm import fused_rms_norm
 
 FEW_ROWS = 8
-"""Up to so many rows a product is bound by reading the weights, and the kernel for vectors does it row by row."""
+"""Up to so many rows a product is bound by reading the weights, and the kernel for vectors computes it row by row."""
 
 
 @task(week=2, day=4, number=6)
 def kernel_linear(x: mx.array, weight: mx.array | QuantizedWeight, bias: mx.array | None = None) -> mx.array:
     """`matvec_vector` for up to `FEW_ROWS` rows of x; with more, packed weights are unpacked and multiplied as a matrix.
 
-    Shapes as in `linear`, which does what is not packed.
+    Rows are counted over all axes of x but the last. Weights that are not packed go to `linear`.
+
+    Args:
+        x: `(..., K)`.
+        weight: `(N, K)`; packed weights are unpacked to x's dtype.
+        bias: `(N,)`, added to the product.
+    Returns:
+        `(..., N)`, with packed weights of x's dtype.
     """
     raise NotImplementedError("Week 2 Day 4, task 6: the model on the kernels. Read book/src/week2-04-flash-attention.md")
 
@@ -39,9 +46,21 @@ def kernel_norm(weight: mx.array, eps: float) -> Callable[[mx.array], mx.array]:
 
 @task(week=2, day=4, number=6)
 def kernel_attention(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask, lengths: Lengths = None) -> mx.array:
-    """The kernel that fits: one query a row is decoding, more of them, causal or free, are flash attention.
+    """`decode_attention` for one query per row, `flash_attention_simdgroup` for several that are causal or see all keys.
 
-    What neither knows, several queries under an array of a mask, is left to `grouped_query_attention`.
+    Neither kernel reads an array of a mask, so that one goes to `grouped_query_attention`. But where there are `lengths` and one
+    query per row, they say the same, and the mask is ignored.
+
+    Args:
+        q: `(B, H, L, D)`.
+        k, v: `(B, KV, S, D)`, of q's dtype.
+        scale: factor of the scores.
+        mask: as in `grouped_query_attention`.
+        lengths: how many keys each row has, `(B,)`, where the rows differ; S in each row when None.
+    Returns:
+        `(B, H, L, D)`.
+    Raises:
+        ValueError: what the chosen kernel refuses, such as D = 48; the formula does not step in for it.
     """
     raise NotImplementedError("Week 2 Day 4, task 6: the model on the kernels. Read book/src/week2-04-flash-attention.md")
 

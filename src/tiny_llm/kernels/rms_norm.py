@@ -9,7 +9,7 @@ from metal_anywhere import metal_kernel, read_metal
 _SIMD_WIDTH = 32
 _MOST_THREADS = 1024
 _NUMBERS = 4
-"""Numbers of a row that a thread looks after, as long as a threadgroup has threads enough."""
+"""Numbers of a row that a thread looks after, as long as a threadgroup has enough threads."""
 
 _KERNEL = metal_kernel(
     name="rms_norm",

@@ -4,7 +4,7 @@
 //   out  (ROWS, S)   T
 //
 // Template: T.
-// Launch:   a SIMD group of 32 lanes a row, alone in its threadgroup.
+// Launch:   a SIMD group of 32 lanes per row, alone in its threadgroup.
 
 const float LOWEST = -3.4e38f;  // the running maximum of nothing. Not −inf: (−inf) − (−inf) is nan
 

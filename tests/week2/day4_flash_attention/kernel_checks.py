@@ -16,7 +16,17 @@ Attention = Callable[..., mx.array]
 Qkv = tuple[mx.array, mx.array, mx.array]
 
 ORDERS = ["ascending", "descending", "shuffled"]
-THREADS = "threads may run in any order: is there a barrier between writing threadgroup memory and reading it?"
+ROUNDED_ONCE = {mx.float16: 1.05 * 2**-11, mx.bfloat16: 1.05 * 2**-8}
+"""Half of the distance to the next number, relative to the number, and a little for the float32 arithmetic before it. What is
+rounded more than once is off by more, if not everywhere. For results much larger than 1: `assert_close` adds 1 to them."""
+
+
+def barrier_hint(order: str) -> str:
+    """Where to look when a kernel is wrong in this order of threads."""
+    return (
+        f"with the threads in {order} order: if the other tests pass, a barrier is missing between the writing of threadgroup "
+        "memory and the reading"
+    )
 
 
 def in_order(order: str, compute: Callable[[], mx.array]) -> mx.array:
@@ -50,7 +60,7 @@ def check_refusals(attend: Attention, length: int, unsupported_dim: int) -> None
     with refuses(ValueError, f"a head dimension of {unsupported_dim} is not supported", str(unsupported_dim)):
         attend(*make_qkv(2, 2, 2, length, 8, unsupported_dim))
     q, k, v = make_qkv(2, 2, 2, length, 8, 32)
-    with refuses(ValueError, "q, k and v must be of one dtype", "float16"):
+    with refuses(ValueError, "q, k and v must have the same dtype", "float16"):
         attend(q, k.astype(mx.float16), v)
     with refuses(ValueError, "k has 8 positions and v has 7: compare their shapes", "7"):
         attend(q, k, v[:, :, :7])

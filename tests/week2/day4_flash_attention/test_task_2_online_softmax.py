@@ -6,12 +6,7 @@ import pytest
 
 from answer import answer
 from oracles import HALF, assert_close, normal, softmax64
-from week2.day4_flash_attention.kernel_checks import (
-    ORDERS,
-    THREADS,
-    bytes_read,
-    in_order,
-)
+from week2.day4_flash_attention.kernel_checks import ORDERS, bytes_read, in_order
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 100), (3, 32), (2, 33), (2, 7), (4, 1), (1000,)], ids=str)
@@ -60,4 +55,5 @@ def test_task_2_x_is_read_twice() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_task_2_any_order_of_threads(order: str) -> None:
     x = normal(3, 100, seed=1, size=10.0)
-    assert_close(in_order(order, lambda: answer.online_softmax(x)), softmax64(x), THREADS)
+    hint = f"with the threads in {order} order: if the other tests pass, a lane learns of another without a SIMD function"
+    assert_close(in_order(order, lambda: answer.online_softmax(x)), softmax64(x), hint)

@@ -7,6 +7,8 @@ from answer import answer
 from oracles import HALF
 from week2.day4_flash_attention.flash_checks import (
     CASES,
+    MATRICES,
+    PLAIN,
     check_errors,
     check_formula,
     check_half,
@@ -16,14 +18,12 @@ from week2.day4_flash_attention.flash_checks import (
     check_scale,
     check_traffic,
 )
-from week2.day4_flash_attention.kernel_checks import (
-    ORDERS,
-)
+from week2.day4_flash_attention.kernel_checks import ORDERS
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_task_4_the_formula(case: tuple[int, int, int, int, int, int, bool]) -> None:
-    check_formula(answer.flash_attention, case)
+    check_formula(answer.flash_attention, case, PLAIN)
 
 
 def test_task_4_a_given_scale() -> None:
@@ -58,7 +58,7 @@ def test_task_4_what_does_not_fit_is_refused() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_task_5_the_formula(case: tuple[int, int, int, int, int, int, bool]) -> None:
-    check_formula(answer.flash_attention_simdgroup, case)
+    check_formula(answer.flash_attention_simdgroup, case, MATRICES)
 
 
 def test_task_5_a_given_scale() -> None:
