@@ -52,8 +52,8 @@ def kernel_norm(weight: mx.array, eps: float) -> Callable[[mx.array], mx.array]:
 def kernel_attention(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask, lengths: Lengths = None) -> mx.array:
     """`decode_attention` for one query per row, `flash_attention_simdgroup` for several that are causal or see all keys.
 
-    Neither kernel reads an array of a mask, so that one goes to `grouped_query_attention`. But where there are `lengths` and one
-    query per row, they say the same, and the mask is ignored.
+    Neither kernel reads a mask array: with one, `grouped_query_attention` computes. But where there are `lengths` and one query
+    per row, they say the same, and the mask is ignored.
 
     Args:
         q: `(B, H, L, D)`.
