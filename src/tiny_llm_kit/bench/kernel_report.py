@@ -82,7 +82,7 @@ def of_counts(rows: Sequence[Counts]) -> Report:
     """Of the CPU runner: what kernels do, and nothing of how long it takes them."""
     derived = ("bytes_per_load", "least_bytes", "ratio", "read_ratio")
     columns = ["kernel", "inputs", "threads", "barriers", "SIMD operations", "difference"]
-    traffic = ["kernel", "loads", "bytes a load", "read", "written", "must move", "moved / must"]
+    traffic = ["kernel", "loads", "bytes per load", "read", "written", "must move", "moved / must"]
     return Report(
         {"figures": "counts"},
         [
