@@ -25,8 +25,8 @@ def rows_stand_right() -> bool:
         mask = np.array(answer.create_batch_mask(requests_at(0), 2)).reshape(-1)
     except ValueError as error:
         raise AssertionError(
-            "create_batch_mask refused a mask of 2 columns to a request at offset 0: a row's place is the request's `offset`, not"
-            " the number of its tokens"
+            "create_batch_mask refused a mask of 2 columns to a request at offset 0: a row's place is the request's `offset`,"
+            " not the number of its tokens"
         ) from error
     seen = np.flatnonzero(mask == 0).tolist()
     assert seen in ([0], [1]), (

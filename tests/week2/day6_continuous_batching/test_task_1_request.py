@@ -1,4 +1,4 @@
-"""Task 1: the life of a request, by itself. The book that hands it its tokens is in test_task_1_book.py."""
+"""Task 1: the life of a request, by itself. The book that hands it its tokens is in test_task_1_request_book.py."""
 
 from typing import Any
 

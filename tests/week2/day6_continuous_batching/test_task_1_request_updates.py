@@ -1,4 +1,4 @@
-"""Task 1: what a client hears of its request. What its on_update may do itself is in test_task_1_callbacks.py."""
+"""Task 1: what a client hears of its request. What its on_update may do itself is in test_task_1_request_callbacks.py."""
 
 from typing import Any
 
