@@ -60,7 +60,7 @@ def test_task_1_a_late_token_is_not_kept() -> None:
     assert ended(book) == [request], "a late token ends nobody a second time"
 
 
-@pytest.mark.parametrize("prompt", [[], [0] * 20, [0] * 21, [5, 50], [50], [-1], [2**40]])
+@pytest.mark.parametrize("prompt", [[], [0] * 20, [0] * 21, [5, 50, 6], [50], [5, -1, 6], [-1], [2**40]])
 def test_task_1_what_can_never_be_served_is_refused(prompt: list[int]) -> None:
     book = WatchedBook(max_seq_len=20, vocab_size=50)
     request = answer.Request(prompt, 30)
