@@ -192,6 +192,9 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     assert (ended(book), book.released, list(book.running.values())) == ([request], [request], [other]), (
         "it is out of the book, once, and nobody else has anything to do with it"
     )
+    assert book.log.kinds(request) == ["arrived", "admitted", "first_token", "finished"], (
+        "a first token has come, whatever became of its text"
+    )
 
 
 # What the metrics are told.
@@ -229,7 +232,8 @@ def test_task_1_every_event_has_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "reason", "kept"), [([40, 41], "length", 2), ([40, 7], "stop", 1), ([40], "cancelled", 1), ([40], "error", 1)]
+    ("tokens", "reason", "kept"),
+    [([40, 41], "length", 2), ([40, 7], "stop", 1), ([7], "stop", 0), ([40], "cancelled", 1), ([40], "error", 1)],
 )
 def test_task_1_finished_counts_the_tokens_that_were_kept(tokens: list[int], reason: str, kept: int) -> None:
     book, request = WatchedBook(), answer.Request([5], 2, eos_token_ids=[7])
@@ -243,7 +247,7 @@ def test_task_1_finished_counts_the_tokens_that_were_kept(tokens: list[int], rea
     ended(book)
     assert request.finish_reason == reason, "the reason of the end"
     assert book.log.kinds(request) == ["arrived", "admitted", "first_token", "finished"], (
-        f"each event is reported once, in this order, also when the end is {reason!r}"
+        f"each event is reported once, in this order, also when the end is {reason!r}; a first token is one that is an EOS, too"
     )
     assert book.log.of(request)[-1].tokens == kept, "an EOS, and what comes after the end, is not counted"
 

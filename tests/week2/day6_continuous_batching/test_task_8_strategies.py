@@ -98,9 +98,7 @@ def test_task_8_choosing_changes_nothing(strategy: Any, starving: bool) -> None:
     for _ in range(3):
         strategy().choose(waiting, running, 2)
     assert (waiting, running) == lists, "choose only says who is next: whoever runs the queue takes it out"
-    assert counters(waiting, running) == insides, (
-        "nobody is admitted yet, so nobody is overtaken, and nothing else changes either"
-    )
+    assert counters(waiting, running) == insides, "nobody is admitted, so nobody is overtaken, and nothing else changes either"
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])

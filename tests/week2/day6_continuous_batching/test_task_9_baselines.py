@@ -116,7 +116,7 @@ def test_task_9_each_baseline_stops_when_everybody_has_said_eos(toy: ToyModel, s
         expected = alone(toy, request.prompt, 9, request.eos_token_ids)
         assert (request.generated_tokens, request.finish_reason) == (expected, "stop"), "the answer ends before its EOS"
     # One row is needed for each token and for the EOS, but for what the prefill yields, and one more is launched by then. An
-    # engine that lets a newcomer decode in the iteration of its prefill launches two rows before it reads an EOS that comes first.
+    # engine that lets a newcomer decode at once launches two rows before it reads an EOS that comes first.
     allowed = (4 + 1) + (3 + 1) if serve is static else sum(max(tokens, 1) + 1 for tokens in ends.values())
     assert len(model.decode_rows) <= allowed, (
         f"{len(model.decode_rows)} decode steps, where {allowed} are enough: when the last of a batch has ended, it is over,"
