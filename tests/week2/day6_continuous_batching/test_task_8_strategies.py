@@ -83,9 +83,28 @@ def test_task_8_a_ranking_is_made_once() -> None:
     )
 
 
+def test_task_8_each_choice_has_a_ranking_of_its_own() -> None:
+    strategy, short, long = answer.LengthBalance(), made(10), made(30)
+    for running, expected in ((made(12, offset=12), short), (made(28, offset=28), long), (made(11, offset=11), short)):
+        assert strategy.choose([short, long], [running], 1) == [expected], (
+            f"now a sequence of {running.offset} tokens runs, and the prompts have 10 and 30: others may run at each choice,"
+            " so a ranking must not outlive its choice"
+        )
+
+
+def test_task_8_the_best_may_stand_at_the_very_end() -> None:
+    waiting = [*(made(9) for _ in range(999)), made(2)]
+    for strategy, running in ((answer.ShortestRemaining(), []), (answer.LengthBalance(), [made(3, offset=3)])):
+        assert strategy.choose(waiting, running, 1) == [waiting[-1]], "everyone who waits is looked at, also the last of 1000"
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_task_8_among_equals_who_came_first(strategy: Any) -> None:
     assert order(strategy(), [made(7), made(7), made(7)], [made(5, offset=9)]) == [0, 1, 2], "equal ranks: arrival decides"
+    late_ids_first = [made(7), made(7), made(7)][::-1]
+    assert order(strategy(), late_ids_first, []) == [0, 1, 2], (
+        "arrival is the order of `waiting`: a request may be made early and submitted late, so its id does not tell"
+    )
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])
