@@ -99,6 +99,7 @@ def test_task_1_a_request_is_submitted_once() -> None:
 
 def test_task_1_those_who_were_overtaken_are_counted_at_admission() -> None:
     book, requests = WatchedBook(), [answer.Request([5], 3) for _ in range(5)]
+    requests.reverse()  # the order of the queue is that of `submit`, and ids tell nothing of it
     for request in requests:
         book.submit(request)
     assert [request.overtaken for request in requests] == [0] * 5, "nobody has been admitted, so nobody was overtaken"
@@ -178,7 +179,10 @@ def test_task_1_an_error_after_the_end_is_noted_and_nothing_else() -> None:
 @pytest.mark.parametrize("moment", ["a token", "the last token", "EOS", "cancel"])
 def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     detokenizer: Any = FailingDetokenizer(moment, OSError("no such letter"))
-    request = answer.Request([5], 2, eos_token_ids=[7], detokenizer=detokenizer)
+    told: list[Any] = []
+    request = answer.Request(
+        [5], 2, eos_token_ids=[7], detokenizer=detokenizer, on_update=lambda r, _: told.append(r.finish_reason)
+    )
     book, other = WatchedBook(), answer.Request([5], 9)
     serve(book, request, other)
     book.take(request, 40)
@@ -189,6 +193,7 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     assert (request.finish_reason, request.error) == ("error", detokenizer.error), (
         f"the detokenizer raised at {moment}, and its request ends with that error: look at who calls accept and finish"
     )
+    assert told == [None] * (moment != "a token"), "after an end by error on_update is not called, whatever ended the request"
     assert (ended(book), book.released, list(book.running.values())) == ([request], [request], [other]), (
         "it is out of the book, once, and nobody else has anything to do with it"
     )
@@ -282,3 +287,6 @@ def test_task_1_the_book_belongs_to_one_thread() -> None:
                 elsewhere.submit(call).result()
     assert list(book.waiting.values()) == [request], "a refused call changes nothing"
     assert request.state == "waiting", "a refused call changes nothing"
+    ended(book)
+    (state,) = book.log.states
+    assert [event.kind.value for event in state.events] == ["arrived"], "and the metrics hear only of the one that was queued"
