@@ -90,6 +90,8 @@ def test_task_1_a_request_is_submitted_once() -> None:
     request.offset = 1
     with refuses(ValueError, "submit, of a request that runs already"):
         book.submit(request)
+    with refuses(ValueError, "submit, of a request that runs already, in another book"):
+        WatchedBook().submit(request)
     book.cancel(request)
     with refuses(ValueError, "submit, of a request that has finished"):
         book.submit(request)
