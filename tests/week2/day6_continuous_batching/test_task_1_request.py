@@ -234,6 +234,8 @@ def test_task_1_a_stop_string_that_only_the_end_completes(end: str) -> None:
         "the detokenizer lets go of half a letter as '�' when it is told of the end, which completes the stop string 'b�':"
         " the text ends before it (TextStream.finish knows)"
     )
+    reason = {"the last token": "length", "EOS": "stop", "cancel": "cancelled"}[end]
+    assert request.finish_reason == reason, f"the text ends before the stop string, but the reason stays what it is ({end})"
 
 
 def test_task_1_no_stop_string_no_stop() -> None:

@@ -60,7 +60,7 @@ def test_task_1_a_late_token_is_not_kept() -> None:
     assert ended(book) == [request], "a late token ends nobody a second time"
 
 
-@pytest.mark.parametrize("prompt", [[], [0] * 20, [0] * 21, [5, 50], [50], [-1], [2**40]])
+@pytest.mark.parametrize("prompt", [[], [0] * 20, [0] * 21, [5, 50, 6], [50], [5, -1, 6], [-1], [2**40]])
 def test_task_1_what_can_never_be_served_is_refused(prompt: list[int]) -> None:
     book = WatchedBook(max_seq_len=20, vocab_size=50)
     request = answer.Request(prompt, 30)
@@ -90,6 +90,8 @@ def test_task_1_a_request_is_submitted_once() -> None:
     request.offset = 1
     with refuses(ValueError, "submit, of a request that runs already"):
         book.submit(request)
+    with refuses(ValueError, "submit, of a request that runs already, in another book"):
+        WatchedBook().submit(request)
     book.cancel(request)
     with refuses(ValueError, "submit, of a request that has finished"):
         book.submit(request)
@@ -99,6 +101,7 @@ def test_task_1_a_request_is_submitted_once() -> None:
 
 def test_task_1_those_who_were_overtaken_are_counted_at_admission() -> None:
     book, requests = WatchedBook(), [answer.Request([5], 3) for _ in range(5)]
+    requests.reverse()  # the order of the queue is that of `submit`, and ids tell nothing of it
     for request in requests:
         book.submit(request)
     assert [request.overtaken for request in requests] == [0] * 5, "nobody has been admitted, so nobody was overtaken"
@@ -178,7 +181,10 @@ def test_task_1_an_error_after_the_end_is_noted_and_nothing_else() -> None:
 @pytest.mark.parametrize("moment", ["a token", "the last token", "EOS", "cancel"])
 def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     detokenizer: Any = FailingDetokenizer(moment, OSError("no such letter"))
-    request = answer.Request([5], 2, eos_token_ids=[7], detokenizer=detokenizer)
+    told: list[Any] = []
+    request = answer.Request(
+        [5], 2, eos_token_ids=[7], detokenizer=detokenizer, on_update=lambda r, _: told.append(r.finish_reason)
+    )
     book, other = WatchedBook(), answer.Request([5], 9)
     serve(book, request, other)
     book.take(request, 40)
@@ -189,8 +195,12 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     assert (request.finish_reason, request.error) == ("error", detokenizer.error), (
         f"the detokenizer raised at {moment}, and its request ends with that error: look at who calls accept and finish"
     )
+    assert told == [None] * (moment != "a token"), "after an end by error on_update is not called, whatever ended the request"
     assert (ended(book), book.released, list(book.running.values())) == ([request], [request], [other]), (
         "it is out of the book, once, and nobody else has anything to do with it"
+    )
+    assert book.log.kinds(request) == ["arrived", "admitted", "first_token", "finished"], (
+        "a first token has come, whatever became of its text"
     )
 
 
@@ -229,7 +239,8 @@ def test_task_1_every_event_has_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "reason", "kept"), [([40, 41], "length", 2), ([40, 7], "stop", 1), ([40], "cancelled", 1), ([40], "error", 1)]
+    ("tokens", "reason", "kept"),
+    [([40, 41], "length", 2), ([40, 7], "stop", 1), ([7], "stop", 0), ([40], "cancelled", 1), ([40], "error", 1)],
 )
 def test_task_1_finished_counts_the_tokens_that_were_kept(tokens: list[int], reason: str, kept: int) -> None:
     book, request = WatchedBook(), answer.Request([5], 2, eos_token_ids=[7])
@@ -243,7 +254,7 @@ def test_task_1_finished_counts_the_tokens_that_were_kept(tokens: list[int], rea
     ended(book)
     assert request.finish_reason == reason, "the reason of the end"
     assert book.log.kinds(request) == ["arrived", "admitted", "first_token", "finished"], (
-        f"each event is reported once, in this order, also when the end is {reason!r}"
+        f"each event is reported once, in this order, also when the end is {reason!r}; a first token is one that is an EOS, too"
     )
     assert book.log.of(request)[-1].tokens == kept, "an EOS, and what comes after the end, is not counted"
 
@@ -278,3 +289,6 @@ def test_task_1_the_book_belongs_to_one_thread() -> None:
                 elsewhere.submit(call).result()
     assert list(book.waiting.values()) == [request], "a refused call changes nothing"
     assert request.state == "waiting", "a refused call changes nothing"
+    ended(book)
+    (state,) = book.log.states
+    assert [event.kind.value for event in state.events] == ["arrived"], "and the metrics hear only of the one that was queued"

@@ -1,7 +1,9 @@
 """Task 7: metrics. Times are powers of two or small sums of them, so that every figure is exact. The engine's own events
 come with task 4: see test_task_4_metrics.py."""
 
+import gc
 from collections.abc import Sequence
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -126,6 +128,12 @@ def test_task_7_throughput_from_a_clock_that_starts_at_zero() -> None:
     metrics.update(state(1, 1, 0, 1, [(0, ARRIVED, 1)]))
     metrics.update(state(4, 1, 0, 7, [(2, ARRIVED, 2)]))
     assert metrics.throughput_tokens_per_sec == 8 / 4, "0 is a time like any other: the first arrival was at 0"
+
+
+def test_task_7_throughput_of_a_short_run() -> None:
+    metrics = answer.BatchingMetrics()
+    metrics.update(state(1 / 256, 1, 0, 3, [(0, ARRIVED, 1)]))
+    assert metrics.throughput_tokens_per_sec == 3 * 256, "3 tokens in 1/256 s: a run may be much shorter than a second"
 
 
 def test_task_7_throughput_of_no_time_at_all() -> None:
@@ -275,6 +283,12 @@ def test_task_7_percentiles_interpolate() -> None:
     assert one.percentiles("ttft") == {"p50": 4, "p95": 4, "p99": 4}, "of one value, each is that value"
 
 
+def test_task_7_percentiles_are_not_rounded() -> None:
+    small = told_of(*([(0.0, ARRIVED, i, 0), (i / 1024**2, FINISHED, i, 1)] for i in range(3)))
+    expected = {f"p{p}": float(np.percentile([0, 1, 2], p)) / 1024**2 for p in (50, 95, 99)}
+    assert small.percentiles("latency") == pytest.approx(expected), "of 0, 1 and 2 microseconds, or nearly: a figure in seconds"
+
+
 def test_task_7_percentiles_know_who_is_still_on_the_way() -> None:
     ended = served(1, arrived=0, queue_time=1, ttft=4, tpot=2, tokens=3)
     speaks = [(0.0, ARRIVED, 2, 0), (3.0, ADMITTED, 2, 0), (8.0, FIRST_TOKEN, 2, 0)]
@@ -288,10 +302,12 @@ def test_task_7_percentiles_know_who_is_still_on_the_way() -> None:
 
 
 def test_task_7_what_is_kept_is_bounded() -> None:
-    metrics, requests = answer.BatchingMetrics(), 40_000
+    metrics, requests, sizes = answer.BatchingMetrics(), 40_000, []
     for i in range(requests):
         end = i + 1 + (i >= requests // 2)  # the later half takes 2 s, the first half 1 s
         metrics.update(state(i + 2, events=[(i, ARRIVED, i), (i, ADMITTED, i), (i, FIRST_TOKEN, i), (end, FINISHED, i, 1)]))
+        if i + 1 in (requests // 2, requests):
+            sizes.append(objects_in(metrics))
     for name in ("queue_time", "ttft", "latency"):
         kept = len(metrics.values(name))
         assert 1000 <= kept <= requests / 2, f"a server that runs for weeks keeps {kept} of {requests} requests in memory"
@@ -299,3 +315,27 @@ def test_task_7_what_is_kept_is_bounded() -> None:
     assert metrics.percentiles("latency")["p50"] == 2, "percentiles are of those that are kept"
     assert (metrics.total_requests, metrics.finished_requests) == (requests, requests), "counts are over everything"
     assert metrics.average_latency == 1.5, "and so is the mean"
+    assert sizes[1] < 1.1 * sizes[0], (
+        f"after {requests // 2} requests the metrics hold {sizes[0]} objects, and after {requests} {sizes[1]}: they keep"
+        " something of every request or iteration"
+    )
+
+
+def test_task_7_all_who_are_open_are_known() -> None:
+    metrics, requests = answer.BatchingMetrics(), 3000
+    metrics.update(state(0, events=[(0, ARRIVED, i) for i in range(requests)]))
+    metrics.update(state(1, events=[(1, ADMITTED, i) for i in range(requests)]))
+    assert len(metrics.values("queue_time")) == requests, "only those that have ended are forgotten, however many are open"
+    metrics.update(state(2, events=[(2, FINISHED, i, 1) for i in range(requests)]))
+    assert (metrics.finished_requests, metrics.average_latency) == (requests, 2), "a long queue is served to its end"
+
+
+def objects_in(root: Any) -> int:
+    """How many objects it holds, and what they hold, but for code."""
+    seen, stack = {id(root)}, [root]
+    while stack:
+        for found in gc.get_referents(stack.pop()):
+            if id(found) not in seen and not isinstance(found, (type, ModuleType, FunctionType)):
+                seen.add(id(found))
+                stack.append(found)
+    return len(seen)

@@ -187,6 +187,14 @@ def test_task_9_integrity_is_silent_when_nothing_runs(toy: ToyModel) -> None:
     scheduler.check_integrity()
 
 
+def test_task_9_integrity_is_silent_about_one_whose_last_token_is_on_its_way(toy: ToyModel) -> None:
+    engine = Engine(toy)
+    fourth = engine.scheduler.submit(answer.Request(make_prompt(4), 1))
+    engine.scheduler.admit(fourth)
+    fourth.offset = 4  # its only token has been launched
+    engine.scheduler.check_integrity()  # four run, of whom three have or need one of the three slots
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_task_9_integrity_is_silent_through_the_life_of_a_batch(toy: ToyModel, slots: int) -> None:
     """Long prompts, answers of one token, gaps that close, and who comes in while a last token is on its way."""

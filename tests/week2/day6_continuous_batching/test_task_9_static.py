@@ -12,7 +12,9 @@ pytestmark = pytest.mark.usefixtures("states")  # it stops a run that never ends
 
 
 def some_requests(*max_tokens: int) -> list[Any]:
-    return [answer.Request(make_prompt(3 + 2 * row), tokens) for row, tokens in enumerate(max_tokens)]
+    """So many tokens each, and prompts that are longer or shorter than the one before."""
+    lengths = (7, 3, 9, 5, 11, 4, 13)
+    return [answer.Request(make_prompt(length), tokens) for length, tokens in zip(lengths, max_tokens, strict=False)]
 
 
 class Seen(NamedTuple):
