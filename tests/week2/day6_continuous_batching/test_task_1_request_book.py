@@ -1,4 +1,4 @@
-"""Task 1: the book, which knows who waits, who runs, and who has ended. What clients hear is in test_task_1_request_updates.py."""
+"""Task 1: the book, which knows who waits, who runs, and who has ended."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,4 +1,4 @@
-"""Task 1: what an on_update may do: raise, cancel, submit, be interrupted. What it is given is in test_task_1_request_updates.py."""
+"""Task 1: what an on_update may do: raise, cancel, submit, be interrupted."""
 
 import random
 from collections.abc import Callable
