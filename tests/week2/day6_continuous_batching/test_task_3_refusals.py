@@ -1,6 +1,7 @@
 """Task 3: prompts that cannot be served, requests that fail, and sizes that make no sense."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -75,6 +76,34 @@ def test_task_3_a_request_that_fails_on_its_way_is_reported_too(toy: ToyModel) -
     assert str(results[1].error) in warning, f"the warning shows the error: {warning!r}"
 
 
+def test_task_3_the_warning_shows_the_first_of_the_prompts_whatever_failed_first(toy: ToyModel) -> None:
+    prompts = [GOOD[0], [*make_prompt(4), POISON], "", make_prompt(88)]
+    results, warning = generate_and_warn(FragileModel(toy, is_poisoned), TOKENIZER, prompts, max_seq_len=20, max_tokens=6)
+    assert "3 of 4" in warning, f"two were refused and one failed on its way: {warning!r}"
+    assert str(results[1].error) in warning, (
+        f"among the prompts, the first that failed ended with {results[1].error!r}, though others had been refused by then; the"
+        f" warning shows something else: {warning!r}"
+    )
+
+
+def test_task_3_nobody_is_asked_twice(toy: ToyModel) -> None:
+    decode_calls = 0
+
+    def fails(tokens: Any) -> bool:
+        nonlocal decode_calls
+        decode_calls += tokens.shape[1] == 1
+        return tokens.shape[1] == 1 and decode_calls == 1
+
+    model = CountingModel(FragileModel(toy, fails))
+    prompts = [make_prompt(5), make_prompt(6), make_prompt(7)]
+    results, warning = generate_and_warn(model, TOKENIZER, prompts, batch_size=2, max_tokens=6)
+    for failed in results[:2]:
+        assert isinstance(failed.error, BrokenModelError), "it was in a decode call that failed, and its result says so"
+    assert_good(toy, results[2])
+    assert "2 of 3" in warning, f"the warning says how many of how many failed: {warning!r}"
+    assert model.prompt_tokens == 5 + 6 + 7, "a request that failed is reported, and not tried again"
+
+
 def test_task_3_nobody_is_served_when_all_are_refused(toy: ToyModel) -> None:
     model = CountingModel(toy)
     results, warning = generate_and_warn(model, TOKENIZER, ["", make_prompt(30)], max_seq_len=20)
@@ -97,6 +126,31 @@ def test_task_3_an_interrupt_goes_through(toy: ToyModel) -> None:
 
     with refuses(KeyboardInterrupt, "a Ctrl-C ends the call: catch what concerns a request, and nothing else"):
         answer.batch_generate(FragileModel(toy, interrupt), TOKENIZER, GOOD, max_tokens=6)
+
+
+def test_task_3_each_call_has_an_engine_of_its_own(toy: ToyModel) -> None:
+    interrupted = False
+
+    def interrupt(_: Any) -> bool:
+        if interrupted:
+            raise KeyboardInterrupt
+        return False
+
+    model = CountingModel(FragileModel(toy, interrupt))
+    interrupted = True
+    with refuses(KeyboardInterrupt, "a Ctrl-C ends the call"):
+        answer.batch_generate(model, TOKENIZER, GOOD, batch_size=1, max_tokens=6)
+    interrupted = False
+    model.calls.clear()
+    (result,) = answer.batch_generate(model, TOKENIZER, [make_prompt(7)], batch_size=1, max_tokens=6)
+    assert_good(toy, result)
+    assert model.prompt_tokens == 7, (
+        f"{model.prompt_tokens} prompt tokens were computed for a prompt of 7: the call before was interrupted, and who"
+        " waited in it is nobody's business now"
+    )
+    with ThreadPoolExecutor(1) as thread:
+        (result,) = thread.submit(answer.batch_generate, model, TOKENIZER, GOOD[:1], batch_size=1, max_tokens=6).result()
+    assert_good(toy, result)
 
 
 @pytest.mark.parametrize("prompts", [["a", "b"], []], ids=["two prompts", "no prompt"])

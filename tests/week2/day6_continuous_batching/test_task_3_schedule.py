@@ -70,6 +70,12 @@ def test_task_3_the_default_max_seq_len_is_512(toy: ToyModel) -> None:
     assert len(result.generated_tokens) == 3, "509 tokens of prompt leave 3 of 512"
 
 
+def test_task_3_without_max_tokens_an_answer_fills_what_there_is(toy: ToyModel) -> None:
+    (result,) = answer.batch_generate(toy, TOKENIZER, [make_prompt(4)], 300)
+    expect_no_error(result)
+    assert len(result.generated_tokens) == 296, "4 tokens of prompt leave 296 of 300, and nobody has asked for fewer"
+
+
 @pytest.mark.parametrize("prefill_step", [4, 10, 128])
 def test_task_3_prompts_are_read_in_chunks_of_prefill_step(toy: ToyModel, prefill_step: int) -> None:
     model = CountingModel(toy)

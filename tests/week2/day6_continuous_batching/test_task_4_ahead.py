@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
 
 from answer import answer
 from day6_engines import UnreadableModel, ask, ask_with_eos, engine, only_reading_fails
@@ -141,6 +142,24 @@ def test_task_4_ahead_a_slot_is_given_away_before_its_last_token_is_back(toy: To
     )
 
 
+def test_task_4_ahead_the_device_is_set_to_work_before_anything_is_read(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    given = mx.async_eval
+
+    def async_eval(*arrays: Any) -> None:
+        started.extend(array for _, array in tree_flatten(arrays))
+        given(*arrays)
+
+    monkeypatch.setattr(mx, "async_eval", async_eval)
+    scheduler = engine(toy)
+    scheduler.submit(ask(4, 9))
+    scheduler.step()
+    assert started, (
+        "the first iteration has nothing to read, and its prompt is launched all the same: `InFlight.start` belongs there, so"
+        " that the device is busy while the host does its bookkeeping"
+    )
+
+
 def test_task_4_ahead_a_step_does_not_wait_for_what_it_launches(toy: ToyModel) -> None:
     model = UnreadableModel(toy)
     scheduler = engine(model, slots=3)
@@ -183,6 +202,18 @@ def test_task_4_ahead_the_runner_waits_for_nothing(toy: ToyModel, way: dict[str,
         runner.leave(2)
     with waits_for_nothing("decode"):
         runner.decode(requests[:2])
+
+
+def test_task_4_ahead_a_move_waits_for_no_token(toy: ToyModel) -> None:
+    model = UnreadableModel(toy)  # keys and values of a prompt can be computed, and no token
+    runner = answer.ModelRunner(model, 4, 64)
+    requests = [ask(length, 30) for length in (4, 9, 6)]
+    model.broken = True
+    for slot, request in enumerate(requests):
+        runner.join(request, slot, runner.prefill(request, 0, len(request.prompt)))
+    runner.leave(0)
+    with waits_for_nothing("move, which may wait for the copy of its row but for no token,"):
+        runner.move(2, 0)
 
 
 def test_task_4_ahead_an_end_that_nobody_could_count_wastes_a_row_and_no_more(toy: ToyModel) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from day6_engines import ask, assert_beginning, assert_can_still_serve, assert_failed, assert_returned, engine
+from day6_engines import ask, ask_with_eos, assert_beginning, assert_can_still_serve, assert_failed, assert_returned, engine
 from support import CountingModel, ToyModel, alone, assert_alone, expect_no_error, finish_all, refuses, step_until
 
 
@@ -39,6 +39,45 @@ def test_task_4_engine_a_cancelled_request_makes_room_at_once(toy: ToyModel) -> 
     finish_all(scheduler)
     assert_alone(toy, second)
     assert sum(model.decode_rows) <= 5 + 1, "the cancelled request's row must not be computed any more"
+
+
+def test_task_4_engine_only_those_who_run_own_slots(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=4)
+
+    def check(what: str) -> None:
+        owners = dict(scheduler.slots.slot_of)
+        assert set(owners) <= set(scheduler.running), (
+            f"{what}: slots are owned by {set(owners)}, and {set(scheduler.running)} run: who has ended owns none, from that"
+            " moment on"
+        )
+        for layer, cache in enumerate(scheduler.runner.caches):
+            assert set(cache.lengths) == set(owners.values()), (
+                f"{what}: layer {layer} holds the slots {set(cache.lengths)}, and {set(owners.values())} are owned"
+            )
+
+    def give_up(request: Any, new_text: str) -> None:
+        if len(request.generated_tokens) == 3:
+            raise OSError("the client has gone")
+
+    stops = ask_with_eos(toy, 5, 3, 20)
+    for request in (ask(4, 30), ask(3, 30, 1, on_update=give_up), stops, ask(4, 6), ask(20, 30), ask(5, 30)):
+        scheduler.submit(request)
+    step_until(scheduler, lambda: stops.state == "decoding")
+    for _ in range(12):
+        scheduler.step()
+        check("after a step in which somebody may have ended")
+    for request in list(scheduler.running.values()):
+        scheduler.cancel(request)
+        check("after a cancel between two iterations")
+
+
+def test_task_4_engine_who_has_ended_is_returned_in_the_order_of_ends(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=3)
+    first, second, third = (scheduler.submit(ask(4, 30, seed)) for seed in range(3))
+    step_until(scheduler, lambda: len(third.generated_tokens) == 2)
+    for request in (second, third, first):
+        scheduler.cancel(request)
+    assert scheduler.step() == [second, third, first], "step returns those who have ended in the order of their ends"
 
 
 def test_task_4_engine_cancel_when_the_last_token_is_on_its_way(toy: ToyModel) -> None:

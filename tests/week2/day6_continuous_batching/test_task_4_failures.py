@@ -1,7 +1,10 @@
 """Task 4, third part: the engine. What goes wrong stays with those whom it concerns, and the engine is whole afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -281,6 +284,40 @@ def test_task_4_engine_a_failure_that_shows_when_a_row_moves(toy: ToyModel) -> N
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, MemoryError])
+@pytest.mark.parametrize("place", ["start", "read", "move"])
+def test_task_4_engine_a_failure_of_the_device_may_be_any_exception(
+    toy: ToyModel, monkeypatch: pytest.MonkeyPatch, place: str, kind: type[Exception]
+) -> None:
+    in_flight = import_module(f"{answer.__name__}.in_flight").InFlight
+    owner, name = (answer.BatchingKvCache, "move_request") if place == "move" else (in_flight, place)
+    given, armed = getattr(owner, name), False
+
+    def fail(self: Any, *args: Any) -> Any:
+        nonlocal armed
+        if armed and (place == "move" or self.drawn):
+            armed = False
+            raise kind(f"the device failed at {place}")
+        return given(self, *args)
+
+    monkeypatch.setattr(owner, name, fail)
+    model = CountingModel(toy)
+    scheduler = engine(model, slots=3)
+    first, *running = (scheduler.submit(ask(2, max_tokens, max_tokens)) for max_tokens in (9, 30, 31))
+    waiting = scheduler.submit(ask(20, 5))
+    step_until(scheduler, lambda: first.offset == 10)  # it launches its last token now, and then the third moves
+    armed = True
+    ended = serve(scheduler)
+    if armed:  # an engine with a place of its own for what is in flight
+        return
+    for request in running:
+        assert_failed(toy, request, kind, f"it ran when the device failed at {place}, whatever kind of exception that was")
+    assert_returned(ended, first, *running, waiting)
+    if not isinstance(waiting.error, kind):  # who was admitted in that very iteration ran
+        assert_alone(toy, waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=3)
+
+
 # Logits that say nothing.
 
 
@@ -355,6 +392,28 @@ def test_task_4_engine_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str) -
     )
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_task_4_engine_nan_of_a_cancelled_request_is_scrubbed_too(toy: ToyModel, steps: int) -> None:
+    sick = ToyModel()
+    sick.token_embedding[POISON] = mx.nan
+    scheduler = engine(sick, slots=2)
+    neighbour, victim = ask(4, 40), answer.Request([*make_prompt(5), POISON], 10)
+    scheduler.submit(neighbour)
+    scheduler.submit(victim)
+    step_until(scheduler, lambda: victim.offset > 0)
+    for _ in range(steps - 1):
+        scheduler.step()
+    scheduler.cancel(victim)  # after the first step its NaN is known to nobody yet, and lies in its slot
+    successors = [scheduler.submit(ask(1, 6, seed)) for seed in range(2)]
+    serve(scheduler)
+    for successor in successors:
+        assert successor.finish_reason == "length", (
+            "it owns the slot of one that was cancelled before its NaN was noticed: a token that is not sound means a slot to"
+            " scrub, whether its request still runs or not"
+        )
+    assert_alone(toy, neighbour, *successors)
+
+
 def test_task_4_engine_infinite_logits_are_an_error(toy: ToyModel) -> None:
     sick = ToyModel()
     scheduler = engine(sick, slots=2)
@@ -370,6 +429,31 @@ def test_task_4_engine_infinite_logits_are_an_error(toy: ToyModel) -> None:
 
 
 # What interrupts an iteration.
+
+
+def test_task_4_engine_a_strategy_that_fails_is_not_silent(toy: ToyModel) -> None:
+    error, broken = ZeroDivisionError("the mean length of nobody"), False
+
+    def choose(waiting: Collection[Any], running: Sequence[Any], count: int) -> list[Any]:
+        if broken:
+            raise error
+        return list(waiting)[:count]
+
+    model = CountingModel(toy)
+    scheduler = engine(model, strategy=SimpleNamespace(choose=choose))
+    running = scheduler.submit(ask(4, 30))
+    step_until(scheduler, lambda: len(running.generated_tokens) == 2)
+    waiting, broken = scheduler.submit(ask(5, 6)), True
+    with refuses(ZeroDivisionError, "step lets through what goes wrong in its plan"):
+        finish_all(scheduler)
+    broken = False
+    assert_failed(toy, running, error, "it ran when the iteration was interrupted")
+    assert (waiting.state, list(scheduler.waiting)) == ("waiting", [waiting.request_id]), (
+        "whoever waits is still there when a plan has failed, and nobody else is"
+    )
+    assert_returned(serve(scheduler), running, waiting)
+    assert_alone(toy, waiting)
+    assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
 class Interruption(BaseException):
@@ -441,6 +525,33 @@ def test_task_4_engine_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
     assert_failed(toy, stepper, RuntimeError, "step refuses to run in the middle of a step: its on_update has failed")
     assert_alone(toy, other)
     assert_can_still_serve(scheduler, model, toy, slots=2)
+
+
+def test_task_4_engine_a_step_that_is_refused_does_nothing(toy: ToyModel) -> None:
+    scheduler = engine(toy, slots=3)
+    changes = []
+
+    def everything() -> Any:
+        lengths = [dict(cache.lengths) for cache in scheduler.runner.caches]
+        return dict(scheduler.slots.slot_of), lengths, list(scheduler.waiting), list(scheduler.running)
+
+    def step(request: Any, new_text: str) -> None:
+        before = everything()
+        with suppress(RuntimeError):
+            scheduler.step()
+        if everything() != before:
+            changes.append((before, everything()))
+
+    requests = [ask(4, max_tokens, max_tokens) for max_tokens in (3, 5, 4, 9, 2, 6)]
+    requests.append(ask(4, 30, on_update=step))
+    for request in requests:
+        scheduler.submit(request)
+    assert_returned(serve(scheduler), *requests)
+    assert not changes, (
+        f"a step in an on_update was refused, and yet slots, lengths, waiting and running went from {changes[0][0]} to"
+        f" {changes[0][1]}: all that a step does is done in `with self.iteration():`"
+    )
+    assert_alone(toy, *requests)
 
 
 def test_task_4_engine_works_in_any_one_thread(toy: ToyModel) -> None:

@@ -3,7 +3,7 @@
 Plans are told apart by the lengths of their prompts: "tokens 0 to 8 of 20" is a chunk of the prompt that has 20 tokens.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,6 +81,18 @@ def test_task_4_plan_decodes_nobody_whose_prompt_lacks_a_token() -> None:
 def test_task_4_plan_begins_a_long_prompt_with_a_whole_chunk() -> None:
     long = at(20)
     assert_chunks(plan_of([long, at(3)], []), [(long, 0, 8)], "the first chunk takes all of the budget, 8 tokens")
+
+
+@pytest.mark.parametrize("step", [1, 7, 20, 50, 128, 515])
+def test_task_4_plan_uses_up_the_budget_whatever_its_size(step: int) -> None:
+    for offset in (0, 3, 32, 501):
+        long = at(offset + step + 1, offset)
+        waiting, running = ([], [long]) if offset else ([long], [])
+        assert_chunks(
+            plan_of(waiting, running, step=step),
+            [(long, offset, offset + step)],
+            f"a prompt with {step + 1} tokens left takes all {step} of the budget: a chunk has no sizes that it likes better",
+        )
 
 
 def test_task_4_plan_continues_a_prompt_before_another_begins() -> None:
@@ -213,6 +225,49 @@ def test_task_4_plan_asks_the_strategy_once_for_all_free_slots() -> None:
     assert asked[0][1] == running, "all who run, also in the middle of a prompt, are what a length-balance looks at"
     assert_chunks(
         plan, [(running[1], 10, 12), (queue[0], 0, 1), (queue[1], 0, 2), (queue[2], 0, 3)], "2 + 1 + 2 + 3 tokens of 8"
+    )
+
+
+def test_task_4_plan_lets_the_strategy_see_everyone_in_a_long_queue() -> None:
+    queue = [at(3) for _ in range(3000)] + [at(2), at(4)]
+    plan = plan_of(queue, [], slots=2, strategy=LAST)
+    assert_chunks(
+        plan,
+        [(queue[-1], 0, 4), (queue[-2], 0, 2)],
+        "3,002 wait, and this strategy takes who came last: it is given all of them",
+    )
+
+
+class Queue(Collection[Any]):
+    """A queue that counts how many of those in it are looked at."""
+
+    def __init__(self, length: int) -> None:
+        self.requests = [at(9) for _ in range(length)]
+        self.looked_at = 0
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __contains__(self, request: object) -> bool:
+        return any(request is other for other in self)
+
+    def __iter__(self) -> Iterator[Any]:
+        for request in self.requests:
+            self.looked_at += 1
+            yield request
+
+
+def test_task_4_plan_costs_the_same_however_many_wait() -> None:
+    queue = Queue(500)
+    plan_of(queue, [at(5, 5), at(30, 16)], slots=2)
+    assert queue.looked_at == 0, (
+        f"no slot is free, and the plan looked at {queue.looked_at} of 500 who wait: the queue is the strategy's business,"
+        " which is asked when a slot is free"
+    )
+    plan_of(queue, [at(5, 5)], slots=3, strategy=answer.Fifo())
+    assert queue.looked_at <= 3, (
+        f"two slots are free, first come first served, and {queue.looked_at} of 500 who wait were looked at: hand the queue to"
+        " the strategy as it is, without a copy"
     )
 
 

@@ -77,6 +77,17 @@ def test_task_6_each_step_has_a_mask_of_its_own() -> None:
     assert_sees(before, [2, 4], 8)  # a step that is still on its way goes on reading it
 
 
+def test_task_6_each_batch_has_a_mask_of_its_own() -> None:
+    for offsets in ([0, 5, 3], [5, 0, 3], [4, 4, 0], [1, 2, 5], [5, 3], [4, 4], [5, 3]):
+        assert_sees(mask_of(offsets, 6), offsets, 6)  # as many rows and columns, and other lengths in another order
+
+
+def test_task_6_a_row_that_runs_on_after_its_end_sees_what_it_holds() -> None:
+    requests = requests_at(3, 1)
+    requests[1].finish("cancelled")
+    assert_sees(answer.create_batch_mask(requests, 5), [3, 1], 5)  # static batches have such rows, and none may become NaN
+
+
 def test_task_6_the_position_is_the_offset_whatever_has_come_back() -> None:
     requests = [answer.Request([1, 2, 3], max_tokens=9), answer.Request([4] * 6, max_tokens=9)]
     requests[0].generated_tokens += [5, 6]

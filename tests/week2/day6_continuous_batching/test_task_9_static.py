@@ -62,6 +62,22 @@ def test_task_9_static_lets_nobody_join(toy: ToyModel) -> None:
     assert events.index((1, "finished")) < events.index((0, "finished")), "who is done is told so at once, not with the group"
 
 
+def test_task_9_static_groups_are_in_order_of_arrival(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    lengths, tokens = [9, 3, 30, 5, 2, 4], [3, 9, 2, 4, 5, 2]
+    requests = [answer.Request(make_prompt(length), most) for length, most in zip(lengths, tokens, strict=True)]
+    answer.run_static(model, requests, 2, 64)
+    assert_alone(toy, *requests)
+    groups = [
+        sorted(length for _, length in calls)
+        for decodes, calls in groupby(model.calls, lambda call: call[1] == 1)
+        if not decodes
+    ]
+    assert groups == [[3, 9], [5, 30], [2, 4]], (
+        f"prompts of {lengths} tokens make groups of two in order of arrival, and these were prefilled together: {groups}"
+    )
+
+
 def test_task_9_static_utilization_counts_rows_that_had_something_to_say(toy: ToyModel, states: list[Any]) -> None:
     metrics = answer.run_static(toy, some_requests(4, 2, 3, 3, 1), 2)
     seen = [Seen(state.active_requests, state.max_slots, state.queue_size) for state in states]
