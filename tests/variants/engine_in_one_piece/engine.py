@@ -65,7 +65,8 @@ class ContinuousBatchScheduler:
                     kept += self.take(request, token)
                 else:
                     scrub = True
-                    self.end(request, "error", FloatingPointError(f"the largest logit is {best}: NaN or infinite"))
+                    if request.state != "finished":
+                        self.end(request, "error", FloatingPointError(f"the largest logit is {best}: NaN or infinite"))
             if scrub:
                 self.runner.scrub()
         return self.close_iteration(len(plan.decode) + len(plan.prefill), self.slots.max_slots, queued, kept)
