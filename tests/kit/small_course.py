@@ -126,11 +126,19 @@ WAITING_TEST = """\
 import os, pathlib, signal, subprocess, sys, time
 
 
-def test_task_1_waits():
+def wait():
     signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else signal.SIG_DFL)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     pathlib.Path("processes", f"{{os.getpid()}} {{child.pid}}").touch()
     time.sleep(60)
+
+
+def test_task_1_waits():
+    wait()
+
+
+def test_task_2_waits():
+    wait()
 """
 
 MISTAKES = """\

@@ -77,6 +77,8 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, seconds: float = S
         except ValueError as error:
             return Verdict(mistake, False, f"stale: {error}")
         tests = _files_that_test(mistake.task, root / str(day.tests))
+        if not tests:
+            return Verdict(mistake, False, f"{day.tests} has no test of its task")
         only = ["-k", _tests_of(mistake.task)]
         run = run_suites(root, tests, PACKAGE, "-x", "-q", *only, python_path=package.parent, timeout=seconds)
     return _judge(mistake, run, seconds)
