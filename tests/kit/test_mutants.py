@@ -184,7 +184,7 @@ def test_a_day_that_is_planned_or_unknown_is_refused(small: Path) -> None:
 def test_ctrl_c_says_how_far_it_came(small: Path) -> None:
     begin = "def test_task_1_waits():\n"
     passes = "    from answer import answer\n    if answer.double(4) == 8:\n        return\n"
-    waiting = WAITING_TEST.format(stubborn=False).replace(begin, begin + passes)
+    waiting, _, _ = WAITING_TEST.format(stubborn=False).replace(begin, begin + passes).partition("def test_task_2_waits")
     write(small / "tests/week1/test_day1_doubling.py", waiting)
     (small / "processes").mkdir()
     with start_command(small, "mutants", "--week", "1", "--day", "1", "--task", "1") as command:
