@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -58,15 +59,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for day in load_course(ROOT).ready_days:
         _put_into_working_order(items, day)
-    for item in items:
-        if item.path.is_relative_to(ROOT / "tests/kit"):  # they run whole suites
-            item.add_marker(pytest.mark.timeout(600))
+    for place in _places_in(ROOT / "tests/kit", items):  # they run whole suites
+        items[place].add_marker(pytest.mark.timeout(600))
     if first := config.getoption("--first"):
         items.sort(key=lambda item: first not in item.nodeid)
 
 
+def _places_in(suite: Path, items: list[pytest.Item]) -> list[int]:
+    """Where the tests of a folder or file stand among the items. Files are few and tests many, so files are compared."""
+    files = {path for path in {item.path for item in items} if path.is_relative_to(suite)}
+    return [place for place, item in enumerate(items) if item.path in files]
+
+
 def _put_into_working_order(items: list[pytest.Item], day: Day) -> None:
-    places = [place for place, item in enumerate(items) if item.path.is_relative_to(ROOT / str(day.tests))]
+    places = _places_in(ROOT / str(day.tests), items)
     own = [items[place] for place in places]
     own.sort(key=lambda item: day.place_of(item.name))
     for place, item in zip(places, own, strict=True):
