@@ -64,5 +64,5 @@ def _share_passed(run: SuiteRun) -> float:
 
 def _as_json(run: SuiteRun) -> dict[str, Any]:
     outcomes = Counter(result.outcome for result in run.results)
-    not_passed = {result.name: result.reason for result in run.results if result.outcome in ("failed", "error")}
+    not_passed = {result.name: result.reason for result in run.failures}
     return {"exit_code": run.exit_code, "outcomes": outcomes, "not_passed": not_passed}

@@ -30,6 +30,11 @@ class Edit:
         path.write_text(text.replace(self.find, self.replace), encoding="utf-8")
 
 
+def describe_bad_entry(error: Exception) -> str:
+    """What is wrong with the entry of a TOML file whose fields were looked up: a KeyError alone would only name the field."""
+    return f"lacks {error}" if isinstance(error, KeyError) else str(error)
+
+
 @contextmanager
 def copied_reference(root: Path, name: str) -> Iterator[Path]:
     """The folder of a package `name` that holds what the reference holds, until the end of the block."""

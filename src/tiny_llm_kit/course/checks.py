@@ -85,8 +85,7 @@ def _all_tests(course: Course) -> list[str]:
 
 
 def _suite_report(run: SuiteRun) -> Report:
-    failed = run.count("failed") + run.count("error")
-    return Report(run.count("passed"), failed or int(run.exit_code != 0), run.output, run.describe_skipped())
+    return Report(run.count("passed"), len(run.failures) or int(run.exit_code != 0), run.output, run.describe_skipped())
 
 
 def _stubs(root: Path, course: Course) -> Report:

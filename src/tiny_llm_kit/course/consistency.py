@@ -24,7 +24,7 @@ def _contradictions(root: Path, day: Day, skeleton: Skeleton) -> list[str]:
         if task not in skeleton.tasks:
             lines.append(f"{task}: no function of the reference is marked @task({task.week}, {task.day}, {task.number})")
         if task.number not in tested:
-            lines.append(f"{task}: {day.tests} has no test named test_task_{task.number}_...")
+            lines.append(f"{task}: {day.tests} has no test named {task.tests_begin}...")
     unknown = tested - {task.number for task in day.tasks}
     return lines + [f"{day}: {day.tests} tests a task {number}, which is not in the map" for number in sorted(unknown)]
 

@@ -43,6 +43,11 @@ class Task:
     number: int
     title: str
 
+    @property
+    def tests_begin(self) -> str:
+        """What the names of its tests begin with."""
+        return f"test_task_{self.number}_"
+
     def __str__(self) -> str:
         return f"Week {self.week} Day {self.day}, task {self.number}: {self.title}"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny_llm_kit.course.altered import Edit, copied_reference
+from tiny_llm_kit.course.altered import Edit, copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Course, Task
 from tiny_llm_kit.course.suite import SuiteRun, run_suites
 
@@ -58,8 +58,7 @@ def _mistake(entry: dict[str, Any], course: Course) -> Mistake:
         edits = fields.pop("edits") if "edits" in fields else [fields]
         mistake = Mistake(name, course.find_task(*numbers), tuple(Edit(**edit) for edit in edits))
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"mistake {entry.get('name', entry)!r}: {reason}") from None
+        raise ValueError(f"mistake {entry.get('name', entry)!r}: {describe_bad_entry(error)}") from None
     if "edits" in entry and fields:
         raise ValueError(f"mistake {name!r} has both `edits` and {', '.join(fields)}")
     if course.find_day(mistake.task.week, mistake.task.day).planned:
@@ -76,30 +75,24 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, seconds: float = S
                 edit.apply(package)
         except ValueError as error:
             return Verdict(mistake, False, f"stale: {error}")
-        tests = _files_that_test(mistake.task, root / str(day.tests))
+        tests = _files_that_test(mistake.task, root, str(day.tests))
         if not tests:
             return Verdict(mistake, False, f"{day.tests} has no test of its task")
-        only = ["-k", _tests_of(mistake.task)]
+        only = ["-k", mistake.task.tests_begin]
         run = run_suites(root, tests, PACKAGE, "-x", "-q", *only, python_path=package.parent, timeout=seconds)
     return _judge(mistake, run, seconds)
 
 
-def _tests_of(task: Task) -> str:
-    """What the names of its tests hold."""
-    return f"test_task_{task.number}_"
-
-
-def _files_that_test(task: Task, suite: Path) -> list[str]:
+def _files_that_test(task: Task, root: Path, suite: str) -> list[str]:
     """Of a suite, which is a folder or a file: what need not be collected takes no time, and there are hundreds of mistakes."""
-    files = sorted(suite.rglob("test_*.py")) if suite.is_dir() else [suite]
-    return [str(file) for file in files if f"def {_tests_of(task)}" in file.read_text(encoding="utf-8")]
+    files = sorted((root / suite).rglob("test_*.py")) if (root / suite).is_dir() else [root / suite]
+    return [str(file.relative_to(root)) for file in files if f"def {task.tests_begin}" in file.read_text(encoding="utf-8")]
 
 
 def _judge(mistake: Mistake, run: SuiteRun, seconds: float) -> Verdict:
-    bad = [result.name for result in run.results if result.outcome in ("failed", "error")]
     match run.exit_code:
-        case 1 if bad:
-            return Verdict(mistake, True, f"caught by {bad[0]}")
+        case 1 if run.failures:
+            return Verdict(mistake, True, f"caught by {run.failures[0].name}")
         case None:
             return Verdict(mistake, False, f"hang: the suite had not ended after {seconds:g} s")
         case 0 if any(result.lacked_compiler for result in run.results):

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_llm_kit.course.altered import copied_reference
+from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Day
 from tiny_llm_kit.course.mutation import Mutant
 from tiny_llm_kit.course.suite import SuiteRun, run_suites
@@ -79,8 +79,7 @@ def load_equivalents(root: Path, day: Day) -> list[Equivalent]:
             if (table["week"], table["day"]) == (day.week, day.number):
                 found += [Equivalent(**entry) for entry in table.get("equivalent", [])]
         except (KeyError, TypeError, ValueError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path.relative_to(root)}: {reason}") from None
+            raise ValueError(f"{path.relative_to(root)}: {describe_bad_entry(error)}") from None
     return found
 
 
@@ -103,19 +102,18 @@ def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float) -> Result:
     """Runs the suite of the day on a mutant, its task's tests first, until one fails, for so many seconds at most."""
     with copied_reference(root, PACKAGE) as package:
         mutant.apply(package)
-        first = ["--first", f"task_{mutant.task.number}_"]
+        first = ["--first", mutant.task.tests_begin]
         run = run_suites(root, [str(day.tests)], PACKAGE, "-x", "-q", *first, python_path=package.parent, timeout=seconds)
     return Result(mutant, run.exit_code != 0, _describe(run, seconds), run.exit_code is None)
 
 
 def _describe(run: SuiteRun, seconds: float) -> str:
-    failed = [result.name for result in run.results if result.outcome in ("failed", "error")]
     match run.exit_code:
         case 0:
             return ""
         case None:
             return f"hang: the suite had not ended after {seconds:.0f} s"
-        case 1 if failed:
-            return f"by {failed[0]}"
+        case 1 if run.failures:
+            return f"by {run.failures[0].name}"
         case code:
             return f"the suite could not run (exit code {code})"

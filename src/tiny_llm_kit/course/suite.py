@@ -56,6 +56,11 @@ class SuiteRun:
     def count(self, outcome: Outcome) -> int:
         return sum(result.outcome == outcome for result in self.results)
 
+    @property
+    def failures(self) -> list[TestResult]:
+        """The tests that failed or could not begin, in the order in which they were run."""
+        return [result for result in self.results if result.outcome in ("failed", "error")]
+
     def describe_skipped(self) -> str:
         """One line for each reason for which tests were skipped, with their number; "" when none was."""
         reasons = Counter(result.reason.partition("\n")[0] for result in self.results if result.outcome == "skipped")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import libcst as cst
 
-from tiny_llm_kit.course.altered import copied_reference
+from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Course, Day
 from tiny_llm_kit.course.overlay import lay_over
 from tiny_llm_kit.course.suite import SuiteRun, TestResult, run_suites
@@ -68,8 +68,7 @@ def load_variants(root: Path, course: Course) -> list[Variant]:
         try:
             variants.append(_load(path, course))
         except (KeyError, ValueError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path.relative_to(root)}: {reason}") from None
+            raise ValueError(f"{path.relative_to(root)}: {describe_bad_entry(error)}") from None
     return variants
 
 
@@ -98,7 +97,7 @@ def run_variant(root: Path, variant: Variant, seconds: float = SECONDS) -> Verdi
 
 
 def _judge(variant: Variant, run: SuiteRun, seconds: float) -> Verdict:
-    refusals = [_describe(result) for result in run.results if result.outcome in ("failed", "error")]
+    refusals = [_describe(result) for result in run.failures]
     match run.exit_code:
         case 0 if any(result.lacked_compiler for result in run.results):
             return Verdict(variant, None, f"not judged, since tests were skipped:\n{run.describe_skipped()}")
