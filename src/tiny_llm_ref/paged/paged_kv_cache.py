@@ -1,0 +1,93 @@
+"""The paged KV cache of one layer: keys and values in a pool of blocks, written in place and read through block tables.
+
+It knows blocks and places in them, not requests: who holds which block is `BlockPool`'s business.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from tiny_llm_kit.course import task
+
+from ..kv_cache import KvCacheBase
+from ..operators import Attention, Mask, array_attention
+from .ragged_batch import Group, RaggedBatch
+
+PagedAttention = Callable[[mx.array, mx.array, mx.array, mx.array, mx.array, float], mx.array]
+"""q `(B, H, L, D)`, pools of keys and values `(KV, num_blocks, block_size, D)`, table, lengths, scale, to `(B, H, L, D)`."""
+
+
+class PagedKvCache(KvCacheBase):
+    """One layer's keys and values: two pools `(KV, num_blocks · block_size, D)`.
+
+    Before each call of the model, `batch` says what the call holds; all layers are given the same one.
+
+    Args:
+        paged_attention: attends over the pools where they lie, such as `paged_attention` of Day 2. When None, the blocks are
+            gathered in one copy, and the model's own attention computes.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, paged_attention: PagedAttention | None = None) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.paged_attention = paged_attention
+        self.batch: RaggedBatch | None = None
+        self.pools: list[mx.array] = []  # keys, values
+
+    @task(week=3, day=1, number=4)
+    def attend(
+        self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None, attention: Attention = array_attention
+    ) -> mx.array:
+        """Write the step's keys and values, and let each sequence attend over its own blocks.
+
+        Args:
+            q: `(1, H, T, D)`, the T tokens of `batch`.
+            k, v: `(1, KV, T, D)`.
+            mask: not looked at, since the batch has one for each group.
+        Returns:
+            `(1, H, T, D)`.
+        Raises:
+            RuntimeError: if `batch` has not been set.
+        """
+        if self.batch is None:
+            raise RuntimeError("the cache has no batch: set `batch` before the model is called")
+        self._write(k, v)
+        return mx.concatenate([self._attend_group(q, group, scale, attention) for group in self.batch.groups], axis=2)
+
+    @task(week=3, day=1, number=3)
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy what a block holds into another one."""
+        old, new = (mx.arange(block * self.block_size, (block + 1) * self.block_size) for block in (source, target))
+        for pool in self.pools:
+            pool[:, new] = pool[:, old]
+
+    @task(week=3, day=1, number=3)
+    def _write(self, k: mx.array, v: mx.array) -> None:
+        """Put `k` and `v` `(1, KV, T, D)` into the batch's slots, in place: a pool must not be copied for a token."""
+        assert self.batch is not None
+        if not self.pools:
+            _, heads, _, dim = k.shape
+            self.pools = [mx.zeros((heads, self.num_blocks * self.block_size, dim), dtype=k.dtype) for _ in (k, v)]
+        for pool, new in zip(self.pools, (k, v), strict=True):
+            if self.batch.fresh.size:
+                pool[:, self.batch.fresh] = 0
+            pool[:, self.batch.slots] = new[0]
+
+    @task(week=3, day=1, number=4)
+    def _attend_group(self, q: mx.array, group: Group, scale: float, attention: Attention) -> mx.array:
+        """`(1, H, T, D)` to `(1, H, rows · queries, D)`."""
+        heads, dim = q.shape[1], q.shape[3]
+        part = q[0, :, group.places].reshape(heads, group.rows, group.queries, dim).swapaxes(0, 1)
+        keys, values = (pool.reshape(pool.shape[0], self.num_blocks, self.block_size, dim) for pool in self.pools)
+        if self.paged_attention is not None:
+            out = self.paged_attention(part, keys, values, group.table, group.lengths, scale)
+        else:
+            out = attention(part, gather(keys, group.table), gather(values, group.table), scale, group.mask, None)
+        return out.swapaxes(0, 1).reshape(1, heads, -1, dim)
+
+
+@task(week=3, day=1, number=4)
+def gather(pool: mx.array, table: mx.array) -> mx.array:
+    """A pool `(KV, num_blocks, block_size, D)` and a table `(rows, blocks)` to `(rows, KV, blocks · block_size, D)`."""
+    kv_heads, _, _, dim = pool.shape
+    return pool[:, table].reshape(kv_heads, table.shape[0], -1, dim).swapaxes(0, 1)
