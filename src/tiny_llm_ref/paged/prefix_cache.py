@@ -1,0 +1,244 @@
+"""The prefix cache: full blocks of tokens that were computed once, found again by what they hold.
+
+A trie: each node is one full block, filed under its tokens, below the block that comes before it. So a block is found exactly
+if its tokens and everything before them are the same, which is what makes its keys and values the same. No hash is trusted: a
+dictionary compares the tokens themselves. SGLang's RadixAttention is such a tree (arXiv 2312.07104, section 3).
+
+It knows tokens and numbers of blocks, not requests and not arrays.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tiny_llm_kit.course import task
+
+from .block_pool import BlockPool
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the cache holds of a sequence.
+
+    Args:
+        blocks: the beginning of its table.
+        tokens: how many of its tokens need not be computed. The last block is used in part if they end within it.
+    """
+
+    blocks: list[int]
+    tokens: int
+
+
+@dataclass(eq=False)
+class Node:
+    """A full block, below the one whose tokens come before it. The root is no block: `block` is −1, `depth` is 0."""
+
+    tokens: Tokens = ()
+    block: int = -1
+    parent: "Node | None" = None
+    depth: int = 0
+    children: dict[Tokens, "Node"] = field(default_factory=dict)
+
+
+class PrefixCache:
+    """A trie of full blocks, each of which has one reference of the trie's own, and one for each table that holds it.
+
+    Whoever holds a block of the trie holds those above it, too. So a block that only the trie holds has nothing below it that
+    anybody else holds: it can be evicted, leaves first. Its last use is when the last of its holders gave it back.
+
+    Args:
+        pool: whose blocks these are.
+    """
+
+    def __init__(self, pool: BlockPool) -> None:
+        self.pool = pool
+        self._root = Node()
+        self._nodes: dict[int, Node] = {}  # by block
+        self._idle: OrderedDict[int, None] = OrderedDict()  # held by nobody else, the least recently used first
+
+    @property
+    def evictable(self) -> int:
+        """How many blocks `evict` can free."""
+        return len(self._idle)
+
+    @property
+    def blocks(self) -> list[int]:
+        """All blocks of the trie: for `BlockPool.check_integrity` this is one more table."""
+        return list(self._nodes)
+
+    def holds(self, block: int) -> bool:
+        """Whether a block is in the trie."""
+        return block in self._nodes
+
+    @task(week=3, day=3, number=1)
+    def match(self, tokens: Sequence[int]) -> Match:
+        """Find the longest beginning of `tokens` that is cached, in full blocks. Nothing changes, and nothing is held.
+
+        At least the last token is left to be computed, since somebody wants its logits. If the cache has all of them, the last
+        block stays in the match, and is used without its last token. Whoever computes that token copies the block first and
+        writes into the copy: others read the block.
+        """
+        path = self._find(self._cut(tokens))
+        return Match([node.block for node in path], min(len(path) * self.pool.block_size, max(len(tokens) - 1, 0)))
+
+    @task(week=3, day=3, number=2)
+    def insert(self, tokens: Sequence[int], blocks: Sequence[int]) -> dict[int, int]:
+        """File what a table holds, so that others find it.
+
+        Blocks that are new to the trie get a reference of its own. Where it has the same tokens already in another block, the
+        caller's is a duplicate: its reference moves to the trie's block, and its own block is given back.
+
+        Args:
+            tokens: a whole number of blocks, all of them computed.
+            blocks: the table that holds them from the first token on, with a reference to each.
+        Returns:
+            `{own: the trie's}` for each duplicate: the caller replaces these in its table.
+        Raises:
+            ValueError: if there are more or fewer tokens than the blocks hold, or a block is listed twice, is free, is in the
+                trie with other tokens, or is in it and held by nobody else. Then nothing has changed.
+        """
+        if len(tokens) != len(blocks) * self.pool.block_size:
+            raise ValueError(f"{len(blocks)} blocks hold {len(blocks) * self.pool.block_size} tokens, not {len(tokens)}")
+        keys = self._cut(tokens)
+        path = self._find(keys)
+        self._check_own(blocks, path)
+        duplicates = {own: node.block for own, node in zip(blocks, path, strict=False) if own != node.block}
+        new = blocks[len(path) :]
+        self.pool.share(new)
+        self._hold(list(duplicates.values()))
+        self.pool.release(list(duplicates))
+        parent = path[-1] if path else self._root
+        for key, block in zip(keys[len(path) :], new, strict=True):
+            node = Node(key, block, parent, parent.depth + 1)
+            parent.children[key] = self._nodes[block] = node
+            parent = node
+        return duplicates
+
+    @task(week=3, day=3, number=3)
+    def lock(self, match: Match) -> None:
+        """Take a reference to each block of a match, before anybody evicts it: the blocks now begin the caller's table.
+
+        Raises:
+            ValueError: if the blocks are no longer a path of the trie, because some were evicted since. Match again.
+        """
+        parent = self._root
+        for block in match.blocks:
+            node = self._nodes.get(block)
+            if node is None or node.parent is not parent:
+                raise ValueError(f"block {block} is no longer where it was matched: match again, and lock before you evict")
+            parent = node
+        self._hold(match.blocks)
+
+    @task(week=3, day=3, number=3)
+    def unlock(self, match: Match) -> None:
+        """Give back what `lock` took.
+
+        Raises:
+            ValueError: as `release`.
+        """
+        self.release(match.blocks)
+
+    @task(week=3, day=3, number=3)
+    def release(self, blocks: Sequence[int]) -> None:
+        """Give back a table, or its end: one reference to each of its blocks, whether they are in the trie or not.
+
+        Blocks of the trie that nobody else holds any more stay in it, and can be evicted from now on.
+
+        Raises:
+            ValueError: if a block has not so many references, apart from the trie's own. Then nothing has changed.
+        """
+        nodes = [self._nodes[block] for block in blocks if block in self._nodes]
+        for block, count in Counter(node.block for node in nodes).items():
+            if self.pool.references(block) <= count:
+                raise ValueError(f"block {block} can't be released {count} times: the last reference is the trie's own")
+        self.pool.release(blocks)
+        # What lies below must be evicted earlier than what lies above.
+        for node in sorted(nodes, key=lambda node: node.depth, reverse=True):
+            if self.pool.references(node.block) == 1:
+                self._idle[node.block] = None
+
+    @task(week=3, day=3, number=4)
+    def evict(self, count: int) -> int:
+        """Free up to `count` blocks that nobody else holds: leaves, the least recently used first. A parent may become one.
+
+        Returns:
+            How many were freed.
+        """
+        freed: list[int] = []
+        while self._idle and len(freed) < count:
+            block, _ = self._idle.popitem(last=False)
+            node = self._nodes.pop(block)
+            assert node.parent is not None
+            del node.parent.children[node.tokens]
+            freed.append(block)
+        self.pool.release(freed)
+        return len(freed)
+
+    @task(week=3, day=3, number=4)
+    def clear(self) -> None:
+        """Forget everything that nobody else holds."""
+        self.evict(self.evictable)
+
+    @task(week=3, day=3, number=5)
+    def check_integrity(self) -> None:
+        """Every block of the trie must be found from the root, be held by the trie and by no more tables than its parent, and
+        count as evictable exactly if the trie alone holds it.
+
+        Raises:
+            RuntimeError: naming a block for which that is not so.
+        """
+        found = {}
+        below = [self._root]
+        while below:
+            parent = below.pop()
+            holders = sum(self.pool.references(node.block) - 1 for node in parent.children.values())
+            if parent is not self._root and holders > self.pool.references(parent.block) - 1:
+                raise RuntimeError(f"block {parent.block} is held by fewer tables than the blocks below it, {holders}")
+            for key, node in parent.children.items():
+                if node.parent is not parent or node.tokens != key or len(key) != self.pool.block_size or node.block in found:
+                    raise RuntimeError(f"block {node.block} is filed in a wrong place, or twice")
+                found[node.block] = node
+            below.extend(parent.children.values())
+        if lost := [block for block, node in self._nodes.items() if found.get(block) is not node] or found.keys() - self._nodes:
+            raise RuntimeError(f"blocks {sorted(lost)} can't be found from the root, or are not accounted for")
+        for block in found.keys() | self._idle.keys():
+            references = self.pool.references(block)
+            if block not in found or references < 1 or (references == 1) != (block in self._idle):
+                raise RuntimeError(f"block {block} has {references} references, which is not what the trie counts on")
+
+    def _cut(self, tokens: Sequence[int]) -> list[Tokens]:
+        """The tokens of each full block."""
+        size = self.pool.block_size
+        return [tuple(tokens[at : at + size]) for at in range(0, len(tokens) - size + 1, size)]
+
+    @task(week=3, day=3, number=1)
+    def _find(self, keys: Sequence[Tokens]) -> list[Node]:
+        """Follow the keys from the root, as far as there are nodes."""
+        path, node = [], self._root
+        for key in keys:
+            if key not in node.children:
+                break
+            node = node.children[key]
+            path.append(node)
+        return path
+
+    @task(week=3, day=3, number=2)
+    def _check_own(self, blocks: Sequence[int], path: Sequence[Node]) -> None:
+        """What `insert` raises about the blocks it is given."""
+        if len(set(blocks)) != len(blocks):
+            raise ValueError(f"blocks {list(blocks)} name a block twice: a block holds one part of a sequence")
+        for i, block in enumerate(blocks):
+            here = i < len(path) and path[i].block == block
+            if block in self._nodes and not here:
+                raise ValueError(f"block {block} is in the trie with other tokens: a block there must not be written to")
+            if self.pool.references(block) < 1 + here:
+                raise ValueError(f"block {block} is not the caller's: allocate or lock it before it is inserted")
+
+    @task(week=3, day=3, number=3)
+    def _hold(self, blocks: Sequence[int]) -> None:
+        """Take a reference to each of these blocks of the trie."""
+        self.pool.share(blocks)
+        for block in blocks:
+            self._idle.pop(block, None)
