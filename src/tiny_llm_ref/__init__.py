@@ -28,6 +28,9 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
+from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.paged_kv_cache import PagedKvCache, gather
+from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -60,12 +63,14 @@ __all__ = [
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
+    "BlockPool",
     "ContinuousBatchScheduler",
     "Embedding",
     "Event",
     "EventKind",
     "Fifo",
     "FusedLinear",
+    "Group",
     "KvCache",
     "KvCacheBase",
     "LengthBalance",
@@ -73,12 +78,15 @@ __all__ = [
     "Model",
     "ModelRunner",
     "Operators",
+    "PagedKvCache",
     "PrefillChunk",
     "QuantizedLinear",
     "RMSNorm",
+    "RaggedBatch",
     "Request",
     "RequestBook",
     "RoPE",
+    "Row",
     "Sampler",
     "SamplingParams",
     "SelfAttention",
@@ -91,6 +99,7 @@ __all__ = [
     "Timeline",
     "TransformerBlock",
     "batch_generate",
+    "blocks_for",
     "build_block",
     "bytes_per_token",
     "causal_mask",
@@ -101,6 +110,7 @@ __all__ = [
     "flash_attention",
     "flash_attention_simdgroup",
     "fused_rms_norm",
+    "gather",
     "generate_tokens",
     "generate_tokens_with_cache",
     "greedy",
@@ -108,6 +118,7 @@ __all__ = [
     "kernel_attention",
     "kernel_linear",
     "linear",
+    "make_ragged_batch",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -130,6 +141,7 @@ __all__ = [
     "scaled_dot_product_attention",
     "seen_tokens",
     "silu",
+    "slot_mapping",
     "softmax",
     "stream_text",
     "top_k",

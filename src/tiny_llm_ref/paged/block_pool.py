@@ -84,7 +84,9 @@ class BlockPool:
             if not 0 <= block < self.num_blocks:
                 raise ValueError(f"block {block} can't be {what}: the pool has blocks 0 to {self.num_blocks - 1}")
             if self._references[block] < count:
-                raise ValueError(f"block {block} can't be {what}: it has {self._references[block]} references, not {count}")
+                raise ValueError(
+                    f"block {block} can't be {what}: it has {self._references[block]} references, and {count} are needed"
+                )
 
     @task(week=3, day=1, number=1)
     def check_integrity(self, tables: Iterable[Sequence[int]]) -> None:
@@ -94,12 +96,15 @@ class BlockPool:
             RuntimeError: saying which block is not.
         """
         held = Counter(block for table in tables for block in table)
+        if unknown := held.keys() - set(range(self.num_blocks)):
+            raise RuntimeError(f"tables hold blocks {sorted(unknown)}, and the pool has blocks 0 to {self.num_blocks - 1}")
         for block, references in enumerate(self._references):
             if references != held[block]:
                 raise RuntimeError(f"block {block} has {references} references and stands in {held[block]} tables")
-        unheld = {block for block, references in enumerate(self._references) if not references}
-        if len(self._free) != len(unheld) or set(self._free) != unheld:
-            raise RuntimeError(f"free are blocks {sorted(self._free)}, and nobody holds {sorted(unheld)}")
+        free = Counter(self._free)
+        for block, references in enumerate(self._references):
+            if free[block] != (not references):
+                raise RuntimeError(f"block {block} has {references} references and is {free[block]} times among the free")
 
 
 @task(week=3, day=1, number=2)

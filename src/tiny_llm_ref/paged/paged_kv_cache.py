@@ -34,6 +34,34 @@ class PagedKvCache(KvCacheBase):
         self.batch: RaggedBatch | None = None
         self.pools: list[mx.array] = []  # keys, values
 
+    @task(week=3, day=1, number=3)
+    def write(self, k: mx.array, v: mx.array) -> None:
+        """Set the batch's `fresh` slots to 0, and put `k` and `v` `(1, KV, T, D)` into its `slots`.
+
+        In place: a pool must not be copied for a token.
+        """
+        batch = self._current_batch()
+        if not self.pools:
+            _, heads, _, dim = k.shape
+            self.pools = [mx.zeros((heads, self.num_blocks * self.block_size, dim), dtype=k.dtype) for _ in (k, v)]
+        for pool, new in zip(self.pools, (k, v), strict=True):
+            if batch.fresh.size:
+                pool[:, batch.fresh] = 0
+            pool[:, batch.slots] = new[0]
+
+    @task(week=3, day=1, number=3)
+    def fetch(self, table: mx.array) -> tuple[mx.array, mx.array]:
+        """Keys and values of the blocks that `table` `(rows, blocks)` lists: each `(rows, KV, blocks · block_size, D)`."""
+        keys, values = self._blocks()
+        return gather(keys, table), gather(values, table)
+
+    @task(week=3, day=1, number=3)
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy what a block holds into another one; nothing, as long as nothing was written."""
+        old, new = (mx.arange(block * self.block_size, (block + 1) * self.block_size) for block in (source, target))
+        for pool in self.pools:
+            pool[:, new] = pool[:, old]
+
     @task(week=3, day=1, number=4)
     def attend(
         self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None, attention: Attention = array_attention
@@ -49,44 +77,33 @@ class PagedKvCache(KvCacheBase):
         Raises:
             RuntimeError: if `batch` has not been set.
         """
-        if self.batch is None:
-            raise RuntimeError("the cache has no batch: set `batch` before the model is called")
-        self._write(k, v)
-        return mx.concatenate([self._attend_group(q, group, scale, attention) for group in self.batch.groups], axis=2)
-
-    @task(week=3, day=1, number=3)
-    def copy_block(self, source: int, target: int) -> None:
-        """Copy what a block holds into another one."""
-        old, new = (mx.arange(block * self.block_size, (block + 1) * self.block_size) for block in (source, target))
-        for pool in self.pools:
-            pool[:, new] = pool[:, old]
-
-    @task(week=3, day=1, number=3)
-    def _write(self, k: mx.array, v: mx.array) -> None:
-        """Put `k` and `v` `(1, KV, T, D)` into the batch's slots, in place: a pool must not be copied for a token."""
-        assert self.batch is not None
-        if not self.pools:
-            _, heads, _, dim = k.shape
-            self.pools = [mx.zeros((heads, self.num_blocks * self.block_size, dim), dtype=k.dtype) for _ in (k, v)]
-        for pool, new in zip(self.pools, (k, v), strict=True):
-            if self.batch.fresh.size:
-                pool[:, self.batch.fresh] = 0
-            pool[:, self.batch.slots] = new[0]
+        groups = self._current_batch().groups
+        self.write(k, v)
+        return mx.concatenate([self._attend_group(q, group, scale, attention) for group in groups], axis=2)
 
     @task(week=3, day=1, number=4)
     def _attend_group(self, q: mx.array, group: Group, scale: float, attention: Attention) -> mx.array:
         """`(1, H, T, D)` to `(1, H, rows · queries, D)`."""
         heads, dim = q.shape[1], q.shape[3]
         part = q[0, :, group.places].reshape(heads, group.rows, group.queries, dim).swapaxes(0, 1)
-        keys, values = (pool.reshape(pool.shape[0], self.num_blocks, self.block_size, dim) for pool in self.pools)
         if self.paged_attention is not None:
-            out = self.paged_attention(part, keys, values, group.table, group.lengths, scale)
+            out = self.paged_attention(part, *self._blocks(), group.table, group.lengths, scale)
         else:
-            out = attention(part, gather(keys, group.table), gather(values, group.table), scale, group.mask, None)
+            out = attention(part, *self.fetch(group.table), scale, group.mask, None)
         return out.swapaxes(0, 1).reshape(1, heads, -1, dim)
 
+    def _current_batch(self) -> RaggedBatch:
+        if self.batch is None:
+            raise RuntimeError("the cache has no batch: set `batch` before the model is called")
+        return self.batch
 
-@task(week=3, day=1, number=4)
+    def _blocks(self) -> tuple[mx.array, mx.array]:
+        """The pools, block by block: keys and values `(KV, num_blocks, block_size, D)`."""
+        keys, values = (pool.reshape(pool.shape[0], self.num_blocks, self.block_size, -1) for pool in self.pools)
+        return keys, values
+
+
+@task(week=3, day=1, number=3)
 def gather(pool: mx.array, table: mx.array) -> mx.array:
     """A pool `(KV, num_blocks, block_size, D)` and a table `(rows, blocks)` to `(rows, KV, blocks · block_size, D)`."""
     kv_heads, _, _, dim = pool.shape

@@ -1,7 +1,7 @@
 """What one call of the model computes for sequences of any length: their new tokens in one row, one after another.
 
-Linear layers see a single row of T tokens, so that the weights are read once. Only attention has to know where a sequence ends
-and the next one begins.
+Linear layers see a single row of T tokens, so that the weights are read once. Only attention has to know where one sequence
+ends and the next begins.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""The paged engine: keys and values lie in small blocks, and a step's decodes and prompt chunks share one call of the model."""

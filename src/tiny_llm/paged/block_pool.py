@@ -1,0 +1,107 @@
+"""Memory in blocks of equal size: who holds which, and how often. No array is in here, only numbers of blocks.
+
+Paging the KV cache is the idea of vLLM (PagedAttention, SOSP 2023, section 4.2).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tiny_llm_kit.course import task
+
+
+class BlockPool:
+    """Blocks 0 … `num_blocks` − 1, each of which is free or counts the references to it.
+
+    A reference is one occurrence in somebody's block table. A block is free again when the last one is given back, and what was
+    given back last is handed out first.
+
+    Args:
+        num_blocks: how many there are.
+        block_size: tokens that fit into a block.
+    Raises:
+        ValueError: if a size is less than 1.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int = 16) -> None:
+        if num_blocks < 1 or block_size < 1:
+            raise ValueError(f"a pool of {num_blocks} blocks of {block_size} tokens: both must be at least 1")
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self._free = list(range(num_blocks - 1, -1, -1))  # the end of the list is handed out first
+        self._references = [0] * num_blocks
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that nobody holds."""
+        return len(self._free)
+
+    def references(self, block: int) -> int:
+        """How often a block is held; 0 if it is free."""
+        return self._references[block]
+
+    @task(week=3, day=1, number=1)
+    def allocate(self, count: int) -> list[int] | None:
+        """Take `count` free blocks, with one reference each: all of them or, if there are fewer, none (None).
+
+        Raises:
+            ValueError: if `count` is negative.
+        """
+        raise NotImplementedError("Week 3 Day 1, task 1: the block pool. Read book/src/week3-01-paged-kv-cache.md")
+
+    @task(week=3, day=1, number=1)
+    def share(self, blocks: Sequence[int]) -> None:
+        """Take one more reference to each of these blocks.
+
+        Raises:
+            ValueError: if one of them is free or does not exist; then nothing has changed.
+        """
+        raise NotImplementedError("Week 3 Day 1, task 1: the block pool. Read book/src/week3-01-paged-kv-cache.md")
+
+    @task(week=3, day=1, number=1)
+    def release(self, blocks: Sequence[int]) -> None:
+        """Give back one reference for each time that a block is listed. With the last one it is free.
+
+        Raises:
+            ValueError: if a block has not so many references, or does not exist; then nothing has changed.
+        """
+        raise NotImplementedError("Week 3 Day 1, task 1: the block pool. Read book/src/week3-01-paged-kv-cache.md")
+
+    def _check_held(self, times: Counter[int], what: str) -> None:
+        for block, count in times.items():
+            if not 0 <= block < self.num_blocks:
+                raise ValueError(f"block {block} can't be {what}: the pool has blocks 0 to {self.num_blocks - 1}")
+            if self._references[block] < count:
+                raise ValueError(
+                    f"block {block} can't be {what}: it has {self._references[block]} references, and {count} are needed"
+                )
+
+    @task(week=3, day=1, number=1)
+    def check_integrity(self, tables: Iterable[Sequence[int]]) -> None:
+        """Every block must be accounted for: held as often as it occurs in `tables`, which are all that there are, or free.
+
+        Raises:
+            RuntimeError: saying which block is not.
+        """
+        raise NotImplementedError("Week 3 Day 1, task 1: the block pool. Read book/src/week3-01-paged-kv-cache.md")
+
+
+@task(week=3, day=1, number=2)
+def blocks_for(tokens: int, block_size: int) -> int:
+    """How many blocks hold so many tokens: the last one may be filled in part."""
+    raise NotImplementedError(
+        "Week 3 Day 1, task 2: block tables and the slot mapping. Read book/src/week3-01-paged-kv-cache.md"
+    )
+
+
+@task(week=3, day=1, number=2)
+def slot_mapping(table: Sequence[int], start: int, end: int, block_size: int) -> list[int]:
+    """Where the tokens `start` … `end` − 1 of a sequence lie, counted in tokens from the beginning of the pool.
+
+    Args:
+        table: the sequence's blocks, in the order of its tokens.
+    Raises:
+        ValueError: if the table has no block for one of them.
+    """
+    raise NotImplementedError(
+        "Week 3 Day 1, task 2: block tables and the slot mapping. Read book/src/week3-01-paged-kv-cache.md"
+    )
