@@ -30,6 +30,8 @@ from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
 from .paged.paged_kv_cache import PagedKvCache, gather
+from .paged.prefix_cache import Match, PrefixCache
+from .paged.prefix_savings import Admission, Savings, admit, measure_savings
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
@@ -60,6 +62,7 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
+    "Admission",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
@@ -75,11 +78,13 @@ __all__ = [
     "KvCacheBase",
     "LengthBalance",
     "Linear",
+    "Match",
     "Model",
     "ModelRunner",
     "Operators",
     "PagedKvCache",
     "PrefillChunk",
+    "PrefixCache",
     "QuantizedLinear",
     "RMSNorm",
     "RaggedBatch",
@@ -89,6 +94,7 @@ __all__ = [
     "Row",
     "Sampler",
     "SamplingParams",
+    "Savings",
     "SelfAttention",
     "ShortestRemaining",
     "SlotManager",
@@ -98,6 +104,7 @@ __all__ = [
     "TextStream",
     "Timeline",
     "TransformerBlock",
+    "admit",
     "batch_generate",
     "blocks_for",
     "build_block",
@@ -122,6 +129,7 @@ __all__ = [
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
+    "measure_savings",
     "min_p",
     "multi_head_attention",
     "online_softmax",

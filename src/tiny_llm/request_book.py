@@ -6,7 +6,7 @@ It knows no slot, no block, no model and no plan: that is what engines differ in
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 
 from tiny_llm_kit.course import task
@@ -35,7 +35,7 @@ class RequestBook:
         self.vocab_size = vocab_size
         self.clock = clock
         self.metrics = BatchingMetrics()
-        self.waiting: OrderedDict[int, Request] = OrderedDict()  # a queue that also gives up its middle at once
+        self.waiting: MutableMapping[int, Request] = OrderedDict()  # a queue that also gives up its middle at once
         self.running: dict[int, Request] = {}
         self._ended: dict[int, Request] = {}  # and not returned yet by `step`
         self._events: list[Event] = []

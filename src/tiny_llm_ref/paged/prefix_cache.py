@@ -73,17 +73,6 @@ class PrefixCache:
         return block in self._nodes
 
     @task(week=3, day=3, number=1)
-    def match(self, tokens: Sequence[int]) -> Match:
-        """Find the longest beginning of `tokens` that is cached, in full blocks. Nothing changes, and nothing is held.
-
-        At least the last token is left to be computed, since somebody wants its logits. If the cache has all of them, the last
-        block stays in the match, and is used without its last token. Whoever computes that token copies the block first and
-        writes into the copy: others read the block.
-        """
-        path = self._find(self._cut(tokens))
-        return Match([node.block for node in path], min(len(path) * self.pool.block_size, max(len(tokens) - 1, 0)))
-
-    @task(week=3, day=3, number=2)
     def insert(self, tokens: Sequence[int], blocks: Sequence[int]) -> dict[int, int]:
         """File what a table holds, so that others find it.
 
@@ -115,6 +104,17 @@ class PrefixCache:
             parent.children[key] = self._nodes[block] = node
             parent = node
         return duplicates
+
+    @task(week=3, day=3, number=2)
+    def match(self, tokens: Sequence[int]) -> Match:
+        """Find the longest beginning of `tokens` that is cached, in full blocks. Nothing changes, and nothing is held.
+
+        At least the last token is left to be computed, since somebody wants its logits. If the cache has all of them, the last
+        block stays in the match, and is used without its last token. Whoever computes that token copies the block first and
+        writes into the copy: others read the block.
+        """
+        path = self._find(self._cut(tokens))
+        return Match([node.block for node in path], min(len(path) * self.pool.block_size, max(len(tokens) - 1, 0)))
 
     @task(week=3, day=3, number=3)
     def lock(self, match: Match) -> None:
@@ -224,7 +224,7 @@ class PrefixCache:
             path.append(node)
         return path
 
-    @task(week=3, day=3, number=2)
+    @task(week=3, day=3, number=1)
     def _check_own(self, blocks: Sequence[int], path: Sequence[Node]) -> None:
         """What `insert` raises about the blocks it is given."""
         if len(set(blocks)) != len(blocks):
@@ -236,7 +236,7 @@ class PrefixCache:
             if self.pool.references(block) < 1 + here:
                 raise ValueError(f"block {block} is not the caller's: allocate or lock it before it is inserted")
 
-    @task(week=3, day=3, number=3)
+    @task(week=3, day=3, number=1)
     def _hold(self, blocks: Sequence[int]) -> None:
         """Take a reference to each of these blocks of the trie."""
         self.pool.share(blocks)

@@ -1,0 +1,182 @@
+"""The prefix cache: full blocks of tokens that were computed once, found again by what they hold.
+
+A trie: each node is one full block, filed under its tokens, below the block that comes before it. So a block is found exactly
+if its tokens and everything before them are the same, which is what makes its keys and values the same. No hash is trusted: a
+dictionary compares the tokens themselves. SGLang's RadixAttention is such a tree (arXiv 2312.07104, section 3).
+
+It knows tokens and numbers of blocks, not requests and not arrays.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tiny_llm_kit.course import task
+
+from .block_pool import BlockPool
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the cache holds of a sequence.
+
+    Args:
+        blocks: the beginning of its table.
+        tokens: how many of its tokens need not be computed. The last block is used in part if they end within it.
+    """
+
+    blocks: list[int]
+    tokens: int
+
+
+@dataclass(eq=False)
+class Node:
+    """A full block, below the one whose tokens come before it. The root is no block: `block` is −1, `depth` is 0."""
+
+    tokens: Tokens = ()
+    block: int = -1
+    parent: "Node | None" = None
+    depth: int = 0
+    children: dict[Tokens, "Node"] = field(default_factory=dict)
+
+
+class PrefixCache:
+    """A trie of full blocks, each of which has one reference of the trie's own, and one for each table that holds it.
+
+    Whoever holds a block of the trie holds those above it, too. So a block that only the trie holds has nothing below it that
+    anybody else holds: it can be evicted, leaves first. Its last use is when the last of its holders gave it back.
+
+    Args:
+        pool: whose blocks these are.
+    """
+
+    def __init__(self, pool: BlockPool) -> None:
+        self.pool = pool
+        self._root = Node()
+        self._nodes: dict[int, Node] = {}  # by block
+        self._idle: OrderedDict[int, None] = OrderedDict()  # held by nobody else, the least recently used first
+
+    @property
+    def evictable(self) -> int:
+        """How many blocks `evict` can free."""
+        return len(self._idle)
+
+    @property
+    def blocks(self) -> list[int]:
+        """All blocks of the trie: for `BlockPool.check_integrity` this is one more table."""
+        return list(self._nodes)
+
+    def holds(self, block: int) -> bool:
+        """Whether a block is in the trie."""
+        return block in self._nodes
+
+    @task(week=3, day=3, number=1)
+    def insert(self, tokens: Sequence[int], blocks: Sequence[int]) -> dict[int, int]:
+        """File what a table holds, so that others find it.
+
+        Blocks that are new to the trie get a reference of its own. Where it has the same tokens already in another block, the
+        caller's is a duplicate: its reference moves to the trie's block, and its own block is given back.
+
+        Args:
+            tokens: a whole number of blocks, all of them computed.
+            blocks: the table that holds them from the first token on, with a reference to each.
+        Returns:
+            `{own: the trie's}` for each duplicate: the caller replaces these in its table.
+        Raises:
+            ValueError: if there are more or fewer tokens than the blocks hold, or a block is listed twice, is free, is in the
+                trie with other tokens, or is in it and held by nobody else. Then nothing has changed.
+        """
+        raise NotImplementedError(
+            "Week 3 Day 3, task 1: file full blocks by their tokens. Read book/src/week3-03-prefix-cache.md"
+        )
+
+    @task(week=3, day=3, number=2)
+    def match(self, tokens: Sequence[int]) -> Match:
+        """Find the longest beginning of `tokens` that is cached, in full blocks. Nothing changes, and nothing is held.
+
+        At least the last token is left to be computed, since somebody wants its logits. If the cache has all of them, the last
+        block stays in the match, and is used without its last token. Whoever computes that token copies the block first and
+        writes into the copy: others read the block.
+        """
+        raise NotImplementedError("Week 3 Day 3, task 2: match. Read book/src/week3-03-prefix-cache.md")
+
+    @task(week=3, day=3, number=3)
+    def lock(self, match: Match) -> None:
+        """Take a reference to each block of a match, before anybody evicts it: the blocks now begin the caller's table.
+
+        Raises:
+            ValueError: if the blocks are no longer a path of the trie, because some were evicted since. Match again.
+        """
+        raise NotImplementedError("Week 3 Day 3, task 3: lock, unlock, release. Read book/src/week3-03-prefix-cache.md")
+
+    @task(week=3, day=3, number=3)
+    def unlock(self, match: Match) -> None:
+        """Give back what `lock` took.
+
+        Raises:
+            ValueError: as `release`.
+        """
+        raise NotImplementedError("Week 3 Day 3, task 3: lock, unlock, release. Read book/src/week3-03-prefix-cache.md")
+
+    @task(week=3, day=3, number=3)
+    def release(self, blocks: Sequence[int]) -> None:
+        """Give back a table, or its end: one reference to each of its blocks, whether they are in the trie or not.
+
+        Blocks of the trie that nobody else holds any more stay in it, and can be evicted from now on.
+
+        Raises:
+            ValueError: if a block has not so many references, apart from the trie's own. Then nothing has changed.
+        """
+        raise NotImplementedError("Week 3 Day 3, task 3: lock, unlock, release. Read book/src/week3-03-prefix-cache.md")
+
+    @task(week=3, day=3, number=4)
+    def evict(self, count: int) -> int:
+        """Free up to `count` blocks that nobody else holds: leaves, the least recently used first. A parent may become one.
+
+        Returns:
+            How many were freed.
+        """
+        raise NotImplementedError("Week 3 Day 3, task 4: evict leaves by last use. Read book/src/week3-03-prefix-cache.md")
+
+    @task(week=3, day=3, number=4)
+    def clear(self) -> None:
+        """Forget everything that nobody else holds."""
+        raise NotImplementedError("Week 3 Day 3, task 4: evict leaves by last use. Read book/src/week3-03-prefix-cache.md")
+
+    @task(week=3, day=3, number=5)
+    def check_integrity(self) -> None:
+        """Every block of the trie must be found from the root, be held by the trie and by no more tables than its parent, and
+        count as evictable exactly if the trie alone holds it.
+
+        Raises:
+            RuntimeError: naming a block for which that is not so.
+        """
+        raise NotImplementedError("Week 3 Day 3, task 5: integrity. Read book/src/week3-03-prefix-cache.md")
+
+    def _cut(self, tokens: Sequence[int]) -> list[Tokens]:
+        """The tokens of each full block."""
+        size = self.pool.block_size
+        return [tuple(tokens[at : at + size]) for at in range(0, len(tokens) - size + 1, size)]
+
+    @task(week=3, day=3, number=1)
+    def _find(self, keys: Sequence[Tokens]) -> list[Node]:
+        """Follow the keys from the root, as far as there are nodes."""
+        raise NotImplementedError(
+            "Week 3 Day 3, task 1: file full blocks by their tokens. Read book/src/week3-03-prefix-cache.md"
+        )
+
+    @task(week=3, day=3, number=1)
+    def _check_own(self, blocks: Sequence[int], path: Sequence[Node]) -> None:
+        """What `insert` raises about the blocks it is given."""
+        raise NotImplementedError(
+            "Week 3 Day 3, task 1: file full blocks by their tokens. Read book/src/week3-03-prefix-cache.md"
+        )
+
+    @task(week=3, day=3, number=1)
+    def _hold(self, blocks: Sequence[int]) -> None:
+        """Take a reference to each of these blocks of the trie."""
+        raise NotImplementedError(
+            "Week 3 Day 3, task 1: file full blocks by their tokens. Read book/src/week3-03-prefix-cache.md"
+        )

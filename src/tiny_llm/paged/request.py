@@ -1,0 +1,59 @@
+"""A request of the paged engine: it holds blocks instead of a slot, and can lose them."""
+
+from dataclasses import dataclass, field
+
+from tiny_llm_kit.course import task
+
+from ..request import Request
+
+
+@dataclass(eq=False)
+class PagedRequest(Request):
+    """A `Request` that keeps its own block table, and that can be preempted: its blocks go to others, and it waits again.
+
+    `offset` counts the tokens whose keys and values lie in its blocks or have been asked of the device. `in_flight` counts tokens
+    that were launched and have not come back. `cached` counts the tokens that its last admission found in the prefix cache, and
+    `published` the blocks of its table that the prefix cache holds, too. `arrival` is its number among all that have ever waited.
+
+    Args:
+        priority: a lower number is served first.
+        user: whose request it is; users of equal priority are served in equal parts.
+        deadline: seconds on the engine's clock. Once it has passed, the request ends with a TimeoutError; None: never.
+        See `Request` for the others.
+    """
+
+    priority: int = 0
+    user: str = ""
+    deadline: float | None = None
+
+    arrival: int | None = field(default=None, init=False)
+    blocks: list[int] = field(default_factory=list, init=False)
+    cached: int = field(default=0, init=False)
+    published: int = field(default=0, init=False)
+    in_flight: int = field(default=0, init=False)
+    preemptions: int = field(default=0, init=False)
+
+    @property
+    @task(week=3, day=4, number=1)
+    def to_compute(self) -> int:
+        """How many of its tokens, those in flight included, the model has not been given. Below 2 it decodes.
+
+        A request that was preempted computes its own answer again, as if it had been part of the prompt.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+
+    @property
+    @task(week=3, day=4, number=1)
+    def state(self) -> str:
+        """`"waiting"` without blocks, then `"prefilling"` or `"decoding"`, and `"finished"`; derived from the counters."""
+        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+
+    @task(week=3, day=4, number=1)
+    def hold(self, blocks: list[int], cached: int = 0) -> None:
+        """Begin with these blocks, of which the first `cached` tokens have been computed already."""
+        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+
+    @task(week=3, day=4, number=1)
+    def let_go(self) -> list[int]:
+        """Give up all blocks, and with them everything that was computed; returns them for whoever owns the pool."""
+        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
