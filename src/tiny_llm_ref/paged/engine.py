@@ -182,9 +182,11 @@ class Engine(RequestBook):
         working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
         if working:
             with self.failures_end(working):
-                launched.add(*self.runner.run(plan))
+                if step := self.runner.run(plan):
+                    launched.add(*step)
         try:
             launched.start()
+            self.runner.start()
             return launched
         except Exception as error:
             self.abandon(error)

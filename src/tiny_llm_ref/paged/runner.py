@@ -45,11 +45,12 @@ class PagedRunner:
             cache.copy_block(source, target)
 
     @task(week=3, day=4, number=5)
-    def run(self, plan: StepPlan) -> tuple[list[PagedRequest], Drawn]:
-        """Launch a step. Each `offset` advances by what is computed, and `in_flight` by the token that it asks for.
+    def run(self, plan: StepPlan) -> tuple[list[PagedRequest], Drawn] | None:
+        """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that it asks for.
 
         Returns:
-            Those who get a token, and the tokens: of all decodes, and of the chunks that reach the end of what is known.
+            Those who get a token, and the tokens: of all decodes, and of the chunks that reach the end of what is known. None
+            if nobody does.
         """
         size = self.block_size
         rows = [Row(request.offset, request.offset + 1, request.blocks) for request in plan.decodes]
@@ -65,13 +66,18 @@ class PagedRunner:
         logits = self.model(batch.tokens, batch.positions, self.caches, None, logits_to_keep=batch.keep)[0]
         for chunk in plan.chunks:
             chunk.request.offset = chunk.end - 1  # where a decode stands: it is given its last token in this step
-        self.last_tokens = sample(logits, asking, batch.tokens[0, batch.keep])
+        tokens = sample(logits, asking, batch.tokens[0, batch.keep]) if asking else self.last_tokens[:0]
         for request in [*plan.decodes, *(chunk.request for chunk in plan.chunks)]:
             request.offset += 1
         for request in asking:
             request.in_flight += 1
+        self.last_tokens = tokens
         self.row_of = {request.request_id: row for row, request in enumerate(asking)}
-        return asking, Drawn(self.last_tokens, mx.max(logits, axis=-1))
+        return (asking, Drawn(tokens, mx.max(logits, axis=-1))) if asking else None
+
+    def start(self) -> None:
+        """Set the device to work on what is to be written: a step in which nobody gets a token asks for nothing else."""
+        mx.async_eval([cache.pools for cache in self.caches])
 
     @task(week=3, day=4, number=5)
     def _tokens(self, plan: StepPlan) -> mx.array:
