@@ -98,7 +98,7 @@ def make_ragged_batch(rows: Sequence[Row], tokens: mx.array, block_size: int) ->
     return RaggedBatch(tokens[None], _indices(positions)[None], _indices(slots), _indices(fresh), groups, _indices(keep))
 
 
-def _indices(numbers: Sequence[int]) -> mx.array:
+def _indices(numbers: list[int]) -> mx.array:
     return mx.array(numbers, dtype=mx.int32)
 
 
