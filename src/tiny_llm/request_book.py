@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from tiny_llm_kit.course import task
 
@@ -35,7 +36,7 @@ class RequestBook:
         self.vocab_size = vocab_size
         self.clock = clock
         self.metrics = BatchingMetrics()
-        self.waiting: MutableMapping[int, Request] = OrderedDict()  # a queue that also gives up its middle at once
+        self.waiting: MutableMapping[int, Any] = OrderedDict()  # a queue that also gives up its middle at once
         self.running: dict[int, Request] = {}
         self._ended: dict[int, Request] = {}  # and not returned yet by `step`
         self._events: list[Event] = []

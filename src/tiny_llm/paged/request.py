@@ -11,9 +11,10 @@ from ..request import Request
 class PagedRequest(Request):
     """A `Request` that keeps its own block table, and that can be preempted: its blocks go to others, and it waits again.
 
-    `offset` counts the tokens whose keys and values lie in its blocks or have been asked of the device. `in_flight` counts tokens
-    that were launched and have not come back. `cached` counts the tokens that its last admission found in the prefix cache, and
-    `published` the blocks of its table that the prefix cache holds, too. `arrival` is its number among all that have ever waited.
+    `offset` counts the tokens whose keys and values lie in its blocks or have been asked of the device. `in_flight` counts
+    tokens that were launched and have not come back. `cached` counts the tokens that its last admission found in the prefix
+    cache, and `published` the blocks of its table that the prefix cache holds, too. `arrival` is its number among all that
+    have ever waited.
 
     Args:
         priority: a lower number is served first.

@@ -101,16 +101,17 @@ class FairQueue(UserDict[int, PagedRequest]):
         Nothing that can be seen from outside changes; only as much is sorted as is asked for.
         """
         self._settle()
-        heads, lines = self._heads.copy(), dict[Line, list[_Place]]()
+        heads, head_of, lines = self._heads.copy(), dict[Line, _Head](), dict[Line, list[_Place]]()
         while heads:
             head = heappop(heads)
             line = head.line
+            if head_of.get(line, self._head_of.get(line)) is not head:
+                continue
             if line not in lines:
-                if self._head_of.get(line) is not head:
-                    continue
                 lines[line] = self._lines[line].copy()
                 if head.served < self.served[line[1]]:
-                    heappush(heads, head._replace(served=self.served[line[1]]))
+                    head_of[line] = head._replace(served=self.served[line[1]])
+                    heappush(heads, head_of[line])
                     continue
             places = lines[line]
             request = heappop(places).request
@@ -118,7 +119,8 @@ class FairQueue(UserDict[int, PagedRequest]):
             while places and not self._waits(places[0]):
                 heappop(places)
             if places:
-                heappush(heads, _Head(line[0], head.served + len(request.prompt), places[0].arrival, line))
+                head_of[line] = _Head(line[0], head.served + len(request.prompt), places[0].arrival, line)
+                heappush(heads, head_of[line])
 
     def _waits(self, place: _Place) -> bool:
         return self._place_of.get(place.request.request_id) is place

@@ -95,9 +95,11 @@ def make_ragged_batch(rows: Sequence[Row], tokens: mx.array, block_size: int) ->
         place += row.end - row.start
         if row.wanted:
             keep.append(place - 1)
-    return RaggedBatch(
-        tokens[None], mx.array([positions]), mx.array(slots), mx.array(fresh, dtype=mx.int32), groups, mx.array(keep)
-    )
+    return RaggedBatch(tokens[None], _indices(positions)[None], _indices(slots), _indices(fresh), groups, _indices(keep))
+
+
+def _indices(numbers: list[int]) -> mx.array:
+    return mx.array(numbers, dtype=mx.int32)
 
 
 @task(week=3, day=4, number=3)

@@ -1,0 +1,208 @@
+"""The paged engine: the loop in which requests share blocks, a budget of tokens, and one call of the model.
+
+One step is: plan → launch → read what the step before computed → update the requests. Deciding is in `scheduler`, computing in
+`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.models.tokenizer import Tokenizer
+
+from ..in_flight import InFlight
+from ..model import Model
+from ..request import Request
+from ..request_book import RequestBook
+from .block_pool import BlockPool, blocks_for
+from .fair_queue import FairQueue
+from .metrics import PagedMetrics
+from .paged_kv_cache import PagedAttention
+from .prefix_cache import Match, PrefixCache
+from .request import PagedRequest
+from .runner import PagedRunner
+from .scheduler import Scheduler, StepPlan
+
+
+class Engine(RequestBook):
+    """Serves requests from a pool of blocks: as many run as there are blocks for, and each step is one call of the model.
+
+    Args:
+        model: see `Model`.
+        num_blocks, block_size: the memory for keys and values of all requests together, in tokens of one sequence.
+        max_num_seqs, max_num_batched_tokens, watermark: see `Scheduler`.
+        max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the pool holds.
+        prefix_caching: whether requests share the blocks of equal beginnings.
+        paged_attention: see `PagedKvCache`.
+        clock: seconds, for the metrics and for deadlines.
+    Raises:
+        ValueError: if a size is less than 1, or as `Scheduler`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        num_blocks: int,
+        block_size: int = 16,
+        max_num_seqs: int = 64,
+        max_num_batched_tokens: int = 192,
+        watermark: float = 0.01,
+        max_seq_len: int | None = None,
+        prefix_caching: bool = True,
+        paged_attention: PagedAttention | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if max_seq_len is not None and max_seq_len < 1:
+            raise ValueError(f"max_seq_len is {max_seq_len}: it must be at least 1")
+        self.pool = BlockPool(num_blocks, block_size)
+        super().__init__(max_seq_len or num_blocks * block_size, model.config.vocab_size, clock)
+        self.scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
+        self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
+        self.prefix_caching = prefix_caching
+        self.prefix_cache = PrefixCache(self.pool)
+        self.metrics: PagedMetrics = PagedMetrics()
+        self.waiting: FairQueue = FairQueue()
+        self._deadlines: list[tuple[float, int, PagedRequest]] = []
+        self._in_flight = InFlight()
+
+    @task(week=3, day=4, number=6)
+    def submit(self, request: Request) -> PagedRequest:
+        """Queue a new request; see `RequestBook.submit`.
+
+        Raises:
+            ValueError: also if it could need more blocks than the pool has, or is no `PagedRequest`.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def step(self) -> list[Request]:
+        """Run one step and return the requests that have ended since the last one.
+
+        Raises:
+            BaseException: as `ContinuousBatchScheduler.step`.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def preempt(self, request: PagedRequest) -> None:
+        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def release(self, request: Request) -> None:
+        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def check_integrity(self) -> None:
+        """Everything must be accounted for, between any two steps.
+
+        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
+        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
+
+        Raises:
+            RuntimeError: saying what is not so.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @property
+    def _running(self) -> list[PagedRequest]:
+        return [request for request in self.running.values() if isinstance(request, PagedRequest)]
+
+    @task(week=3, day=4, number=6)
+    def _end_late(self) -> None:
+        """End those whose deadline has passed, wherever they are."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _launch(self, plan: StepPlan) -> InFlight:
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _admit(self, request: PagedRequest, match: Match) -> None:
+        """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _copy_last_block(self, request: PagedRequest) -> None:
+        """Copy on write: others read the block, and this request will write its last token into it."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _grow(self, request: PagedRequest, tokens: int) -> None:
+        """Let a request's table hold so many tokens."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _allocate(self, count: int) -> list[int]:
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _update(self, landed: InFlight) -> int:
+        """Hand the tokens of the last step to their requests; return how many were kept."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=6)
+    def _publish(self, request: PagedRequest) -> None:
+        """File the full blocks of a request whose token has come back: all tokens before it are computed, and sound."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+
+    @task(week=3, day=4, number=7)
+    def add_request(
+        self, prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
+    ) -> PagedRequest:
+        """Make a request and submit it.
+
+        Args:
+            prompt: token ids, or text for the tokenizer.
+            tokenizer: also says which tokens end the answer, and turns it into text.
+            options: further arguments of `PagedRequest`.
+        Raises:
+            ValueError: as `submit`, or if a text comes without a tokenizer.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 7: streams and generate. Read ")
+
+    @task(week=3, day=4, number=7)
+    def generate(
+        self, prompts: Sequence[str | Sequence[int]], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
+    ) -> list[PagedRequest]:
+        """Answer all prompts; arguments as in `add_request`. Others who are being served go on alongside.
+
+        Returns:
+            A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
+            warning says how many failed.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 7: streams and generate. Read ")
+
+    @task(week=3, day=4, number=7)
+    def stream(self, request: PagedRequest) -> Iterator[int]:
+        """Submit a request and yield its tokens as they come back. Each `next` steps the engine, and so serves everyone.
+
+        Whoever stops listening, and closes the iterator, cancels the request.
+
+        Raises:
+            ValueError: as `submit`.
+            BaseException: what the request ended with, after the tokens that it got.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 7: streams and generate. Read ")
+
+
+def _make_request(
+    prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None, options: dict[str, Any]
+) -> PagedRequest:
+    if tokenizer is not None:
+        options = {"eos_token_ids": tokenizer.eos_token_ids, "detokenizer": tokenizer.detokenizer(), **options}
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise ValueError(f"the prompt {prompt[:40]!r} is text: give a tokenizer with it, or token ids")
+        prompt = tokenizer.encode(prompt)
+    return PagedRequest(prompt, max_tokens, **options)

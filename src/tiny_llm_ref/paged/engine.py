@@ -1,0 +1,332 @@
+"""The paged engine: the loop in which requests share blocks, a budget of tokens, and one call of the model.
+
+One step is: plan → launch → read what the step before computed → update the requests. Deciding is in `scheduler`, computing in
+`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.models.tokenizer import Tokenizer
+
+from ..in_flight import InFlight
+from ..model import Model
+from ..request import Request
+from ..request_book import RequestBook
+from .block_pool import BlockPool, blocks_for
+from .fair_queue import FairQueue
+from .metrics import PagedMetrics
+from .paged_kv_cache import PagedAttention
+from .prefix_cache import Match, PrefixCache
+from .request import PagedRequest
+from .runner import PagedRunner
+from .scheduler import Scheduler, StepPlan
+
+
+class Engine(RequestBook):
+    """Serves requests from a pool of blocks: as many run as there are blocks for, and each step is one call of the model.
+
+    Args:
+        model: see `Model`.
+        num_blocks, block_size: the memory for keys and values of all requests together, in tokens of one sequence.
+        max_num_seqs, max_num_batched_tokens, watermark: see `Scheduler`.
+        max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the pool holds.
+        prefix_caching: whether requests share the blocks of equal beginnings.
+        paged_attention: see `PagedKvCache`.
+        clock: seconds, for the metrics and for deadlines.
+    Raises:
+        ValueError: if a size is less than 1, or as `Scheduler`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        num_blocks: int,
+        block_size: int = 16,
+        max_num_seqs: int = 64,
+        max_num_batched_tokens: int = 192,
+        watermark: float = 0.01,
+        max_seq_len: int | None = None,
+        prefix_caching: bool = True,
+        paged_attention: PagedAttention | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if max_seq_len is not None and max_seq_len < 1:
+            raise ValueError(f"max_seq_len is {max_seq_len}: it must be at least 1")
+        self.pool = BlockPool(num_blocks, block_size)
+        super().__init__(max_seq_len or num_blocks * block_size, model.config.vocab_size, clock)
+        self.scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
+        self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
+        self.prefix_caching = prefix_caching
+        self.prefix_cache = PrefixCache(self.pool)
+        self.metrics: PagedMetrics = PagedMetrics()
+        self.waiting: FairQueue = FairQueue()
+        self._deadlines: list[tuple[float, int, PagedRequest]] = []
+        self._in_flight = InFlight()
+
+    @task(week=3, day=4, number=6)
+    def submit(self, request: Request) -> PagedRequest:
+        """Queue a new request; see `RequestBook.submit`.
+
+        Raises:
+            ValueError: also if it could need more blocks than the pool has, or is no `PagedRequest`.
+        """
+        if not isinstance(request, PagedRequest):
+            raise ValueError(f"request {request.request_id} is a {type(request).__name__}: this engine serves a PagedRequest")
+        longest = min(len(request.prompt) + request.max_tokens, self.max_seq_len) - 1  # the last token is not computed on
+        if blocks_for(longest, self.pool.block_size) > self.pool.num_blocks:
+            raise ValueError(
+                f"a prompt of {len(request.prompt)} tokens and an answer of {request.max_tokens} need"
+                f" {blocks_for(longest, self.pool.block_size)} blocks, and the pool has {self.pool.num_blocks}: shorten one of"
+                " them or raise num_blocks"
+            )
+        super().submit(request)
+        if request.deadline is not None:
+            heappush(self._deadlines, (request.deadline, request.request_id, request))
+        return request
+
+    @task(week=3, day=4, number=6)
+    def step(self) -> list[Request]:
+        """Run one step and return the requests that have ended since the last one.
+
+        Raises:
+            BaseException: as `ContinuousBatchScheduler.step`.
+        """
+        with self.iteration():
+            self._end_late()
+            plan = self.scheduler.plan(self.waiting.in_turn(), self._running, self.pool, self.prefix_cache)
+            launched = self._launch(plan)
+            queue_size = len(self.waiting)
+            landed, self._in_flight = self._in_flight, launched
+            new_tokens = self._update(landed)
+        active = len(plan.decodes) + len(plan.chunks)
+        return self.close_iteration(active, self.scheduler.max_num_seqs, queue_size, new_tokens)
+
+    @task(week=3, day=4, number=6)
+    def preempt(self, request: PagedRequest) -> None:
+        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted."""
+        del self.running[request.request_id]
+        self.waiting[request.request_id] = request
+        self.release(request)
+        request.preemptions += 1
+        self.metrics.num_preemptions += 1
+
+    @task(week=3, day=4, number=6)
+    def release(self, request: Request) -> None:
+        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
+        assert isinstance(request, PagedRequest)
+        self.prefix_cache.release(request.let_go())
+
+    @task(week=3, day=4, number=6)
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        self._in_flight = InFlight()
+        for request in [*self._running, *self.waiting.values()]:
+            request.let_go()
+            request.in_flight = 0
+        self.pool = BlockPool(self.pool.num_blocks, self.pool.block_size)
+        self.prefix_cache = PrefixCache(self.pool)
+        self.runner.reset()
+        super().abandon(error)
+
+    @task(week=3, day=4, number=6)
+    def check_integrity(self) -> None:
+        """Everything must be accounted for, between any two steps.
+
+        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
+        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
+
+        Raises:
+            RuntimeError: saying what is not so.
+        """
+        self.pool.check_integrity([*(request.blocks for request in self._running), self.prefix_cache.blocks])
+        self.prefix_cache.check_integrity()
+        for request in self._running:
+            if request.finish_reason is not None:
+                raise RuntimeError(f"request {request.request_id} has finished and still runs")
+            if blocks_for(request.offset, self.pool.block_size) > len(request.blocks):
+                raise RuntimeError(f"request {request.request_id} has computed {request.offset} tokens in {request.blocks}")
+        if holding := [request.request_id for request in self.waiting.values() if request.blocks or request.offset]:
+            raise RuntimeError(f"requests {holding} wait and hold blocks")
+
+    @property
+    def _running(self) -> list[PagedRequest]:
+        return [request for request in self.running.values() if isinstance(request, PagedRequest)]
+
+    @task(week=3, day=4, number=6)
+    def _end_late(self) -> None:
+        """End those whose deadline has passed, wherever they are."""
+        now = self.clock()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, _, request = heappop(self._deadlines)
+            self.end(request, "error", TimeoutError(f"request {request.request_id} had not ended at {deadline}, its deadline"))
+
+    @task(week=3, day=4, number=6)
+    def _launch(self, plan: StepPlan) -> InFlight:
+        for request in plan.preempted:
+            self.preempt(request)
+        for chunk in plan.chunks:
+            if chunk.match is not None:
+                self.prefix_cache.lock(chunk.match)
+        for request in plan.decodes:
+            self._grow(request, request.offset + 1)
+        for chunk in plan.chunks:
+            if chunk.match is not None:
+                self._admit(chunk.request, chunk.match)
+        launched = InFlight()
+        working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
+        if working:
+            with self.failures_end(working):
+                if step := self.runner.run(plan):
+                    launched.add(*step)
+        try:
+            launched.start()
+            self.runner.start()
+            return launched
+        except Exception as error:
+            self.abandon(error)
+            return InFlight()
+
+    @task(week=3, day=4, number=6)
+    def _admit(self, request: PagedRequest, match: Match) -> None:
+        """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it."""
+        self.admit(request)
+        request.hold(list(match.blocks), match.tokens)
+        request.published = match.tokens // self.pool.block_size
+        if match.tokens < len(match.blocks) * self.pool.block_size:
+            self._copy_last_block(request)
+        self._grow(request, len(request.tokens))
+        if not request.preemptions:
+            self.metrics.prefix_cache_queries += len(request.prompt)
+            self.metrics.prefix_cache_hits += match.tokens
+        self.waiting.charge(request.user, len(request.tokens) - match.tokens)
+
+    @task(week=3, day=4, number=6)
+    def _copy_last_block(self, request: PagedRequest) -> None:
+        """Copy on write: others read the block, and this request will write its last token into it."""
+        shared = request.blocks[-1]
+        request.blocks[-1:] = self._allocate(1)
+        self.runner.copy_block(shared, request.blocks[-1])
+        self.prefix_cache.release([shared])
+
+    @task(week=3, day=4, number=6)
+    def _grow(self, request: PagedRequest, tokens: int) -> None:
+        """Let a request's table hold so many tokens."""
+        request.blocks += self._allocate(blocks_for(tokens, self.pool.block_size) - len(request.blocks))
+
+    @task(week=3, day=4, number=6)
+    def _allocate(self, count: int) -> list[int]:
+        if count > self.pool.num_free:
+            self.prefix_cache.evict(count - self.pool.num_free)
+        blocks = self.pool.allocate(count)
+        assert blocks is not None, "a plan gives away only what is there"
+        return blocks
+
+    @task(week=3, day=4, number=6)
+    def _update(self, landed: InFlight) -> int:
+        """Hand the tokens of the last step to their requests; return how many were kept."""
+        try:
+            tokens = landed.read()
+        except Exception as error:
+            self.abandon(error)
+            return 0
+        kept = 0
+        for request, token, sound in tokens:
+            assert isinstance(request, PagedRequest)
+            request.in_flight -= 1
+            if sound:
+                kept_now = self.take(request, token)
+                kept += kept_now
+                self.waiting.charge(request.user, kept_now)
+                self._publish(request)
+            elif request.finish_reason is None:  # otherwise this row was computed for nobody
+                self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
+        return kept
+
+    @task(week=3, day=4, number=6)
+    def _publish(self, request: PagedRequest) -> None:
+        """File the full blocks of a request whose token has come back: all tokens before it are computed, and sound."""
+        full = (len(request.tokens) - 1) // self.pool.block_size
+        if self.prefix_caching and request.blocks and full > request.published:
+            known = request.tokens[: full * self.pool.block_size]
+            duplicates = self.prefix_cache.insert(known, request.blocks[:full])
+            request.blocks = [duplicates.get(block, block) for block in request.blocks]
+            request.published = full
+
+    @task(week=3, day=4, number=7)
+    def add_request(
+        self, prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
+    ) -> PagedRequest:
+        """Make a request and submit it.
+
+        Args:
+            prompt: token ids, or text for the tokenizer.
+            tokenizer: also says which tokens end the answer, and turns it into text.
+            options: further arguments of `PagedRequest`.
+        Raises:
+            ValueError: as `submit`, or if a text comes without a tokenizer.
+        """
+        return self.submit(_make_request(prompt, max_tokens, tokenizer, options))
+
+    @task(week=3, day=4, number=7)
+    def generate(
+        self, prompts: Sequence[str | Sequence[int]], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
+    ) -> list[PagedRequest]:
+        """Answer all prompts; arguments as in `add_request`. Others who are being served go on alongside.
+
+        Returns:
+            A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
+            warning says how many failed.
+        """
+        requests = [_make_request(prompt, max_tokens, tokenizer, options) for prompt in prompts]
+        for request in requests:
+            try:
+                self.submit(request)
+            except ValueError as error:
+                request.finish("error", error)
+        while any(request.finish_reason is None for request in requests):
+            self.step()
+        failed = [request for request in requests if request.error is not None]
+        if failed:
+            warnings.warn(f"{len(failed)} of {len(requests)} requests failed, the first with {failed[0].error!r}", stacklevel=2)
+        return requests
+
+    @task(week=3, day=4, number=7)
+    def stream(self, request: PagedRequest) -> Iterator[int]:
+        """Submit a request and yield its tokens as they come back. Each `next` steps the engine, and so serves everyone.
+
+        Whoever stops listening, and closes the iterator, cancels the request.
+
+        Raises:
+            ValueError: as `submit`.
+            BaseException: what the request ended with, after the tokens that it got.
+        """
+        self.submit(request)
+        given = 0
+        try:
+            while request.finish_reason is None or given < len(request.generated_tokens):
+                while given == len(request.generated_tokens) and request.finish_reason is None:
+                    self.step()
+                yield from request.generated_tokens[given:]
+                given = len(request.generated_tokens)
+        finally:
+            self.cancel(request)
+        if request.error is not None:
+            raise request.error
+
+
+def _make_request(
+    prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None, options: dict[str, Any]
+) -> PagedRequest:
+    if tokenizer is not None:
+        options = {"eos_token_ids": tokenizer.eos_token_ids, "detokenizer": tokenizer.detokenizer(), **options}
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise ValueError(f"the prompt {prompt[:40]!r} is text: give a tokenizer with it, or token ids")
+        prompt = tokenizer.encode(prompt)
+    return PagedRequest(prompt, max_tokens, **options)

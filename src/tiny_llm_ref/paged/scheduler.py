@@ -1,0 +1,179 @@
+"""What the next step computes, under a budget of tokens and a pool of blocks.
+
+Plain Python, no arrays: a plan is made from the requests' counters and the pool's, and changes neither. Decodes and prompt
+chunks share a step as in Sarathi-Serve (OSDI 2024, section 4.3), preemption by recomputing is vLLM's (SOSP 2023, section 4.5).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tiny_llm_kit.course import task
+
+from .block_pool import BlockPool, blocks_for
+from .prefix_cache import Match, PrefixCache
+from .request import PagedRequest
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Compute the tokens `start` … `end` − 1 of a request.
+
+    Args:
+        match: for a request that this plan admits, what it begins with; it has to be locked before anything is evicted.
+    """
+
+    request: PagedRequest
+    start: int
+    end: int
+    match: Match | None = None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks."""
+
+    decodes: list[PagedRequest]
+    chunks: list[Chunk]
+    preempted: list[PagedRequest]
+
+
+class Scheduler:
+    """Decodes go first, prompt chunks fill what is left of the budget, and blocks decide who is admitted.
+
+    Args:
+        max_num_seqs: most requests that run at a time.
+        max_num_batched_tokens: most tokens of a step.
+        watermark: share of the pool that admission leaves free while others run, so that they can grow.
+    Raises:
+        ValueError: if `max_num_seqs` is below 1 or above `max_num_batched_tokens`, for then some could not decode, or the
+            watermark is not from 0 to below 1.
+    """
+
+    def __init__(self, max_num_seqs: int, max_num_batched_tokens: int, watermark: float = 0.01) -> None:
+        if max_num_seqs < 1:
+            raise ValueError(f"max_num_seqs is {max_num_seqs}: it must be at least 1")
+        if max_num_batched_tokens < max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens is {max_num_batched_tokens}, less than max_num_seqs, {max_num_seqs}: a step must have"
+                " room for a token of each request that runs"
+            )
+        if not 0 <= watermark < 1:
+            raise ValueError(f"watermark is {watermark}: it is a share of the pool, from 0 to below 1")
+        self.max_num_seqs = max_num_seqs
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.watermark = watermark
+
+    @task(week=3, day=4, number=4)
+    def plan(
+        self,
+        waiting: Iterable[PagedRequest],
+        running: Sequence[PagedRequest],
+        pool: BlockPool,
+        prefix_cache: PrefixCache,
+    ) -> StepPlan:
+        """Plan one step.
+
+        1. Everyone who decodes gets a token, the oldest first. Where the blocks do not suffice, the youngest loses its own and
+           waits again; the oldest is never preempted.
+        2. Prompts that have been begun go on, the oldest first, with what is left of the budget.
+        3. Those who wait are admitted in their order, while there is budget, a seat, and room for all tokens that are known of
+           the next one. The first that does not fit ends this, so that nobody small overtakes somebody large for ever. Nobody
+           is admitted in a step that preempts. A request whose token is still in flight is passed over until it is back.
+
+        Args:
+            waiting: the next one first; only as many are looked at as are needed.
+            running: in order of admission. Those for whom everything has been launched only wait for their last token: they
+                need neither a token nor a seat, and they are not preempted.
+            pool, prefix_cache: are only looked at.
+        """
+        claims = [request for request in running if not request.all_launched]
+        blocks = _FreeBlocks(pool, prefix_cache)
+        decodes, preempted = self._plan_decodes(claims, blocks)
+        budget = self.max_num_batched_tokens - len(decodes)
+        chunks = []
+        for request in claims[: len(claims) - len(preempted)]:
+            if budget and request.to_compute > 1:
+                chunks.append(Chunk(request, request.offset, request.offset + min(budget, request.to_compute)))
+                budget -= chunks[-1].end - chunks[-1].start
+        if not preempted:
+            chunks += self._plan_admissions(waiting, self.max_num_seqs - len(claims), budget, bool(running), blocks)
+        return StepPlan(decodes, chunks, preempted)
+
+    @task(week=3, day=4, number=4)
+    def _plan_decodes(
+        self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
+    ) -> tuple[list[PagedRequest], list[PagedRequest]]:
+        """Who decodes, and who is preempted for it: the end of `claims`, the youngest first."""
+        left, decodes, preempted = list(claims), list[PagedRequest](), list[PagedRequest]()
+        for place, request in enumerate(claims):
+            if place >= len(left):
+                break
+            if request.to_compute > 1:
+                continue
+            needed = blocks_for(request.offset + 1, blocks.pool.block_size) - len(request.blocks)
+            while needed > blocks.free and len(left) > max(place, 1):
+                preempted.append(left.pop())
+                blocks.give_back(preempted[-1].blocks)
+            if needed <= blocks.free and place < len(left):
+                blocks.free -= needed
+                decodes.append(request)
+        return decodes, preempted
+
+    @task(week=3, day=4, number=4)
+    def _plan_admissions(
+        self, waiting: Iterable[PagedRequest], seats: int, budget: int, others_run: bool, blocks: "_FreeBlocks"
+    ) -> Iterator[Chunk]:
+        """The first chunks of those who are admitted."""
+        for request in waiting:
+            if not (seats and budget):
+                return
+            if request.in_flight:
+                continue
+            reserve = int(self.watermark * blocks.pool.num_blocks) if others_run else 0
+            match = blocks.admit(request.tokens, reserve)
+            if match is None:
+                return
+            end = min(match.tokens + budget, len(request.tokens))
+            yield Chunk(request, match.tokens, end, match)
+            seats, budget, others_run = seats - 1, budget - (end - match.tokens), True
+
+
+class _FreeBlocks:
+    """How many blocks a plan can still give away, free ones and evictable ones, without touching the pool."""
+
+    def __init__(self, pool: BlockPool, prefix_cache: PrefixCache) -> None:
+        self.pool = pool
+        self.prefix_cache = prefix_cache
+        self.free = pool.num_free + prefix_cache.evictable
+        self._change: Counter[int] = Counter()  # of references, by what has been planned
+
+    def _idle(self, block: int) -> bool:
+        """Whether nobody would hold a block, but perhaps the prefix cache."""
+        return self.pool.references(block) + self._change[block] == int(self.prefix_cache.holds(block))
+
+    @task(week=3, day=4, number=4)
+    def give_back(self, table: Sequence[int]) -> None:
+        """Count what becomes free when a request loses its blocks: not those that others hold, too."""
+        for block in table:
+            self._change[block] -= 1
+            self.free += self._idle(block)
+
+    @task(week=3, day=4, number=4)
+    def admit(self, tokens: Sequence[int], reserve: int) -> Match | None:
+        """Count what it takes to hold `tokens`, and return what they begin with; None if it would leave less than `reserve`.
+
+        A block that is used in part takes another one, for the copy. Where there is no room for that, it is done without.
+        """
+        size = self.pool.block_size
+        match = self.prefix_cache.match(tokens)
+        candidates = [match]
+        if match.tokens < len(match.blocks) * size:
+            candidates.append(replace(match, blocks=match.blocks[:-1], tokens=(len(match.blocks) - 1) * size))
+        for match in candidates:
+            needed = blocks_for(len(tokens), size) - match.tokens // size + sum(map(self._idle, match.blocks))
+            if needed + reserve <= self.free:
+                self.free -= needed
+                self._change.update(match.blocks)
+                return match
+        return None
