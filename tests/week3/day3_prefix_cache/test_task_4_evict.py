@@ -202,7 +202,7 @@ def test_task_4_clear_forgets_what_is_not_in_use() -> None:
     cache, pool = new_cache()
     table = file_new(cache, pool, [1, 1])
     file_idle(cache, pool, [1, 1, 2, 2])
-    file_idle(cache, pool, [3, 3])
+    file_idle(cache, pool, [3, 3, 4, 4, 5, 5])
     cache.clear()
     assert cache.blocks == table, "one block is in a table, all others are to be forgotten"
     assert pool.num_free == pool.num_blocks - 1
