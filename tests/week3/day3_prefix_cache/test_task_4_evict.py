@@ -144,6 +144,17 @@ def test_task_4_a_beginning_that_all_share_outlives_them() -> None:
     assert cache.blocks == tables[0][:1], "it was used with each of the three, so it goes last"
 
 
+def test_task_4_prediction_3_of_the_chapter() -> None:
+    cache, pool = new_cache()
+    r, a, b = file_idle(cache, pool, [1, 1, 2, 2, 3, 3])
+    c = file_idle(cache, pool, [1, 1, 4, 4])[1]
+    left = [r, a, b, c]
+    for gone in (b, a, c, r):
+        cache.evict(1)
+        left.remove(gone)
+        assert sorted(cache.blocks) == sorted(left), "r, a, b were given back, then r, c: b, a, c, r is the order of eviction"
+
+
 def test_task_4_what_is_in_use_is_never_evicted() -> None:
     cache, pool = new_cache()
     table = file_idle(cache, pool, [1, 1, 2, 2, 3, 3])

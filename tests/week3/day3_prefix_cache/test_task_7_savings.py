@@ -43,12 +43,23 @@ def test_task_7_the_same_prompt_again() -> None:
     assert full == answer.Savings(tokens=16, cached=9), "of a prompt of two full blocks the last token is computed each time"
 
 
-def test_task_7_a_system_prompt_is_computed_once() -> None:
-    prompts = shared_prefix()
-    savings = answer.measure_savings(prompts, 64, 16)
-    assert savings.cached == 63 * 400, "400 tokens are 25 blocks of 16; all but the first of 64 requests find them"
+@pytest.mark.parametrize("system", [400, 410])
+@pytest.mark.parametrize("num_blocks", [30, 64])
+def test_task_7_a_system_prompt_is_computed_once(num_blocks: int, system: int) -> None:
+    prompts = shared_prefix(system=system)
+    savings = answer.measure_savings(prompts, num_blocks, 16)
+    assert savings.cached == 63 * 400, (
+        f"of {system} tokens 400 fill 25 blocks of 16, and all but the first of 64 requests find them, also in a pool of "
+        f"{num_blocks} blocks: those of the system prompt are the last to go"
+    )
     assert savings.tokens == sum(map(len, prompts))
-    assert 0.10 < savings.computed / savings.tokens < 0.12, "about a tenth is left to compute"
+
+
+def test_task_7_the_longest_prompt_says_how_small_a_pool_may_be() -> None:
+    prompts = [*shared_prefix(), shared_prefix()[0][:400] + [7] * 60]
+    assert answer.measure_savings(prompts, 29, 16).cached == 64 * 400, (
+        "460 tokens take 29 blocks; the first 25 are always found"
+    )
 
 
 def test_task_7_what_does_not_fill_a_block_is_not_shared() -> None:
