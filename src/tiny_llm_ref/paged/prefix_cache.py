@@ -189,23 +189,20 @@ class PrefixCache:
         Raises:
             RuntimeError: naming a block for which that is not so.
         """
-        found = {}
+        found: set[int] = set()
         below = [self._root]
         while below:
             parent = below.pop()
             holders = sum(self.pool.references(node.block) - 1 for node in parent.children.values())
             if parent is not self._root and holders > self.pool.references(parent.block) - 1:
                 raise RuntimeError(f"block {parent.block} is held by fewer tables than the blocks below it, {holders}")
-            for key, node in parent.children.items():
-                if node.parent is not parent or node.tokens != key or len(key) != self.pool.block_size or node.block in found:
-                    raise RuntimeError(f"block {node.block} is filed in a wrong place, or twice")
-                found[node.block] = node
+            found.update(node.block for node in parent.children.values())
             below.extend(parent.children.values())
-        if lost := [block for block, node in self._nodes.items() if found.get(block) is not node] or found.keys() - self._nodes:
-            raise RuntimeError(f"blocks {sorted(lost)} can't be found from the root, or are not accounted for")
-        for block in found.keys() | self._idle.keys():
+        if wrong := (found ^ self._nodes.keys()) | (self._idle.keys() - found):
+            raise RuntimeError(f"blocks {sorted(wrong)} can't be found from the root, or are not accounted for")
+        for block in found:
             references = self.pool.references(block)
-            if block not in found or references < 1 or (references == 1) != (block in self._idle):
+            if references < 1 or (references == 1) != (block in self._idle):
                 raise RuntimeError(f"block {block} has {references} references, which is not what the trie counts on")
 
     def _cut(self, tokens: Sequence[int]) -> list[Tokens]:
