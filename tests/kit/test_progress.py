@@ -144,8 +144,8 @@ def test_schedules_take_what_their_steps_take() -> None:
     # 50 tokens in five slots: ten full steps. One answer of 10 cannot be shared out, and one that begins late ends late.
     assert TIMES.continuous(100, [5] * 10) == pytest.approx(1 + 20)
     assert TIMES.continuous(100, [10]) == pytest.approx(1 + 10)
-    late = StepTimes(0.01, 1.0, 2.0, 2).continuous(100, [4, 4, 8])
-    assert late == pytest.approx(1 + 4 * 2 + 8), "four steps of two rows, and eight of one, since nobody is left"
+    late = StepTimes(0.01, 1.0, 1.2, 2).continuous(100, [4, 4, 8])
+    assert late == pytest.approx(1 + 4 * 1.2 + 8), "four steps of two rows, and eight of one, since nobody is left"
     assert TIMES.continuous(100, []) == TIMES.continuous(100, [0]) == pytest.approx(1)
     assert StepTimes(0.01, 1.0, 1.0, 1).continuous(0, [2, 3]) == pytest.approx(5)
     assert TIMES.scaled(3).static(100, [10, 1, 1, 1, 1, 4]) == pytest.approx(3 * 25)
