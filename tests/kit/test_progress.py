@@ -104,18 +104,16 @@ def test_who_wants_longer_silences_has_them(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("block", [working, progress_bar])
-def test_every_kind_of_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch, block: Any) -> None:
-    monkeypatch.setattr(progress.Heartbeat.__init__, "__defaults__", (0.02,))
+def test_every_kind_of_work_gives_signs_of_life(block: Any) -> None:
     out = io.StringIO()
-    with block(Console(file=out, width=100), "Loading"):
+    with block(Console(file=out, width=100), "Loading", silence=0.02):
         assert "Loading" in wait_for(out, 2)[-1]
 
 
 @pytest.mark.parametrize("block", [working, progress_bar])
-def test_in_a_terminal_things_move_instead(monkeypatch: pytest.MonkeyPatch, block: Any) -> None:
-    monkeypatch.setattr(progress.Heartbeat.__init__, "__defaults__", (0.001,))
+def test_in_a_terminal_things_move_instead(block: Any) -> None:
     out = io.StringIO()
-    with block(Console(file=out, force_terminal=True, width=100), "Loading"):
+    with block(Console(file=out, force_terminal=True, width=100), "Loading", silence=0.001):
         time.sleep(0.1)
     assert "Loading" in out.getvalue()
     assert " s] " not in out.getvalue()
