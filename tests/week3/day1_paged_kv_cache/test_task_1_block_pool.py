@@ -111,7 +111,8 @@ FAULTS = ["free", "never allocated", "one too high", "negative"]
 
 def bad_block(pool: Any, fault: str, given_back: int) -> int:
     fresh = next(block for block in range(pool.num_blocks) if not pool.references(block) and block != given_back)
-    return {"free": given_back, "never allocated": fresh, "one too high": pool.num_blocks, "negative": -1}[fault]
+    held_from_behind = next(block for block in range(pool.num_blocks) if pool.references(block)) - pool.num_blocks
+    return {"free": given_back, "never allocated": fresh, "one too high": pool.num_blocks, "negative": held_from_behind}[fault]
 
 
 @pytest.mark.parametrize("call", ["share", "release"])

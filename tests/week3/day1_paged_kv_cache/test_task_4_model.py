@@ -118,14 +118,17 @@ def test_task_4_steps_that_are_launched_ahead_copy_no_pool() -> None:
     """Eight layers, so that a layer has attended in one step long before it writes in the next, as in every real model."""
     attend_once()
     config = tiny_config(num_layers=8)
-    paged = Paged(answer.Model(config, random_weights(config)), num_blocks=1000, block_size=16)
+    model = answer.Model(config, random_weights(config))
+    mx.eval(model(mx.array([prompt(5, 0)])))  # all weights are where they stay
+    mx.synchronize()
+    before = mx.get_active_memory()
+    paged = Paged(model, num_blocks=1000, block_size=16)
     for i in range(4):
         paged.add(f"{i}", prompt(60, i), range(4 * i, 4 * i + 4))
     mx.eval(list(paged.step({f"{i}": 20 for i in range(4)}).values()))
-    pool = 1000 * 16 * config.num_kv_heads * config.head_dim * 4
     mx.synchronize()
-    before, launched = mx.get_active_memory(), None
-    mx.reset_peak_memory()
+    mx.reset_peak_memory()  # making the pools may take more
+    launched = None
     for _ in range(40):
         logits = list(paged.step({f"{i}": 1 for i in range(4)}).values())
         mx.async_eval(logits)
@@ -133,8 +136,9 @@ def test_task_4_steps_that_are_launched_ahead_copy_no_pool() -> None:
             mx.eval(launched)
         launched = logits
     mx.synchronize()
-    grown = max(mx.get_peak_memory() - before, 0)
-    assert grown < pool / 2, (
-        f"in 40 steps, each launched before the last was read, memory grew by {grown / pool:.1f} of a layer's pool of keys: it"
-        " was copied. Write in place, keep no older version of a pool, and use the pools in a step no more than needed"
+    pool = 1000 * 16 * config.num_kv_heads * config.head_dim * 4
+    more = (mx.get_peak_memory() - before) / pool - 2 * config.num_layers
+    assert more < 0.5, (
+        f"in 40 steps, each launched before the last was read, memory held {more:.1f} pools more than a pool of keys and one of"
+        " values per layer: one was copied. Write in place, and keep no older version of a pool"
     )
