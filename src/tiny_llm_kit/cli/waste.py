@@ -58,7 +58,8 @@ def main(
     if max_seq_len is not None and max_seq_len < longest:
         raise BadInput(f"--max-seq-len {max_seq_len} is shorter than the longest request: it has {longest} tokens")
     slot = max_seq_len or longest
-    tokens, usages = slots * slot, []
+    tokens = slots * slot
+    usages: list[waste.Usage] = []
     with progress_bar(console, "sizes", 1 + len(block_sizes)) as bar:
         for size in (slot, *dict.fromkeys(block_sizes)):
             bar.describe(f"blocks of {size} tokens" if usages else f"slots of {size} tokens")
