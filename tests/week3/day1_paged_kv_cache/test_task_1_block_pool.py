@@ -104,6 +104,11 @@ def test_task_1_a_block_is_given_back_as_often_as_it_is_listed() -> None:
     pool.share([block])
     pool.release([block, other, block])
     assert_holds(pool, Counter([block]), f"block {block} had 3 references, and release lists it twice")
+    pool.share([block])
+    pool.release([block, block])
+    assert_holds(pool, Counter(), f"block {block} had 2 references, and release lists it twice")
+    rest = take(pool, pool.num_blocks)
+    assert sorted(rest) == list(range(pool.num_blocks)), f"all blocks are free, each once, but allocate gives {sorted(rest)}"
 
 
 FAULTS = ["free", "never allocated", "one too high", "negative"]

@@ -1,5 +1,6 @@
 """Week 3 Day 1, task 4: the model over paged caches gives each sequence the logits it has alone."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_task_4_greedy_answers_equal_those_alone() -> None:
         assert answers[name] == want, f"the 10 tokens after the prompt of {start}, decoded together with two others"
 
 
+@pytest.fixture
+def on_the_cpu() -> Iterator[None]:
+    """What a device prepares ahead of what it computes differs, and so does when an array may be taken over."""
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(device)
+
+
+@pytest.mark.usefixtures("on_the_cpu")
 def test_task_4_steps_that_are_launched_ahead_copy_no_pool() -> None:
     """Eight layers, so that a layer has attended in one step long before it writes in the next, as in every real model."""
     attend_once()
