@@ -40,10 +40,10 @@ class Span:
         return self.slots(self.end, begin + block_size, block_size) if begin >= self.start else []
 
 
-def make_batch(spans: Sequence[Span], block_size: int, tokens: Sequence[int] = (), one_group_each: bool = False) -> Any:
-    """A `RaggedBatch`. Neighbours with one new token are a group, unless `one_group_each`; any other is a group of its own."""
+def make_batch(spans: Sequence[Span], block_size: int, tokens: Sequence[int] = ()) -> Any:
+    """A `RaggedBatch`. Neighbours with one new token are a group; any other is a group of its own."""
     groups, place = [], 0
-    for together in [[span] for span in spans] if one_group_each else _grouped(spans):
+    for together in _grouped(spans):
         group = _group(together, place, block_size)
         groups.append(group)
         place = group.places.stop
