@@ -237,7 +237,7 @@ def test_task_3_pools_are_written_in_place() -> None:
     share = peak_share(rounds)
     assert share < 1.1, (
         f"in 40 steps of one token a cache took up to {share:.0%} of what its pools take: write the new tokens into the pool"
-        " (`pool[:, slots] = …`), and keep no older version of it alive, such as a slice or a second name"
+        " (`pool[:, slots] = …`), and keep no older version of it alive, such as a slice of it"
     )
 
 
