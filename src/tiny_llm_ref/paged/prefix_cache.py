@@ -142,7 +142,7 @@ class PrefixCache:
 
     @task(week=3, day=3, number=3)
     def release(self, blocks: Sequence[int]) -> None:
-        """Give back a table, or its end: one reference to each of its blocks, whether they are in the trie or not.
+        """Give back tables, or their ends, in any order: a reference for each block listed, whether it is in the trie or not.
 
         Blocks of the trie that nobody else holds any more stay in it, and can be evicted from now on.
 

@@ -40,10 +40,10 @@ def admit(cache: PrefixCache, tokens: Sequence[int]) -> Admission | None:
     """
     match = cache.match(tokens)
     whole = match.tokens // cache.pool.block_size
-    admitted = _admit(cache, tokens, match)
-    if admitted is None and len(match.blocks) > whole:
-        admitted = _admit(cache, tokens, Match(match.blocks[:whole], whole * cache.pool.block_size))
-    return admitted
+    in_full = Match(match.blocks[:whole], whole * cache.pool.block_size)
+    if match.tokens > in_full.tokens and (admitted := _admit(cache, tokens, match)):
+        return admitted
+    return _admit(cache, tokens, in_full)
 
 
 @task(week=3, day=3, number=6)
