@@ -21,6 +21,7 @@ from .kernels.online_softmax import online_softmax
 from .kernels.operators import COURSE, OPERATORS, kernel_attention, kernel_linear
 from .kernels.paged_arrays import paged_attention_arrays
 from .kernels.paged_attention import (
+    attend_in_parts,
     choose_parts,
     paged_attention,
     paged_attention_decode,
@@ -98,6 +99,7 @@ __all__ = [
     "TextStream",
     "Timeline",
     "TransformerBlock",
+    "attend_in_parts",
     "batch_generate",
     "build_block",
     "bytes_per_token",

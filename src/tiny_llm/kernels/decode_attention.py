@@ -71,7 +71,7 @@ def check_attention(q: mx.array, k: mx.array, v: mx.array, largest_dim: int) -> 
 
 
 def check_heads(q: mx.array, k: mx.array, v: mx.array, kv_heads: int, largest_dim: int | None) -> None:
-    """Are all of one dtype, and can q `(B, H, L, D)` share `kv_heads`? Does a kernel that knows D up to `largest_dim` take it?"""
+    """Are all of one dtype? Can the H of q `(B, H, L, D)` share `kv_heads`? Does a kernel for D up to `largest_dim` take it?"""
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v are of {q.dtype}, {k.dtype} and {v.dtype}: they must be of one dtype")
     heads, dim = q.shape[1], q.shape[3]

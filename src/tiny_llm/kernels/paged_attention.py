@@ -24,7 +24,7 @@ _LARGEST_PREFILL_DIM = 128
 """With more, the tiles would not fit into the 32 KB of threadgroup memory."""
 
 _HEAD_NUMBERS = 512
-"""Numbers of the queries that a threadgroup of the decode kernel can keep in registers: of four heads of 128, or eight of 64."""
+"""Numbers of queries that a threadgroup of the decode kernel can keep in registers: of four heads of 128, or eight of 64."""
 
 MOST_PARTS = 32
 LEAST_PART = 256

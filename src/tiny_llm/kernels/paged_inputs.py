@@ -4,6 +4,7 @@ It looks at shapes, and at numbers only where they are given as lists: to look i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 
@@ -55,7 +56,7 @@ def _check_blocks(tables: Sequence[Sequence[int]], lengths: Sequence[int], num_b
         needed = -(-length // block_size)
         if len(table) < needed:
             raise ValueError(
-                f"the table of row {row} is too short: {length} tokens need {needed} blocks of {block_size}, it has {len(table)}"
+                f"the table of row {row} is too short: {length} tokens need {needed} blocks of {block_size}, not {len(table)}"
             )
         if wrong := [block for block in table[: max(needed, 0)] if not 0 <= block < num_blocks]:
             raise ValueError(f"block {wrong[0]} in the table of row {row} is not in the pool, which has {num_blocks} blocks")
@@ -75,9 +76,9 @@ def _of_one_width(tables: Sequence[Sequence[int]]) -> list[list[int]]:
     return [[*table, *[0] * (width - len(table))] for table in tables]
 
 
-def _as_array(name: str, given: mx.array | Sequence[int] | Sequence[Sequence[int]]) -> mx.array:
+def _as_array(name: str, given: mx.array | Sequence[Any]) -> mx.array:
     if not isinstance(given, mx.array):
-        return mx.array(given, dtype=mx.int32)
+        return mx.array(list(given), dtype=mx.int32)
     if not mx.issubdtype(given.dtype, mx.integer):
         raise ValueError(f"{name} are of {given.dtype}: they must be integers")
     return given
