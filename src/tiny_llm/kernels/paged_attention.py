@@ -174,15 +174,16 @@ def paged_attention_split(
 
 
 @task(week=3, day=2, number=5)
-def choose_parts(threadgroups: int, tokens: int) -> int:
-    """Into how many parts to divide the keys of a row: a power of two, so that few kernels have to be compiled.
+def choose_parts(rows: int, kv_heads: int, tokens: int) -> int:
+    """Into how many parts to divide the keys of each row: a power of two, so that few kernels have to be compiled.
 
-    As many as it takes to launch `ENOUGH_THREADGROUPS`, and not more than leave `LEAST_PART` tokens for each, nor than
-    `MOST_PARTS`; 1 if that is already too many.
+    Without a split there is a threadgroup for each row and key/value head. Parts double while there are fewer than
+    `ENOUGH_THREADGROUPS` in all, as long as twice as many parts are not more than `MOST_PARTS` and have `LEAST_PART` tokens
+    each.
 
     Args:
-        threadgroups: how many there are without a split.
-        tokens: how many fit into the tables. (Lengths are on the GPU, and nobody waits for them.)
+        rows, kv_heads: B and KV.
+        tokens: how many fit into the tables. (Lengths may be on the GPU still, and nobody waits for them.)
     """
     raise NotImplementedError("Week 3 Day 2, task 5: the kernel that fits. Read book/src/week3-02-paged-attention.md")
 
@@ -194,7 +195,7 @@ def paged_attention(
     """Attention over a paged cache, on the kernel that fits: a `PagedKvCache` is given this to attend with.
 
     Several queries per row go to `paged_attention_prefill`. One goes to `paged_attention_split` if `choose_parts` says more
-    than one part, for a threadgroup for each row and key/value head, and else to `paged_attention_decode`.
+    than one part, and else to `paged_attention_decode`.
 
     Args:
         q: `(B, H, L, D)`: the last L tokens of each row, D a multiple of 32, up to 256 for L = 1, else up to 128.
