@@ -56,9 +56,10 @@ def test_task_4_one_token_and_many_parts() -> None:
 
 def test_task_4_split_equals_unsplit() -> None:
     paged = make_paged([90, 33, 5])
-    whole = to_numpy(answer.paged_attention_decode(*paged.arguments))
     for parts in (2, 5):
-        assert_close(split(parts)(*paged.arguments), whole, f"{parts} parts and one give the same: {MERGE}", 1e-5)
+        parted = split(parts)(*paged.arguments)
+        whole = answer.paged_attention_decode(*paged.arguments)
+        assert_close(parted, to_numpy(whole), f"{parts} parts and one give the same: {MERGE}", 1e-5)
 
 
 @pytest.mark.parametrize("others", [np.nan, 1e30])
@@ -115,7 +116,7 @@ def test_task_4_a_row_alone_is_the_row_in_a_batch() -> None:
 
 def test_task_4_the_parts_are_computed_by_different_threadgroups() -> None:
     paged = make_paged([128], heads=1, kv_heads=1)
-    whole, parted = threads_of(answer.paged_attention_decode, paged), threads_of(split(4), paged)
+    parted, whole = threads_of(split(4), paged), threads_of(answer.paged_attention_decode, paged)
     assert parted >= 4 * whole, f"{parted} threads for 4 parts, {whole} for one: each part is a threadgroup's own"
 
 

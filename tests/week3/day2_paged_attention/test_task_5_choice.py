@@ -44,8 +44,8 @@ from week3.day2_paged_attention.paged_checks import (
 def test_task_5_how_many_parts(rows: int, kv_heads: int, tokens: int, parts: int) -> None:
     got = answer.choose_parts(rows, kv_heads, tokens)
     assert got == parts, (
-        f"{rows} rows of {kv_heads} key/value heads, tables for {tokens} tokens: {got} parts, expected {parts}. Double them while "
-        "there are fewer than ENOUGH_THREADGROUPS threadgroups, and twice as many parts would have LEAST_PART tokens each"
+        f"{rows} rows of {kv_heads} key/value heads, tables for {tokens} tokens: {got} parts, expected {parts}. Double them "
+        "while there are fewer than ENOUGH_THREADGROUPS threadgroups, and twice as many parts have LEAST_PART tokens each"
     )
 
 
@@ -58,7 +58,7 @@ def test_task_5_one_query_or_several(queries: int) -> None:
 def test_task_5_long_contexts_are_split() -> None:
     paged = make_paged([1000], heads=1, kv_heads=1, block_size=32)
     check_formula(answer.paged_attention, paged, "one row of 1000 tokens, in parts")
-    whole, chosen = threads_of(answer.paged_attention_decode, paged), threads_of(answer.paged_attention, paged)
+    chosen, whole = threads_of(answer.paged_attention, paged), threads_of(answer.paged_attention_decode, paged)
     assert chosen >= 4 * whole, (
         f"one row with a table for 1056 tokens goes to 4 parts: {chosen} threads, {whole} without a split"
     )
@@ -66,7 +66,7 @@ def test_task_5_long_contexts_are_split() -> None:
 
 def test_task_5_short_contexts_are_not_split() -> None:
     paged = make_paged([100, 33])
-    whole, chosen = threads_of(answer.paged_attention_decode, paged), threads_of(answer.paged_attention, paged)
+    chosen, whole = threads_of(answer.paged_attention, paged), threads_of(answer.paged_attention_decode, paged)
     assert chosen == whole, f"two short rows: {chosen} threads, {whole} in paged_attention_decode, whose merging costs nothing"
 
 
