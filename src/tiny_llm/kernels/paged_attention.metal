@@ -54,5 +54,6 @@ const size_t k_block = k_pool_strides[1] / sizeof(T);
 const size_t v_block = v_pool_strides[1] / sizeof(T);
 const int k_step = int(k_pool_strides[2]) / int(sizeof(T));
 const int v_step = int(v_pool_strides[2]) / int(sizeof(T));
+const float score_scale = scale;  // read once
 
 #error "Week 3 Day 2, task 2: decode attention that walks the block table. Read book/src/week3-02-paged-attention.md"

@@ -170,8 +170,8 @@ _KINDS = {
     "flash_attention_simdgroup": _FLASH,
     "paged_attention": _paged(8, 2048, 2, 6, 2, 1, 512, 64, 16),
     "paged_attention_1_row": _paged(1, 2048, 1, 6, 2, 1, 512, 64, 16),
-    "paged_attention_32_rows": _paged(32, 2048, 32, 2, 1, 1, 64, 32, 16),
-    "paged_attention_128_rows": _paged(128, 1024, 128, 2, 1, 1, 32, 32, 16),
+    "paged_attention_32_rows": _paged(32, 2048, 32, 2, 1, 1, 128, 64, 16),
+    "paged_attention_128_rows": _paged(128, 1024, 128, 2, 1, 1, 64, 64, 16),
     "paged_attention_prefill": _Kind(_paged_attention, (4, 32, 8, 256, 2048, 128, 16), (1, 4, 2, 32, 128, 64, 16)),
 }
 KERNELS = tuple(_KINDS)

@@ -54,6 +54,7 @@ const size_t k_block = k_pool_strides[1] / sizeof(T);
 const size_t v_block = v_pool_strides[1] / sizeof(T);
 const int k_step = int(k_pool_strides[2]) / int(sizeof(T));
 const int v_step = int(v_pool_strides[2]) / int(sizeof(T));
+const float score_scale = scale;  // read once
 
 // @task(week=3, day=2, number=2)
 float query[HEADS][N];
@@ -65,7 +66,7 @@ for (int h = 0; h < HEADS; ++h) {
   l[h] = 0.0f;
   for (int i = 0; i < N; ++i) {
     const size_t number = b * q_strides[0] + (first_head + h) * q_strides[1] + (i * TEAM + place) * q_strides[3];
-    query[h][i] = h < heads ? scale * float(q[number]) : 0.0f;
+    query[h][i] = h < heads ? score_scale * float(q[number]) : 0.0f;
     sum_v[h][i] = 0.0f;
   }
 }

@@ -64,15 +64,17 @@ def make_paged(
     size: float = 1.0,
     others: float | None = None,
     tails: Sequence[int] | None = None,
+    spare: int = 2,
     seed: int = 0,
 ) -> Paged:
     """Rows in blocks of a shuffled pool.
 
     size: of the queries' numbers. others: what all places hold that belong to no row's token; noise when None. tails: what
-    stands in the tables behind a row's own blocks, in turn; other rows' blocks when None.
+    stands in the tables behind a row's own blocks, in turn; other blocks when None. spare: entries of the tables that even
+    the longest row does not need.
     """
     random = np.random.default_rng([seed, 1])
-    width = max(-(-length // block_size) for length in lengths) + 2
+    width = max(-(-length // block_size) for length in lengths) + spare
     num_blocks = len(lengths) * width
     pools = [to_numpy(normal(kv_heads, num_blocks, block_size, dim, seed=seed + i, dtype=dtype)) for i in (2, 3)]
     tables = random.permutation(num_blocks).astype(np.int32).reshape(len(lengths), width)

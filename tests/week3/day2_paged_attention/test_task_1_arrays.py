@@ -27,7 +27,7 @@ from week3.day2_paged_attention.paged_checks import (
 
 @pytest.mark.parametrize("block_size", [1, 8, 12, 16, 32])
 def test_task_1_the_formula(block_size: int) -> None:
-    paged = make_paged(around(block_size, least=1), block_size=block_size)
+    paged = make_paged(around(block_size), block_size=block_size, spare=0)
     check_formula(answer.paged_attention_arrays, paged, f"{WHERE}; {LAST}")
 
 
