@@ -190,6 +190,17 @@ def check_large_scores(attend: PagedAttention, queries: int = 1) -> None:
     )
 
 
+def check_scores_far_from_zero(attend: PagedAttention, far: float, queries: int = 1) -> None:
+    """All scores of a row are moved by the same number, which changes no weight."""
+    paged = make_paged([70, 33], queries=queries, heads=1, kv_heads=1)
+    q = mx.concatenate([paged.q[..., :31], mx.full((2, 1, queries, 1), far)], axis=-1)
+    k_pool = mx.concatenate([paged.k_pool[..., :31], mx.ones((*paged.k_pool.shape[:3], 1))], axis=-1)
+    got = attend(q, k_pool, *paged.arguments[2:], scale=1.0)
+    near = replace(paged, q=paged.q[..., :31], keys=[key[..., :31] for key in paged.keys])
+    # A score of 10,000 has an absolute error of 1e-3 in float32.
+    assert_close(got, near.attention64(1.0), f"scores of about {far:.0f}: nothing but a maximum may be where they are", 1e-2)
+
+
 def check_order(attend: PagedAttention, order: str, queries: int = 1) -> None:
     paged = make_paged([70, 30], queries=queries)
     out = in_order(order, lambda: attend(*paged.arguments))

@@ -23,6 +23,7 @@ from week3.day2_paged_attention.paged_checks import (
     check_rounded_once,
     check_row_alone,
     check_scale,
+    check_scores_far_from_zero,
     check_shared_blocks,
     check_strides,
     check_what_is_not_read,
@@ -84,6 +85,11 @@ def test_task_3_half_precision_is_rounded_once(dtype: mx.Dtype) -> None:
 
 def test_task_3_large_scores_do_not_overflow() -> None:
     check_large_scores(answer.paged_attention_prefill, queries=4)
+
+
+@pytest.mark.parametrize("far", [-1e4, 1e4])
+def test_task_3_scores_far_from_zero(far: float) -> None:
+    check_scores_far_from_zero(answer.paged_attention_prefill, far, queries=4)
 
 
 @pytest.mark.parametrize("order", ORDERS)
