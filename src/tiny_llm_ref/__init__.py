@@ -19,6 +19,15 @@ from .kernels.hello import scaled_add
 from .kernels.matvec import matvec_simd, matvec_thread, matvec_vector
 from .kernels.online_softmax import online_softmax
 from .kernels.operators import COURSE, OPERATORS, kernel_attention, kernel_linear
+from .kernels.paged_arrays import paged_attention_arrays
+from .kernels.paged_attention import (
+    attend_in_parts,
+    choose_parts,
+    paged_attention,
+    paged_attention_decode,
+    paged_attention_prefill,
+    paged_attention_split,
+)
 from .kernels.rms_norm import fused_rms_norm
 from .kv_cache import KvCache, KvCacheBase
 from .linear import FusedLinear, Linear, linear
@@ -105,11 +114,13 @@ __all__ = [
     "Timeline",
     "TransformerBlock",
     "admit",
+    "attend_in_parts",
     "batch_generate",
     "blocks_for",
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "choose_parts",
     "chunk_bounds",
     "create_batch_mask",
     "decode_attention",
@@ -134,6 +145,11 @@ __all__ = [
     "multi_head_attention",
     "online_softmax",
     "pack",
+    "paged_attention",
+    "paged_attention_arrays",
+    "paged_attention_decode",
+    "paged_attention_prefill",
+    "paged_attention_split",
     "perplexity",
     "plan_step",
     "prefill",
