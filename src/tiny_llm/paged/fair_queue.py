@@ -60,17 +60,17 @@ class FairQueue(UserDict[int, PagedRequest]):
     @task(week=3, day=4, number=2)
     def __setitem__(self, request_id: int, request: PagedRequest) -> None:
         """Let a request wait. One that was here before, and was preempted, keeps its arrival."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def __delitem__(self, request_id: int) -> None:
         """Let a request go, wherever it stands."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def charge(self, user: str, tokens: int) -> None:
         """Note that so many tokens have been computed for a user."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def in_turn(self) -> Iterator[PagedRequest]:
@@ -78,7 +78,7 @@ class FairQueue(UserDict[int, PagedRequest]):
 
         Nothing that can be seen from outside changes; only as much is sorted as is asked for.
         """
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     def _waits(self, place: _Place) -> bool:
         return self._place_of.get(place.request.request_id) is place
@@ -86,14 +86,14 @@ class FairQueue(UserDict[int, PagedRequest]):
     @task(week=3, day=4, number=2)
     def _welcome(self, user: str) -> None:
         """Lift the counter of a user who comes or comes back."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def _renew(self, line: Line) -> None:
         """Put the present beginning of a line among the heads; an older one counts no more."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def _settle(self) -> None:
         """Bring the first of the heads up to date. Counters only rise, so that all others come later still."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")

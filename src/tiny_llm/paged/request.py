@@ -41,20 +41,28 @@ class PagedRequest(Request):
 
         A request that was preempted computes its own answer again, as if it had been part of the prompt.
         """
-        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
+        )
 
     @property
     @task(week=3, day=4, number=1)
     def state(self) -> str:
         """`"waiting"` without blocks, then `"prefilling"` or `"decoding"`, and `"finished"`; derived from the counters."""
-        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
+        )
 
     @task(week=3, day=4, number=1)
     def hold(self, blocks: list[int], cached: int = 0) -> None:
         """Begin with these blocks, of which the first `cached` tokens have been computed already."""
-        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
+        )
 
     @task(week=3, day=4, number=1)
     def let_go(self) -> list[int]:
         """Give up all blocks, and with them everything that was computed; returns them for whoever owns the pool."""
-        raise NotImplementedError("Week 3 Day 4, task 1: a request that pages. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
+        )

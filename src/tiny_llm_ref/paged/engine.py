@@ -24,7 +24,7 @@ from .paged_kv_cache import PagedAttention
 from .prefix_cache import Match, PrefixCache
 from .request import PagedRequest
 from .runner import PagedRunner
-from .scheduler import Scheduler, StepPlan
+from .scheduler import MixedPlan, Scheduler
 
 
 class Engine(RequestBook):
@@ -167,7 +167,7 @@ class Engine(RequestBook):
             self.end(request, "error", TimeoutError(f"request {request.request_id} had not ended at {deadline}, its deadline"))
 
     @task(week=3, day=4, number=6)
-    def _launch(self, plan: StepPlan) -> InFlight:
+    def _launch(self, plan: MixedPlan) -> InFlight:
         for request in plan.preempted:
             self.preempt(request)
         for chunk in plan.chunks:

@@ -30,7 +30,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class StepPlan:
+class MixedPlan:
     """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks."""
 
     decodes: list[PagedRequest]
@@ -71,7 +71,7 @@ class Scheduler:
         running: Sequence[PagedRequest],
         pool: BlockPool,
         prefix_cache: PrefixCache,
-    ) -> StepPlan:
+    ) -> MixedPlan:
         """Plan one step.
 
         1. Everyone who decodes gets a token, the oldest first. Where the blocks do not suffice, the youngest loses its own and
@@ -98,7 +98,7 @@ class Scheduler:
                 budget -= chunks[-1].end - chunks[-1].start
         if not preempted:
             chunks += self._plan_admissions(waiting, self.max_num_seqs - len(claims), budget, bool(running), blocks)
-        return StepPlan(decodes, chunks, preempted)
+        return MixedPlan(decodes, chunks, preempted)
 
     @task(week=3, day=4, number=4)
     def _plan_decodes(
