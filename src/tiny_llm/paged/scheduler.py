@@ -31,7 +31,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class MixedPlan:
-    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks."""
+    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks.
+
+    Blocks are assigned in this order: the preempted give back theirs, the matches of all chunks are locked, the decodes get
+    theirs, and then those who are admitted, each for all tokens that are known of it.
+    """
 
     decodes: list[PagedRequest]
     chunks: list[Chunk]
@@ -93,7 +97,7 @@ class Scheduler:
     def _plan_decodes(
         self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
     ) -> tuple[list[PagedRequest], list[PagedRequest]]:
-        """Who decodes, and who is preempted for it: the end of `claims`, the youngest first."""
+        """Who decodes, and who is preempted for it: the end of `claims`."""
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)

@@ -204,7 +204,7 @@ class Engine(RequestBook):
         if not request.preemptions:
             self.metrics.prefix_cache_queries += len(request.prompt)
             self.metrics.prefix_cache_hits += match.tokens
-        self.waiting.charge(request.user, len(request.tokens) - match.tokens)
+        self.waiting.charge(request, len(request.tokens) - match.tokens)
 
     @task(week=3, day=4, number=6)
     def _copy_last_block(self, request: PagedRequest) -> None:
@@ -242,7 +242,7 @@ class Engine(RequestBook):
             if sound:
                 kept_now = self.take(request, token)
                 kept += kept_now
-                self.waiting.charge(request.user, kept_now)
+                self.waiting.charge(request, kept_now)
                 self._publish(request)
             elif request.finish_reason is None:  # otherwise this row was computed for nobody
                 self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
