@@ -24,7 +24,7 @@ class FairQueue(UserDict[int, PagedRequest]):
 
     Priorities are strict. Within a priority each user has a counter, the number of tokens that have been computed for that
     user, and the one with the lowest is next. Whoever comes, or comes back after a pause, begins with at least the counter of
-    the user who is next: time that was not used is not saved up.
+    the user who is next, or was the last one to be: time that was not used is not saved up.
 
     A request keeps its priority, user and deadline as long as it waits.
     """
