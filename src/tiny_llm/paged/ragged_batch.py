@@ -81,6 +81,8 @@ def make_ragged_batch(rows: Sequence[Row], tokens: mx.array, block_size: int) ->
 
     Args:
         tokens: `(T,)`, those of all rows, one after another.
+    Raises:
+        ValueError: if a table has no block for one of its row's tokens, or there are more or fewer tokens than the rows have.
     """
     raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read book/src/week3-04-token-budget-scheduler.md")
 
