@@ -226,7 +226,10 @@ def expect_no_error(*requests: Any) -> None:
 
 
 def _expect_no_stub(requests: Iterable[Any]) -> None:
-    """An engine keeps the exceptions of its requests, also that of a stub, which says what is to be done first."""
+    """An engine keeps the exceptions of its requests, also that of a stub, which says what is to be done first.
+
+    The hook `pytest_runtest_call` looks for such errors when a test has failed; this ends a test that would step on and on.
+    """
     __tracebackhide__ = True
     for request in requests:
         if isinstance(request.error, NotImplementedError):

@@ -19,6 +19,15 @@ from .kernels.hello import scaled_add
 from .kernels.matvec import matvec_simd, matvec_thread, matvec_vector
 from .kernels.online_softmax import online_softmax
 from .kernels.operators import COURSE, OPERATORS, kernel_attention, kernel_linear
+from .kernels.paged_arrays import paged_attention_arrays
+from .kernels.paged_attention import (
+    attend_in_parts,
+    choose_parts,
+    paged_attention,
+    paged_attention_decode,
+    paged_attention_prefill,
+    paged_attention_split,
+)
 from .kernels.rms_norm import fused_rms_norm
 from .kv_cache import KvCache, KvCacheBase
 from .linear import FusedLinear, Linear, linear
@@ -29,10 +38,16 @@ from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.engine import Engine
+from .paged.fair_queue import FairQueue
+from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
+from .paged.request import PagedRequest
+from .paged.runner import PagedRunner
+from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -67,10 +82,13 @@ __all__ = [
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
+    "Chunk",
     "ContinuousBatchScheduler",
     "Embedding",
+    "Engine",
     "Event",
     "EventKind",
+    "FairQueue",
     "Fifo",
     "FusedLinear",
     "Group",
@@ -79,10 +97,14 @@ __all__ = [
     "LengthBalance",
     "Linear",
     "Match",
+    "MixedPlan",
     "Model",
     "ModelRunner",
     "Operators",
     "PagedKvCache",
+    "PagedMetrics",
+    "PagedRequest",
+    "PagedRunner",
     "PrefillChunk",
     "PrefixCache",
     "QuantizedLinear",
@@ -95,6 +117,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "Savings",
+    "Scheduler",
     "SelfAttention",
     "ShortestRemaining",
     "SlotManager",
@@ -105,11 +128,13 @@ __all__ = [
     "Timeline",
     "TransformerBlock",
     "admit",
+    "attend_in_parts",
     "batch_generate",
     "blocks_for",
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "choose_parts",
     "chunk_bounds",
     "create_batch_mask",
     "decode_attention",
@@ -134,6 +159,11 @@ __all__ = [
     "multi_head_attention",
     "online_softmax",
     "pack",
+    "paged_attention",
+    "paged_attention_arrays",
+    "paged_attention_decode",
+    "paged_attention_prefill",
+    "paged_attention_split",
     "perplexity",
     "plan_step",
     "prefill",

@@ -54,6 +54,7 @@ class Strategy(ABC):
 
         Args:
             waiting: in order of arrival, so that nobody has been overtaken more often than those before.
+            count: 0 or more.
         """
         raise NotImplementedError("Week 2 Day 6, task 8: scheduling strategies. Read book/src/week2-06-continuous-batching.md")
 
@@ -112,7 +113,7 @@ def plan_step(
         running: those that have a slot or need one; in order of admission.
         max_slots: how many may run at a time.
         prefill_step: most prompt tokens per iteration.
-        strategy: chooses among the waiting; asked once, for as many as there are free slots.
+        strategy: chooses among the waiting; asked once, for as many as there are free slots, and not at all if none is free.
     Returns:
         The plan; its `decode` is in the order of `running`.
     """

@@ -35,7 +35,7 @@ class Meter:
     """Says of each run in turn whether it was noisy."""
 
     verdicts: list[bool]
-    wall, other_cpu, steal = 2.0, 0.0, 0.0
+    wall, others = 2.0, 0.0
 
     def __enter__(self) -> "Meter":
         return self

@@ -115,6 +115,20 @@ def test_what_has_to_move_is_each_input_once_and_the_output_once() -> None:
     attention = makers["flash_attention"]()
     assert attention.bytes == 2 * L * D * (H + KV + KV + H)
     assert attention.operations == 2 * 2 * D * H * sum(range(1, L + 1)), "query i sees i + 1 keys"
+    paged = makers["paged_attention"]()
+    B, H, KV, S, D, block = 2, 6, 2, 512, 64, 16
+    assert paged.bytes == 2 * B * D * (H + 2 * KV * S + H) + 4 * (B * S // block + B), "each block is some row's"
+    chunk = makers["paged_attention_prefill"]()
+    H, L, S = 4, 32, 128
+    assert chunk.operations == 2 * 2 * D * H * sum(range(S - L + 1, S + 1)), "query i sees S − L + i + 1 keys"
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("name", ["paged_attention", "paged_attention_1_row"])
+def test_paged_attention_moves_little_more_than_it_has_to(name: str) -> None:
+    row = count(comparisons(tiny_llm_ref, mx.float16, small=True)[name]())
+    assert row.ratio <= 1.3
+    assert row.difference < 1e-3
 
 
 @pytest.mark.usefixtures("compiler")

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from kit.small_course import WAITING_TEST, edit, is_gone, run_command, start_command, wait_until, write, write_checked_course
 from tiny_llm_kit.cli.check import main
+from tiny_llm_kit.course.catchers import FILE, load_catchers, write_catchers
 from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
 from tiny_llm_kit.course.course_map import load_course
 from tiny_llm_kit.course.skeleton import generate
@@ -89,6 +90,48 @@ def test_a_mistake_that_ends_the_process_is_not_caught(small: Path) -> None:
     done = CliRunner().invoke(main, ["--only", "mistakes"])
     assert done.exit_code == 1
     assert "one too many (week 1 day 1, task 1): the suite could not run" in done.output
+
+
+def test_the_tests_that_caught_the_mistakes_are_noted_when_asked_to(small: Path) -> None:
+    tests = "tests/week1/test_day1_doubling.py"
+    write_catchers(
+        small, {"gone (week 1 day 1, task 1)": "x", "one too many (week 1 day 1, task 1)": f"{tests}::test_task_1_no"}
+    )
+    before = (small / FILE).read_text()
+    done = CliRunner().invoke(main, ["--only", "mistakes"])
+    assert done.exit_code == 0, done.output
+    assert f"{FILE} is behind (1 new, 1 changed, 1 of mistakes that are gone)" in done.output
+    assert (small / FILE).read_text() == before
+    done = CliRunner().invoke(main, ["--only", "mistakes", "--update-catchers"])
+    assert done.exit_code == 0, done.output
+    assert f"{FILE}: 1 new, 1 changed, 1 of mistakes that are gone\n" in done.output
+    assert load_catchers(small) == {
+        "one too many (week 1 day 1, task 1)": f"{tests}::test_task_1_doubles",
+        "steps of two (week 1 day 1, task 2)": f"{tests}::test_task_2_counts",
+    }
+    assert str(FILE) not in CliRunner().invoke(main, ["--only", "mistakes"]).output
+
+
+def test_the_catcher_of_a_mistake_that_is_missed_now_is_kept(small: Path) -> None:
+    noted = {"one too many (week 1 day 1, task 1)": "tests/week1/test_day1_doubling.py::test_task_1_doubles"}
+    write_catchers(small, noted)
+    edit(small / "tests/week1/test_day1_doubling.py", "answer.double(4) == 8", "True")
+    assert CliRunner().invoke(main, ["--only", "mistakes", "--update-catchers"]).exit_code == 1
+    assert noted.items() <= load_catchers(small).items()
+
+
+def test_catchers_that_cannot_be_read_fail_the_step_and_are_left_alone(small: Path) -> None:
+    write(small / FILE, "<<<<<<< HEAD")
+    done = CliRunner().invoke(main, ["--only", "mistakes", "--update-catchers"])
+    assert done.exit_code == 1
+    assert "Delete it: --update-catchers writes it anew" in done.output
+    assert (small / FILE).read_text() == "<<<<<<< HEAD"
+
+
+def test_catchers_are_noted_by_a_run_of_the_mistakes_alone(small: Path) -> None:
+    done = CliRunner().invoke(main, ["--only", "map", "--update-catchers"])
+    assert done.exit_code == 2
+    assert "--update-catchers needs the step mistakes" in done.output
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kit.small_course import edit, write, write_small_course
+from tiny_llm_kit.course.catchers import FILE, describe_changes, load_catchers, write_catchers
 from tiny_llm_kit.course.course_map import load_course
 from tiny_llm_kit.course.mistakes import Mistake, Verdict, load_mistakes, run_mistake
 
@@ -24,7 +25,7 @@ def mistakes_in(root: Path, text: str) -> list[Mistake]:
 
 def run(root: Path, text: str, seconds: float = 60) -> list[Verdict]:
     course = load_course(root)
-    return [run_mistake(root, course, mistake, seconds) for mistake in mistakes_in(root, text)]
+    return [run_mistake(root, course, mistake, seconds=seconds) for mistake in mistakes_in(root, text)]
 
 
 def entry(find: str, replace: str, more: str = "") -> str:
@@ -105,3 +106,74 @@ def test_a_mistake_on_a_planned_day_is_refused(small: Path) -> None:
     edit(small / "course.toml", 'title = "Batching"', 'title = "Batching"\n  tasks = ["request"]')
     with pytest.raises(ValueError, match="its day has no tests yet"):
         mistakes_in(small, entry("x", "y").replace("week = 1\nday = 1", "week = 2\nday = 6"))
+
+
+NUMBERS = "tests/week1/test_day1_doubling.py"
+
+
+def run_with(root: Path, catcher: str, task: int = 1) -> Verdict:
+    """A mistake in task 1 that both of its tests notice."""
+    edit(
+        root / NUMBERS,
+        "def test_task_2_counts",
+        "def test_task_1_again():\n    test_task_1_doubles()\n\n\ndef test_task_2_counts",
+    )
+    (mistake,) = mistakes_in(root, entry("2 * x", "3 * x").replace("task = 1", f"task = {task}"))
+    return run_mistake(root, load_course(root), mistake, catcher, seconds=60)
+
+
+def test_the_test_that_caught_it_last_is_run_first(small: Path) -> None:
+    verdict = run_with(small, f"{NUMBERS}::test_task_1_again")
+    assert (verdict.caught, verdict.detail) == (True, "caught by test_task_1_again")
+    assert verdict.catcher == f"{NUMBERS}::test_task_1_again"
+
+
+@pytest.mark.parametrize(
+    "catcher",
+    [
+        *("", NUMBERS, f"{NUMBERS}::test_task_1_was_renamed", f"{NUMBERS}::test_task_1_doubles[1]"),
+        *("tests/week1/day2_shapes/test_area.py::test_task_1_area", "tests/gone.py::test_task_1_doubles", "/::test_task_1"),
+        f"{NUMBERS}::test_task_2_counts",
+    ],
+)
+def test_a_catcher_that_is_of_no_use_costs_no_more_than_time(small: Path, catcher: str) -> None:
+    verdict = run_with(small, catcher)
+    assert (verdict.caught, verdict.detail) == (True, "caught by test_task_1_doubles")
+    assert verdict.catcher == f"{NUMBERS}::test_task_1_doubles"
+
+
+def test_a_catcher_that_passes_by_now_leaves_it_to_the_others(small: Path) -> None:
+    edit(small / NUMBERS, "def test_task_1_doubles", "def test_task_1_passes():\n    pass\n\n\ndef test_task_1_doubles")
+    assert run_with(small, f"{NUMBERS}::test_task_1_passes").detail == "caught by test_task_1_doubles"
+
+
+@pytest.mark.parametrize(
+    "catcher", [f"{NUMBERS}::test_task_1_doubles", "tests/week1/day2_shapes/test_area.py::test_task_1_area"]
+)
+def test_a_catcher_of_another_task_or_day_catches_nothing(small: Path, catcher: str) -> None:
+    verdict = run_with(small, catcher, task=2)
+    assert (verdict.caught, verdict.detail) == (False, "not caught: every test of its task passed")
+    assert verdict.catcher == ""
+
+
+def test_catchers_are_kept_in_a_sorted_file(tmp_path: Path) -> None:
+    assert load_catchers(tmp_path) == {}
+    (tmp_path / FILE.parent).mkdir(parents=True)
+    write_catchers(tmp_path, {"b": "tests/b.py::test_b", "a": "tests/a.py::test_a[é]"})
+    assert load_catchers(tmp_path) == {"a": "tests/a.py::test_a[é]", "b": "tests/b.py::test_b"}
+    names = [line.split('"')[1] for line in (tmp_path / FILE).read_text(encoding="utf-8").splitlines() if '"' in line]
+    assert names == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD\n{}", "[]", '{"a": 1}', '"a"', ""])
+def test_a_damaged_file_of_catchers_is_refused_with_the_remedy(tmp_path: Path, text: str) -> None:
+    write(tmp_path / FILE, text)
+    with pytest.raises(ValueError, match=r"tests/mistakes/catchers.json.*Delete it: --update-catchers"):
+        load_catchers(tmp_path)
+
+
+def test_changes_are_counted() -> None:
+    assert describe_changes({"a": "x", "b": "x", "c": "x"}, {"a": "x", "b": "y", "d": "x"}) == (
+        "1 new, 1 changed, 1 of mistakes that are gone"
+    )
+    assert describe_changes({"a": "x"}, {"a": "x"}) == ""

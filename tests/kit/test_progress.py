@@ -2,6 +2,7 @@
 
 import io
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiny_llm_kit.cli.outlook import how_long
 from tiny_llm_kit.cli.progress import Heartbeat, progress_bar, working
 from tiny_llm_kit.cli.tables import markdown, minutes
 from tiny_llm_kit.cli.text import harmless
+from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.workloads.items import WorkItem
 
 TIMES = StepTimes(prompt_token=0.01, one_row=1.0, all_rows=2.0, slots=5)
@@ -59,23 +61,59 @@ def test_who_prints_lines_needs_no_others() -> None:
     assert out.getvalue().endswith("news with ␛[31mcolour [bold] :smile:\n")
 
 
-def test_the_longest_silence_is_below_five_seconds() -> None:
+def test_the_first_sign_of_life_comes_within_five_seconds() -> None:
     assert progress.SILENCE < 5
 
 
-@pytest.mark.parametrize("block", [working, progress_bar])
-def test_every_kind_of_work_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch, block: Any) -> None:
-    monkeypatch.setattr(progress.Heartbeat.__init__, "__defaults__", (0.02,))
+def test_long_work_is_not_a_log_of_lines_that_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes on a clock that jumps a tenth of a second whenever somebody waits."""
+    now = 0.0
+
+    def wait(seconds: float) -> bool:
+        nonlocal now
+        now += 0.1
+        return now > 600
+
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
     out = io.StringIO()
-    with block(Console(file=out, width=100), "Loading"):
+    heartbeat = Heartbeat(Console(file=out, width=100), lambda: "at work")
+    monkeypatch.setattr(heartbeat._done, "wait", wait)
+    heartbeat._watch()
+    times = [float(line[1:8]) for line in out.getvalue().splitlines()]
+    gaps = [later - sooner for sooner, later in pairwise([0.0, *times])]
+    assert gaps[0] < 5, "a program that has just started is not silent for long"
+    assert max(gaps) < 11, "and never for very long"
+    assert len([moment for moment in times if moment < 60]) <= 8, f"lines came at {times[:10]}"
+    assert gaps == pytest.approx(sorted(gaps), abs=0.11), "ever more seldom"
+
+
+def test_who_wants_longer_silences_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def wait(seconds: float) -> bool:
+        nonlocal now
+        now += 1
+        return now > 300
+
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    out = io.StringIO()
+    heartbeat = Heartbeat(Console(file=out, width=100), lambda: "at work", silence=30)
+    monkeypatch.setattr(heartbeat._done, "wait", wait)
+    heartbeat._watch()
+    assert len(out.getvalue().splitlines()) == 10
+
+
+@pytest.mark.parametrize("block", [working, progress_bar])
+def test_every_kind_of_work_gives_signs_of_life(block: Any) -> None:
+    out = io.StringIO()
+    with block(Console(file=out, width=100), "Loading", silence=0.02):
         assert "Loading" in wait_for(out, 2)[-1]
 
 
 @pytest.mark.parametrize("block", [working, progress_bar])
-def test_in_a_terminal_things_move_instead(monkeypatch: pytest.MonkeyPatch, block: Any) -> None:
-    monkeypatch.setattr(progress.Heartbeat.__init__, "__defaults__", (0.001,))
+def test_in_a_terminal_things_move_instead(block: Any) -> None:
     out = io.StringIO()
-    with block(Console(file=out, force_terminal=True, width=100), "Loading"):
+    with block(Console(file=out, force_terminal=True, width=100), "Loading", silence=0.001):
         time.sleep(0.1)
     assert "Loading" in out.getvalue()
     assert " s] " not in out.getvalue()
@@ -101,9 +139,11 @@ def test_schedules_take_what_their_steps_take() -> None:
     assert TIMES.sequential(100, [3, 4]) == pytest.approx(1 + 7)
     # Groups of five and of one: ten steps of 2 s, and four of 1 s.
     assert TIMES.static(100, [10, 1, 1, 1, 1, 4]) == pytest.approx(1 + 20 + 4)
-    # 50 tokens in five slots: ten full steps. One answer of 10 cannot be shared out.
+    # 50 tokens in five slots: ten full steps. One answer of 10 cannot be shared out, and one that begins late ends late.
     assert TIMES.continuous(100, [5] * 10) == pytest.approx(1 + 20)
     assert TIMES.continuous(100, [10]) == pytest.approx(1 + 10)
+    late = StepTimes(0.01, 1.0, 1.2, 2).continuous(100, [4, 4, 8])
+    assert late == pytest.approx(1 + 4 * 1.2 + 8), "four steps of two rows, and eight of one, since nobody is left"
     assert TIMES.continuous(100, []) == TIMES.continuous(100, [0]) == pytest.approx(1)
     assert StepTimes(0.01, 1.0, 1.0, 1).continuous(0, [2, 3]) == pytest.approx(5)
     assert TIMES.scaled(3).static(100, [10, 1, 1, 1, 1, 4]) == pytest.approx(3 * 25)
@@ -123,11 +163,24 @@ def test_a_forecast_follows_the_pace_of_the_run() -> None:
     assert forecast() == pytest.approx(3 * (0.5 + 20), rel=0.01), "three times as slow, and an answer that has ended is done"
 
 
+def load(others: float, seconds: float = 10.0) -> LoadMeter:
+    meter = LoadMeter()
+    meter.wall, meter.own_cpu, meter.other_cpu, meter.steal = seconds, 0.0, others, 0.0
+    return meter
+
+
+@pytest.mark.parametrize(("others", "seconds", "said"), [(0.4, 2.0, True), (0.01, 2.0, False), (0.4, 0.2, False)])
+def test_a_busy_machine_makes_it_a_guess(others: float, seconds: float, said: bool) -> None:
+    text = how_long(TIMES, [WorkItem((1,) * 100, 10)], False, load(others, seconds))
+    assert ("Other programs have 40% of the CPU now" in text) is said, "not of a moment too short to tell"
+
+
 def test_what_is_announced() -> None:
     items = [WorkItem((1,) * 100, 10)] * 6
     total = minutes(TIMES.continuous(600, [10] * 6))
-    assert total in how_long(TIMES, items, compare=False)
-    text = how_long(TIMES, items, compare=True)
+    assert total in how_long(TIMES, items, False, load(0.0))
+    text = how_long(TIMES, items, True, load(0.0))
+    assert "Other programs" not in text
     everything = sum(schedule(600, [10] * 6) for schedule in (TIMES.continuous, TIMES.sequential, TIMES.static))
     assert minutes(everything) in text
 

@@ -5,15 +5,16 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import ArrayLike
 
 from metal_anywhere import MetalKernel
 from oracles import attention64, normal, softmax64, to_numpy
 from tiny_llm_kit.models.quantized import QuantizedWeight
-from tiny_llm_ref.kernels import decode_attention, flash_attention, hello, matvec, online_softmax, rms_norm
+from tiny_llm_ref.kernels import decode_attention, flash_attention, hello, matvec, online_softmax, paged_attention, rms_norm
 
 
 def reference_kernels() -> list[MetalKernel]:
-    modules = (hello, matvec, rms_norm, online_softmax, decode_attention, flash_attention)
+    modules = (hello, matvec, rms_norm, online_softmax, decode_attention, flash_attention, paged_attention)
     return [value for module in modules for value in vars(module).values() if isinstance(value, MetalKernel)]
 
 
@@ -60,7 +61,22 @@ def check_flash(name: str) -> Callable[[mx.Dtype], tuple[mx.array, Any]]:
     return check
 
 
-def repeated(k: mx.array, v: mx.array, times: int) -> Sequence[np.ndarray]:
+def check_paged(name: str, queries: int) -> Callable[[mx.Dtype], tuple[mx.array, Any]]:
+    def check(dtype: mx.Dtype) -> tuple[mx.array, Any]:
+        q = normal(2, 6, queries, 32, seed=1, dtype=dtype)
+        k_pool, v_pool = (normal(2, 4, 16, 32, seed=seed, dtype=dtype) for seed in (2, 3))
+        tables, lengths = [[2, 0, 3], [1]], [40, 9]
+        wanted = []
+        for b, (table, length) in enumerate(zip(tables, lengths, strict=True)):
+            k, v = (to_numpy(pool)[:, table].reshape(1, 2, -1, 32)[:, :, :length] for pool in (k_pool, v_pool))
+            mask = np.where(np.arange(length) <= np.arange(length - queries, length)[:, None], 0.0, -np.inf)
+            wanted.append(attention64(q[b : b + 1], *repeated(k, v, 3), mask=mask))
+        return getattr(paged_attention, name)(q, k_pool, v_pool, tables, lengths), np.concatenate(wanted)
+
+    return check
+
+
+def repeated(k: ArrayLike, v: ArrayLike, times: int) -> Sequence[np.ndarray]:
     return [np.repeat(to_numpy(x), times, axis=1) for x in (k, v)]
 
 
@@ -71,4 +87,6 @@ COURSE = {
     "online_softmax": check_softmax,
     "decode_attention": check_decode,
     **{name: check_flash(name) for name in ("flash_attention", "flash_attention_simdgroup")},
+    **{name: check_paged(name, 1) for name in ("paged_attention_decode", "paged_attention_split")},
+    "paged_attention_prefill": check_paged("paged_attention_prefill", 7),
 }

@@ -16,7 +16,7 @@ from metal_anywhere.signature import Signature, generate
 from metal_anywhere.source import KernelDefinition
 from oracles import normal
 from tiny_llm_kit.models.quantized import QuantizedWeight
-from tiny_llm_ref.kernels import decode_attention, flash_attention, hello, matvec, online_softmax, rms_norm
+from tiny_llm_ref.kernels import decode_attention, flash_attention, hello, matvec, online_softmax, paged_attention, rms_norm
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 X, FEW, ONE = mx.zeros(64), mx.zeros(3), mx.array(1.0)
@@ -85,6 +85,8 @@ SMALL: dict[str, Callable[[], Any]] = {  # arrays of fewer than 8 elements, whic
     "decode_attention": lambda: decode_attention.decode_attention(*3 * [mx.zeros((1, 1, 1, 32))], [1]),
     "flash_attention": lambda: flash_attention.flash_attention(*3 * [mx.zeros((1, 1, 1, 32))]),
     "flash_attention_simdgroup": lambda: flash_attention.flash_attention_simdgroup(*3 * [mx.zeros((1, 1, 1, 32))]),
+    "paged_attention_split": lambda: paged_attention.paged_attention_split(*3 * [mx.zeros((1, 1, 1, 32))], [[0]], [1]),
+    "paged_attention_prefill": lambda: paged_attention.paged_attention_prefill(*3 * [mx.zeros((1, 1, 1, 32))], [[0]], [1]),
 }
 
 

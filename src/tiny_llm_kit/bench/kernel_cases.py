@@ -1,6 +1,6 @@
-"""What the kernels of week 2, days 3 and 4 are held against: MLX's operator for the same work, and inputs for both.
+"""What the course's kernels are held against: MLX's operator for the same work, and inputs for both.
 
-Of an answer package it knows the names and arguments of those days' functions. Nothing is measured here.
+Of an answer package it knows the names and arguments of the kernel days' functions. Nothing is measured here.
 """
 
 from collections.abc import Callable
@@ -116,6 +116,23 @@ def _flash_attention(dtype: mx.Dtype, H: int, KV: int, L: int, D: int) -> _Work:
     return _Work(f"{L} queries, causal, {H}/{KV} heads of {D}", arguments, mlx, 4 * H * D * pairs)
 
 
+def _paged_attention(dtype: mx.Dtype, B: int, H: int, KV: int, L: int, S: int, D: int, block: int) -> _Work:
+    """Every block of the pool is some row's, so that all of it has to be read. MLX has no paged attention: it gathers first."""
+
+    def arguments(key: mx.array) -> tuple[Any, ...]:
+        pool = (KV, B * S // block, block, D)
+        tables = mx.random.permutation(B * S // block, key=key).reshape(B, -1).astype(mx.int32)
+        return *_normal(key, dtype, (B, H, L, D), pool, pool), tables, mx.full((B,), S, dtype=mx.int32)
+
+    def mlx(q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: mx.array, _: mx.array) -> mx.array:
+        k, v = (pool[:, tables].reshape(KV, B, S, D).swapaxes(0, 1) for pool in (k_pool, v_pool))
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=D**-0.5, mask="causal")
+
+    pairs = B * (L * S - L * (L - 1) // 2)
+    text = f"batch {B}, {L} of {S} keys in blocks of {block}, {H}/{KV} heads of {D}"
+    return _Work(text, arguments, mlx, 4 * H * D * pairs)
+
+
 def _normal(key: mx.array, dtype: mx.Dtype, *shapes: tuple[int, ...]) -> tuple[mx.array, ...]:
     keys = mx.random.split(key, len(shapes))
     return tuple(mx.random.normal(shape, dtype=dtype, key=k) for shape, k in zip(shapes, keys, strict=True))
@@ -123,11 +140,20 @@ def _normal(key: mx.array, dtype: mx.Dtype, *shapes: tuple[int, ...]) -> tuple[m
 
 @dataclass(frozen=True)
 class _Kind:
-    """Work by its size: `large` is more than a GPU does in no time, `small` is enough to count on."""
+    """Work by its size: `large` is more than a GPU does in no time, `small` is enough to count on.
+
+    function: of the answer; the one of the kind's own name if it is empty.
+    """
 
     make: Callable[..., _Work]
     large: tuple[int, ...]
     small: tuple[int, ...]
+    function: str = ""
+
+
+def _paged(rows: int, keys: int, *small: int) -> _Kind:
+    """Decoding of so many rows, each of so many keys."""
+    return _Kind(_paged_attention, (rows, 32, 8, 1, keys, 128, 16), small, "paged_attention")
 
 
 _MATVEC = _Kind(_matvec, large=(4096, 4096), small=(256, 1024))
@@ -142,6 +168,11 @@ _KINDS = {
     "decode_attention": _Kind(_decode_attention, large=(8, 32, 8, 2048, 128), small=(2, 6, 2, 512, 64)),
     "flash_attention": _FLASH,
     "flash_attention_simdgroup": _FLASH,
+    "paged_attention": _paged(8, 2048, 2, 6, 2, 1, 512, 64, 16),
+    "paged_attention_1_row": _paged(1, 2048, 1, 6, 2, 1, 512, 64, 16),
+    "paged_attention_32_rows": _paged(32, 2048, 32, 2, 1, 1, 128, 64, 16),
+    "paged_attention_128_rows": _paged(128, 1024, 128, 2, 1, 1, 64, 64, 16),
+    "paged_attention_prefill": _Kind(_paged_attention, (4, 32, 8, 256, 2048, 128, 16), (1, 4, 2, 32, 128, 64, 16)),
 }
 KERNELS = tuple(_KINDS)
 """In the order of the course."""
@@ -149,7 +180,8 @@ KERNELS = tuple(_KINDS)
 
 def comparisons(answer: ModuleType, dtype: mx.Dtype = mx.float16, small: bool = False) -> dict[str, Callable[[], Comparison]]:
     """By name, in the order of the course. Inputs are made when they are asked for, since all together would fill a GPU."""
-    return {name: partial(_compare, name, getattr(answer, name), kind, dtype, small) for name, kind in _KINDS.items()}
+    functions = {name: getattr(answer, kind.function or name) for name, kind in _KINDS.items()}
+    return {name: partial(_compare, name, functions[name], kind, dtype, small) for name, kind in _KINDS.items()}
 
 
 def _compare(name: str, ours: Callable[..., mx.array], kind: _Kind, dtype: mx.Dtype, small: bool) -> Comparison:

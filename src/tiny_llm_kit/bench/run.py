@@ -88,7 +88,7 @@ def run_case(case: Case, noise_limit: float) -> Run:
     mx.reset_peak_memory()
     with LoadMeter() as meter:
         served = case.serve()
-    return Run(served, meter.wall, mx.get_peak_memory(), meter.other_cpu + meter.steal, meter.noisy(noise_limit))
+    return Run(served, meter.wall, mx.get_peak_memory(), meter.others, meter.noisy(noise_limit))
 
 
 def run_in_turn(cases: Sequence[Case], repeats: int, noise_limit: float, on_run: Callable[[Case, Run], None]) -> list[Result]:

@@ -6,6 +6,7 @@ It is arithmetic on three numbers: what a prompt token takes, and a decode step 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 from itertools import pairwise
 from statistics import median
 from types import ModuleType
@@ -14,6 +15,8 @@ from typing import Any
 import mlx.core as mx
 
 _PROMPT = 64
+_MOST_PROMPT = 512
+"""Prompt tokens of all rows together: with many slots, longer prompts would take longer to read than the steps to measure."""
 _FEW = 8
 _STEPS = 5
 _ENOUGH = 2.0
@@ -34,10 +37,16 @@ class StepTimes:
         return StepTimes(self.prompt_token * pace, self.one_row * pace, self.all_rows * pace, self.slots)
 
     def continuous(self, prompt_tokens: int, answers: Sequence[int]) -> float:
-        """Seconds to read so many tokens and write answers of these lengths, each beginning as soon as a slot is free."""
-        if not sum(answers):
+        """Seconds to read so many tokens and write answers of these lengths, each beginning as soon as a slot is free.
+
+        The steps at the end, when nobody is left to take the free slots, cost nearly as much as full ones, so they are counted.
+        """
+        ends = [0] * self.slots
+        for tokens in answers:
+            heapreplace(ends, ends[0] + tokens)
+        steps = max(ends)
+        if not steps:
             return prompt_tokens * self.prompt_token
-        steps = max(max(answers), sum(answers) / self.slots)
         return prompt_tokens * self.prompt_token + steps * self._decode_step(sum(answers) / steps)
 
     def sequential(self, prompt_tokens: int, answers: Sequence[int]) -> float:
@@ -66,7 +75,9 @@ def measure_step_times(answer: ModuleType, model: Any, slots: int, slow: bool = 
         one = min(one, few)
         return StepTimes(few / _FEW, one, one + (few - one) * (slots - 1) / (_FEW - 1), slots)
     prefill, one_row = _prefill_and_step(answer, model, 1, _PROMPT)
-    all_rows = one_row if slots == 1 else _prefill_and_step(answer, model, slots, 1)[1]
+    all_rows = (
+        one_row if slots == 1 else _prefill_and_step(answer, model, slots, max(1, min(_PROMPT, _MOST_PROMPT // slots)))[1]
+    )
     return StepTimes(prefill / _PROMPT, one_row, all_rows, slots)
 
 

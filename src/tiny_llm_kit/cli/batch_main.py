@@ -19,6 +19,7 @@ from tiny_llm_kit.cli.outputs import OutFile, write_json
 from tiny_llm_kit.cli.progress import working
 from tiny_llm_kit.cli.tables import make_console
 from tiny_llm_kit.cli.text import harmless
+from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import CHAT_PROMPTS
@@ -80,9 +81,9 @@ def main(
         check_slots_fit(loaded, slots, needed_seq_len(items))
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
     console.print(outlook.what_is_served(loaded.name, items, slots, batch_size, prefill_step), highlight=False)
-    with working(console, "Timing a few steps"):
+    with working(console, "Timing a few steps"), LoadMeter() as meter:
         times = measure_step_times(answer, network, slots, slow=kernels == "course" and backend() == "cpu")
-    console.print(outlook.how_long(times, items, compare), highlight=False, soft_wrap=True)
+    console.print(outlook.how_long(times, items, compare, meter), highlight=False, soft_wrap=True)
     if compare and (few := too_few(len(items), batch_size)):
         console.print(few, highlight=False, soft_wrap=True)
 
@@ -95,14 +96,15 @@ def main(
     )
     requests = new_requests()
     forecast = Forecast(times, requests)
-    crowded = _watch(console, scheduler, requests, items, forecast)
+    with LoadMeter() as meter:
+        crowded = _watch(console, scheduler, requests, items, forecast)
     batch_report.print_answers(console, requests, items)
     batch_report.print_metrics(console, scheduler.metrics, crowded)
     document = batch_report.as_document(loaded.name, slots, strategy, requests, items, scheduler.metrics, crowded)
     failure = first_failure(requests, items)
     try:
         if compare and not failure:
-            runs = [ScheduleRun("continuous", requests, scheduler.metrics, len(counting.calls))]
+            runs = [ScheduleRun("continuous", requests, scheduler.metrics, len(counting.calls), meter)]
             for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
                 runs.append(serve(console, schedule, network, new_requests))
                 failure = failure or first_failure(runs[-1].requests, items)

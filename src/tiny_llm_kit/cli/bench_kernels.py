@@ -41,14 +41,15 @@ Makers = dict[str, Callable[[], Comparison]]
 @click.option("--solution", default="ref", show_default=True, help="Whose kernels: ref, or tiny_llm for your own.")
 @ends_politely()
 def main(kernels: tuple[str, ...], dtype: str, repeats: int, check: bool, timeout: int, out: Path, solution: str) -> None:
-    """Measure the kernels of week 2, days 3 and 4, beside MLX's operators for the same.
+    """Measure the kernels of week 2, days 3 and 4, and of week 3, day 2, beside MLX's operators for the same.
 
     On a GPU: times, the two in turn, in one process, and the share of what a copy and a large product reach there. Times are
     the GPU's alone, without Python's, and data comes from memory and not from a cache. Without a GPU there are no times:
-    threads, loads and bytes are counted, on small inputs, in about ten seconds.
+    threads, loads and bytes are counted, on small inputs, in about twenty seconds.
 
     With --check, which is `pdm run gpu-check`: every suite should pass, the quantized mat-vec reach 60 % of a copy's
-    bandwidth, and decode attention take at most 1.5 times as long as MLX's.
+    bandwidth, decode attention take at most 1.5 times as long as MLX's, and paged attention no longer than MLX takes to gather
+    the blocks and attend.
 
     The exit code is 1 if a kernel fails, computes something else than MLX, or misses a goal of --check.
     """

@@ -46,9 +46,8 @@ def main(model: str | None, kernels: str | None, out: Path, solution: str) -> No
     decode_cells, prompt_cells = sharing.decode_rows(decode), sharing.prompt_rows(prompts)
     console.print(plain_table(harmless(f"{loaded.name}: rows of {LENGTH} tokens"), sharing.DECODE_COLUMNS, decode_cells))
     console.print(plain_table("two prompts", sharing.PROMPT_COLUMNS, prompt_cells))
-    others = meter.other_cpu + meter.steal
-    note = f"Times are the shortest of {REPEATS}. Meanwhile other programs had {others:.0%} of the CPU."
+    note = f"Times are the shortest of {REPEATS}. Meanwhile other programs had {meter.others:.0%} of the CPU."
     console.print(note if not meter.noisy() else f"{note} That is too much: run it again on a quiet machine.", highlight=False)
-    about = {"machine": describe_machine(), "model": loaded.name, "kernels": kernels, "others": others}
+    about = {"machine": describe_machine(), "model": loaded.name, "kernels": kernels, "others": meter.others}
     tables = [markdown(sharing.DECODE_COLUMNS, decode_cells), markdown(sharing.PROMPT_COLUMNS, prompt_cells), note]
     write_results(console, out, "steps", {**about, "decode": decode, "prompts": prompts}, "\n\n".join(tables))

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.course import processes
+from tiny_llm_kit.course import catchers, processes
 from tiny_llm_kit.course.checks import STEPS, Report, parts_of
 from tiny_llm_kit.course.course_map import Course, find_root, load_course
 
@@ -17,8 +17,9 @@ AT_A_TIME = 2  # parts of steps; a suite with the real model takes more than 1 G
 
 @click.command()
 @click.option("--only", multiple=True, metavar="STEP", type=click.Choice(list(STEPS)), help="Run this step; repeatable.")
+@click.option(catchers.UPDATE, "updating", is_flag=True, help=f"Note in {catchers.FILE} which test catches each mistake.")
 @click.option("--list", "listing", is_flag=True, help="List the steps and stop.")
-def main(only: tuple[str, ...], listing: bool) -> None:
+def main(only: tuple[str, ...], updating: bool, listing: bool) -> None:
     """Checks the whole course: for those who change it, on a clone without a learner's work in src/tiny_llm.
 
     The last line counts tests that ended as they should and those that did not: on the skeleton a test should fail, a
@@ -34,8 +35,12 @@ def main(only: tuple[str, ...], listing: bool) -> None:
     except ValueError as error:
         raise BadInput(str(error)) from None
     names = [name for name in STEPS if name in only or not only]
+    if updating and "mistakes" not in names:
+        raise BadInput(f"{catchers.UPDATE} needs the step mistakes: add --only mistakes")
     with processes.stopped_by_signals(), processes.bytecode_is_kept():
         reports = _run_steps(names, root, course)
+    if found := Report.sum(reports).catchers:
+        _compare_catchers(root, found, updating)
     passed, failed = sum(report.passed for report in reports), sum(report.failed for report in reports)
     click.echo(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
@@ -68,6 +73,16 @@ def _finish(name: str, parts: list[Future[Report]]) -> Report:
         if text:
             click.echo(text)
     return report
+
+
+def _compare_catchers(root: Path, found: dict[str, str], updating: bool) -> None:
+    """Writes down which tests caught the mistakes, or says that it should be done, if they are not those noted."""
+    changes = catchers.describe_changes(catchers.load_catchers(root), found)
+    if changes and updating:
+        catchers.write_catchers(root, found)
+        click.echo(f"{catchers.FILE}: {changes}")
+    elif changes:
+        click.echo(f"{catchers.FILE} is behind ({changes}), which takes time: pdm run check --only mistakes {catchers.UPDATE}")
 
 
 if __name__ == "__main__":

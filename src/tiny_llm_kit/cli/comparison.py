@@ -11,13 +11,14 @@ from tiny_llm_kit.bench.counting_model import CountingModel
 from tiny_llm_kit.bench.step_times import StepTimes
 from tiny_llm_kit.cli.progress import progress_bar
 from tiny_llm_kit.cli.tables import minutes, plain_table
+from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 
 COLUMNS = ["schedule", "time", "steps", "model\ncalls", "tokens\nper s", "median\nlatency", "slots\nin use"]
 """In two lines, so that the table fits into 80 columns."""
 
-LITTLE_WASTE = 0.1
-"""Share of a static batch's rows below which there is little to be saved."""
+HARDLY = 0.1
+"""Schedules whose model calls differ by a smaller share than this cannot be told apart by their speed."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduleRun:
-    """A schedule's requests after it was run, its metrics, and how often it called the model."""
+    """A schedule's requests after it was run, its metrics, how often it called the model, and how busy the machine was."""
 
     name: str
     requests: Sequence[Any]
     metrics: Any
     calls: int
+    load: LoadMeter
 
     @property
     def seconds(self) -> float:
@@ -76,7 +78,9 @@ def serve(console: Console, schedule: Schedule, network: Any, make: Callable[[Ca
 
         requests = make(on_update)
         bar.begin(len(requests))
-        return ScheduleRun(schedule.name, requests, schedule.run(model, requests), len(model.calls))
+        with LoadMeter() as load:
+            metrics = schedule.run(model, requests)
+        return ScheduleRun(schedule.name, requests, metrics, len(model.calls), load)
 
 
 def too_few(prompts: int, batch_size: int) -> str | None:
@@ -116,7 +120,8 @@ def _row(run: ScheduleRun) -> list[str]:
 
 
 def _conclusions(runs: Sequence[ScheduleRun], batch_size: int) -> list[str]:
-    return [line for line in (_speedups(runs), _same_answers(runs), _doubts(runs[0], batch_size)) if line]
+    lines = (_speedups(runs), _same_answers(runs), _no_difference(runs, batch_size), _disturbances(runs))
+    return [line for line in lines if line]
 
 
 def _speedups(runs: Sequence[ScheduleRun]) -> str:
@@ -135,24 +140,30 @@ def _same_answers(runs: Sequence[ScheduleRun]) -> str:
     return f"Answers that differ from those of continuous batching: {found}. A schedule must not change an answer."
 
 
-def _doubts(ours: ScheduleRun, batch_size: int) -> str | None:
-    """Why these prompts say little about the schedules, if they do."""
-    answers = [len(request.generated_tokens) for request in ours.requests]
-    if few := too_few(len(answers), batch_size):
-        return few
-    if (wasted := _wasted_rows(answers, batch_size)) >= LITTLE_WASTE:
+def _no_difference(runs: Sequence[ScheduleRun], batch_size: int) -> str | None:
+    """Which schedules cannot be told apart here, if any, since the model was called nearly as often."""
+    ours = runs[0].calls
+    alike = [f"{run.calls} times with {run.name}" for run in runs[1:] if abs(run.calls - ours) < HARDLY * max(ours, run.calls)]
+    if not alike:
+        return None
+    found = (
+        f"The model was called {ours} times with continuous batching and {', '.join(alike)}. That is hardly a difference, so"
+        " these prompts can show none in speed."
+    )
+    if too_few(len(runs[0].requests), batch_size):
+        return found  # why, and what to do, was said before the first run
+    return f"{found} Give prompts whose answers differ more in length, or a larger --max-tokens."
+
+
+def _disturbances(runs: Sequence[ScheduleRun]) -> str | None:
+    """Which times are not to be trusted, if any, since other programs were running."""
+    shares = [f"{run.load.others:.0%} during {run.name}" for run in runs if run.load.disturbed]
+    if not shares:
         return None
     return (
-        f"The answers of a static batch are of nearly the same length here: it wastes {wasted:.0%} of its rows, so"
-        " there is little to save. Give prompts whose answers differ more in length, or a larger --max-tokens."
+        f"Other programs took CPU time: {', '.join(shares)}. That is too much to trust the times and speeds: close what you"
+        " can, and run it again. Steps, model calls and answers do not depend on it."
     )
-
-
-def _wasted_rows(answers: Sequence[int], batch_size: int) -> float:
-    """The share of rows that static batches compute for answers that are done."""
-    groups = [answers[i : i + batch_size] for i in range(0, len(answers), batch_size)]
-    computed = sum(max(group) * len(group) for group in groups)
-    return 1 - sum(answers) / computed if computed else 0.0
 
 
 def _figures(run: ScheduleRun, ours: ScheduleRun) -> dict[str, Any]:
@@ -164,5 +175,6 @@ def _figures(run: ScheduleRun, ours: ScheduleRun) -> dict[str, Any]:
         "model_calls": run.calls,
         "tokens_per_second": speed,
         "speedup_of_continuous": our_speed / speed if speed and our_speed else None,
+        "cpu_share_of_others": run.load.others,
         "same_answers": sum(a.generated_tokens == b.generated_tokens for a, b in zip(run.requests, ours.requests, strict=True)),
     }

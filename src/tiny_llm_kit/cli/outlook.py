@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tiny_llm_kit.bench.step_times import StepTimes
 from tiny_llm_kit.cli.tables import duration, minutes
+from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.workloads.items import WorkItem
 
 
@@ -14,15 +15,18 @@ def what_is_served(model: str, items: Sequence[WorkItem], slots: int, batch_size
     return f"{model}: {prompts}, slots: {slots}{unused}, {prefill_step} prompt tokens per step"
 
 
-def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool) -> str:
-    """An upper bound, since answers may end early."""
+def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool, load: LoadMeter) -> str:
+    """For answers as long as they may get; `load` is how busy the machine was while the steps were timed."""
     prompt_tokens, answers = sum(len(item.prompt) for item in items), [item.max_tokens for item in items]
     ours = times.continuous(prompt_tokens, answers)
     others = times.sequential(prompt_tokens, answers) + times.static(prompt_tokens, answers)
     steps = f"{duration(times.one_row)} with 1 row"
     if times.slots > 1:
         steps += f", {duration(times.all_rows)} with {times.slots}"
-    if not compare:
-        return f"This will take up to {minutes(ours)} on this machine (a step takes {steps})."
-    total = f"{minutes(ours + others)} on this machine: {minutes(ours)}, then {minutes(others)} for the comparison"
-    return f"This will take up to {total} (a step takes {steps})."
+    total = minutes(ours)
+    if compare:
+        total = f"{minutes(ours + others)}: {minutes(ours)}, then {minutes(others)} for the comparison"
+    text = f"On this machine, this will take about {total}; less if answers end early (a step takes {steps})."
+    if load.disturbed:
+        text += f" Other programs have {load.others:.0%} of the CPU now, and it will take longer if they want more."
+    return text

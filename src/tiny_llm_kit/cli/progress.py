@@ -1,4 +1,4 @@
-"""Signs of life during long work: bars and spinners in a terminal, lines elsewhere, never more than seconds apart."""
+"""Signs of life during long work: bars and spinners in a terminal; lines elsewhere, at first every few seconds."""
 
 import contextlib
 import threading
@@ -12,13 +12,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tiny_llm_kit.cli.text import harmless
 
 SILENCE = 3.5
-"""Seconds. A log that is silent for longer than 5 looks dead."""
+"""Seconds until the first sign of life. Somebody who has just started a program takes a log that is silent longer for dead."""
+
+LONGEST_SILENCE = 10.0
+"""Seconds between signs of life of work that is known to take long: more of them would be a log of lines that say the same."""
+
+_GROWTH = 1.5
 
 
 class Heartbeat:
     """Prints lines, and where there is no terminal also what `status` says whenever nothing was printed for a while.
 
-    It has a thread of its own, since what is waited for may be one long call.
+    That is `silence` seconds at first, and longer after each such line, up to `LONGEST_SILENCE`. It has a thread of its own,
+    since what is waited for may be one long call.
     """
 
     def __init__(self, console: Console, status: Callable[[], str], silence: float = SILENCE) -> None:
@@ -46,9 +52,11 @@ class Heartbeat:
         self.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _watch(self) -> None:
-        while not self._done.wait(max(0.01, self._last + self.silence - time.perf_counter())):
-            if time.perf_counter() - self._last >= self.silence:
+        silence = self.silence
+        while not self._done.wait(max(0.01, self._last + silence - time.perf_counter())):
+            if time.perf_counter() - self._last >= silence:
                 self.line(self.status())
+                silence = max(silence, min(_GROWTH * silence, LONGEST_SILENCE))
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from tiny_llm_kit.course import processes
+from tiny_llm_kit.course.catchers import load_catchers
 from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course
 from tiny_llm_kit.course.mistakes import Mistake, load_mistakes, run_mistake
@@ -24,7 +25,8 @@ from tiny_llm_kit.course.variants import Variant, load_variants, run_variant
 class Report:
     """How many results were as they should be, what to print when some were not, and what to print anyway.
 
-    `began` and `ended` are on the clock of `time.perf_counter`, in seconds.
+    `began` and `ended` are on the clock of `time.perf_counter`, in seconds. `catchers`: of every mistake that a test caught,
+    now or ever, the test that did so last.
     """
 
     passed: int
@@ -33,6 +35,7 @@ class Report:
     notes: str = ""
     began: float = 0.0
     ended: float = 0.0
+    catchers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problems: list[str]) -> "Report":
@@ -49,6 +52,7 @@ class Report:
             "\n".join(report.notes for report in reports if report.notes),
             min((report.began for report in reports), default=0.0),
             max((report.ended for report in reports), default=0.0),
+            {mistake: test for report in reports for mistake, test in report.catchers.items()},
         )
 
 
@@ -112,16 +116,19 @@ def _all_variants(root: Path, course: Course) -> list[Part]:
     return [partial(_variant, root, course, variant) for variant in load_variants(root, course)]
 
 
-def _mistake(root: Path, course: Course, mistake: Mistake) -> Report:
-    verdict = run_mistake(root, course, mistake)
+def _mistake(root: Path, course: Course, mistake: Mistake, noted: str) -> Report:
+    verdict = run_mistake(root, course, mistake, noted)
     line = f"{verdict.mistake}: {verdict.detail}"
+    last = verdict.catcher or noted
+    catchers = {str(mistake): last} if last else {}
     if verdict.caught is False:
-        return Report(0, 1, line)
-    return Report(int(verdict.caught is True), 0, notes=line)
+        return Report(0, 1, line, catchers=catchers)
+    return Report(int(verdict.caught is True), 0, notes=line, catchers=catchers)
 
 
 def _all_mistakes(root: Path, course: Course) -> list[Part]:
-    return [partial(_mistake, root, course, mistake) for mistake in load_mistakes(root, course)]
+    catchers = load_catchers(root)
+    return [partial(_mistake, root, course, mistake, catchers.get(str(mistake), "")) for mistake in load_mistakes(root, course)]
 
 
 def _whole(step: Callable[[Path, Course], Report]) -> Callable[[Path, Course], list[Part]]:

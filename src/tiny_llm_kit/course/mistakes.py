@@ -32,11 +32,15 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`detail` says which test caught the mistake, or why none did. `caught` is None where the tests lacked a compiler."""
+    """`detail` says which test caught the mistake, or why none did. `caught` is None where the tests lacked a compiler.
+
+    `catcher`: the test that caught it, as pytest names it, or "".
+    """
 
     mistake: Mistake
     caught: bool | None
     detail: str
+    catcher: str = ""
 
 
 def load_mistakes(root: Path, course: Course) -> list[Mistake]:
@@ -66,8 +70,11 @@ def _mistake(entry: dict[str, Any], course: Course) -> Mistake:
     return mistake
 
 
-def run_mistake(root: Path, course: Course, mistake: Mistake, seconds: float = SECONDS) -> Verdict:
-    """Runs the tests of its task on a copy of the reference that makes the mistake, for so many seconds at most."""
+def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "", seconds: float = SECONDS) -> Verdict:
+    """Runs the tests of its task on a copy of the reference that makes the mistake, for so many seconds at most.
+
+    `catcher`, if it is one of them, is run before the others, which are then spared if it fails.
+    """
     day = course.find_day(mistake.task.week, mistake.task.day)
     with copied_reference(root, PACKAGE) as package:
         try:
@@ -78,9 +85,14 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, seconds: float = S
         tests = _files_that_test(mistake.task, root, str(day.tests))
         if not tests:
             return Verdict(mistake, False, f"{day.tests} has no test of its task")
-        only = ["-k", mistake.task.tests_begin]
-        run = run_suites(root, tests, PACKAGE, "-x", "-q", *only, python_path=package.parent, timeout=seconds)
-    return _judge(mistake, run, seconds)
+        noted = [[catcher]] if catcher.partition("::")[0] in tests else []
+        for chosen in [*noted, tests]:
+            arguments = (root, chosen, PACKAGE, "-x", "-q", "-k", mistake.task.tests_begin)
+            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True)
+            verdict = _judge(mistake, run, seconds)
+            if verdict.caught:
+                break
+    return verdict
 
 
 def _files_that_test(task: Task, root: Path, suite: str) -> list[str]:
@@ -92,7 +104,7 @@ def _files_that_test(task: Task, root: Path, suite: str) -> list[str]:
 def _judge(mistake: Mistake, run: SuiteRun, seconds: float) -> Verdict:
     match run.exit_code:
         case 1 if run.failures:
-            return Verdict(mistake, True, f"caught by {run.failures[0].name}")
+            return Verdict(mistake, True, f"caught by {run.failures[0].name}", run.failures[0].node_id)
         case None:
             return Verdict(mistake, False, f"hang: the suite had not ended after {seconds:g} s")
         case 0 if any(result.lacked_compiler for result in run.results):

@@ -11,14 +11,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 GRACE_SECONDS = 2.0  # to stop what a command started in other groups: it can on SIGTERM, not on SIGKILL
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_running: set[subprocess.Popen[str]] = set()
+_running: "set[Process]" = set()
 _starting = threading.RLock()
 _ending = False
 
@@ -27,7 +28,41 @@ class Stopped(Exception):
     """The whole program is being stopped; no command is started any more."""
 
 
-def run(command: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float | None = None) -> tuple[int | None, str]:
+class Process(Protocol):
+    """What is used of subprocess.Popen: the leader of a group."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[str, str | None]: ...
+
+
+def start_group(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Process:
+    """Starts a command that is run in a session, and so in a group, of its own."""
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def run(
+    command: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout: float | None = None,
+    start: Callable[[Sequence[str], Path, Mapping[str, str]], Process] = start_group,
+) -> tuple[int | None, str]:
     """The exit code and the output, stdout and stderr together; the code is None if it was stopped after `timeout` seconds.
 
     Stopped if the program is ending; see `stopped_by_signals`.
@@ -35,20 +70,11 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: floa
     with _starting:
         if _ending:
             raise Stopped(command[0])
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        process = start(command, cwd, env)
         _running.add(process)
     try:
         output, _ = process.communicate(timeout=timeout)
+        _stop([process])  # of which only others of its group can be left
         if _ending:
             raise Stopped(command[0])
         return process.returncode, output
@@ -130,7 +156,7 @@ def bytecode_is_kept() -> Iterator[None]:
             os.environ.update(before)
 
 
-def _stop(processes: list[subprocess.Popen[str]]) -> None:
+def _stop(processes: list[Process]) -> None:
     left = [process for process in processes if _send(process, signal.SIGTERM)]
     end = time.monotonic() + GRACE_SECONDS
     while left and time.monotonic() < end:
@@ -140,7 +166,7 @@ def _stop(processes: list[subprocess.Popen[str]]) -> None:
         _send(process, signal.SIGKILL)
 
 
-def _send(leader: subprocess.Popen[str], number: int) -> bool:
+def _send(leader: Process, number: int) -> bool:
     """Send a signal to a group; 0 only asks. Whether anybody of the group is still there."""
     leader.poll()  # otherwise it would be there as a zombie
     try:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from metal_anywhere.errors import NO_COMPILER
-from tiny_llm_kit.course import session
+from tiny_llm_kit.course import forks, processes, session
 from tiny_llm_kit.course.course_map import Day
-from tiny_llm_kit.course.processes import run
 
 ENDED_EARLY = 3  # for pytest, an internal error
 Outcome = Literal["passed", "failed", "error", "skipped"]
@@ -30,6 +29,11 @@ class TestResult:
     name: str
     outcome: Outcome
     reason: str
+
+    @property
+    def node_id(self) -> str:
+        """Its name on pytest's command line, if it is not in a class."""
+        return f"{self.suite.replace('.', '/')}.py::{self.name}"
 
     @property
     def lacked_compiler(self) -> bool:
@@ -74,14 +78,19 @@ def run_suites(
     *pytest_arguments: str,
     python_path: Path | None = None,
     timeout: float | None = None,
+    forked: bool = False,
 ) -> SuiteRun:
-    """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds."""
+    """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds.
+
+    `forked` starts them quickly where many short runs follow each other; see `forks`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report, note = Path(folder) / "report.xml", Path(folder) / "note"
         command = [*session.command(note), *tests, "--solution", solution, *pytest_arguments]
         command += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit2"]
         environment = session.environment(root, *([python_path] if python_path else []))
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # suites run two at a time
+        run = forks.run if forked else processes.run
         exit_code, output = run(command, root, environment, timeout)
         ending = session.read_ending(note)
         if ending.exit_code is not None:

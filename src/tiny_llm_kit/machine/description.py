@@ -21,6 +21,9 @@ from tiny_llm_kit.machine import fast_blas
 
 PACKAGES = ("mlx", "mlx-lm", "numpy", "scipy-openblas32")
 
+TELLING = 1.0
+"""Seconds of a block, from which on a share of the CPU is more than a few ticks."""
+
 
 def describe_machine() -> dict[str, Any]:
     """A description of this machine and its software that json.dumps takes; None where something is not known."""
@@ -67,9 +70,19 @@ class LoadMeter:
         self.other_cpu = max(0.0, end.busy - start.busy - own) / capacity
         self.steal = (end.steal - start.steal) / capacity
 
+    @property
+    def others(self) -> float:
+        """What this process could not have had: the share of other processes, and what a hypervisor took away."""
+        return self.other_cpu + self.steal
+
     def noisy(self, limit: float = 0.05) -> bool:
         """Whether others had more than `limit` of the machine: too much to trust a time measured in the block."""
-        return self.other_cpu + self.steal > limit
+        return self.others > limit
+
+    @property
+    def disturbed(self) -> bool:
+        """The same for a person to be told: not of a block so short that a tick or two would make it noisy."""
+        return self.wall >= TELLING and self.noisy()
 
 
 class _Clocks:

@@ -67,10 +67,15 @@ def check_attention(q: mx.array, k: mx.array, v: mx.array, largest_dim: int) -> 
     """Do q `(B, H, L, D)` and k, v `(B, KV, S, D)` fit each other and the kernels? ValueError names what does not."""
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or (q.shape[0], q.shape[3]) != (k.shape[0], k.shape[3]):
         raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape} do not fit: (B, H, L, D) and twice (B, KV, S, D) are needed")
+    check_heads(q, k, v, k.shape[1], largest_dim)
+
+
+def check_heads(q: mx.array, k: mx.array, v: mx.array, kv_heads: int, largest_dim: int | None) -> None:
+    """Are all of one dtype? Can the H of q `(B, H, L, D)` share `kv_heads`? Does a kernel for D up to `largest_dim` take it?"""
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v are of {q.dtype}, {k.dtype} and {v.dtype}: they must be of one dtype")
-    heads, kv_heads, dim = q.shape[1], k.shape[1], q.shape[3]
+    heads, dim = q.shape[1], q.shape[3]
     if heads % kv_heads:
         raise ValueError(f"{heads} query heads can't share {kv_heads} key/value heads evenly")
-    if dim % 32 or not 32 <= dim <= largest_dim:
+    if largest_dim is not None and (dim % 32 or not 32 <= dim <= largest_dim):
         raise ValueError(f"a head dimension of {dim} is not supported: it must be a multiple of 32, at most {largest_dim}")

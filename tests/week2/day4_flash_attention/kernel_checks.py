@@ -4,6 +4,7 @@ What is about numbers runs on whatever this machine has: Metal, CUDA, or the CPU
 order of threads asks for the CPU runner, which counts and can shuffle.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -38,10 +39,13 @@ def in_order(order: str, compute: Callable[[], mx.array]) -> mx.array:
 
 
 def bytes_read(compute: Callable[[], mx.array]) -> dict[str, int]:
-    """How many bytes `compute` reads of each input of its kernel."""
+    """How many bytes `compute` reads of each input of its kernels, by name."""
     with cpu_runner() as launches:
         mx.eval(compute())
-    return {name: sum(launch.buffers[name].bytes_read for launch in launches) for name in launches[-1].buffers}
+    read: Counter[str] = Counter()
+    for launch in launches:
+        read.update({name: traffic.bytes_read for name, traffic in launch.buffers.items()})
+    return read
 
 
 def make_qkv(

@@ -228,6 +228,23 @@ def test_task_4_plan_asks_the_strategy_once_for_all_free_slots() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("offset", "chunk"), [(15, None), (4, (4, 12)), (13, (13, 15))], ids=["all decode", "one is halfway", "one is nearly done"]
+)
+def test_task_4_plan_does_not_ask_the_strategy_when_no_slot_is_free(offset: int, chunk: tuple[int, int] | None) -> None:
+    asked = []
+
+    def choose(waiting: Collection[Any], running: Sequence[Any], count: int) -> list[Any]:
+        asked.append(count)
+        return list(waiting)[: max(1, count)]
+
+    running = [at(5, 5), at(15, offset)]
+    plan = plan_of([at(2), at(3)], running, slots=2, strategy=SimpleNamespace(choose=choose))
+    expected = [(running[1], *chunk)] if chunk else []
+    assert_chunks(plan, expected, "two of two slots are taken, and this strategy would name somebody even if asked for 0")
+    assert not asked, f"the strategy was asked for {asked[0]} requests: two of two slots are taken, so there is nothing to ask"
+
+
 def test_task_4_plan_lets_the_strategy_see_everyone_in_a_long_queue() -> None:
     queue = [at(3) for _ in range(3000)] + [at(2), at(4)]
     plan = plan_of(queue, [], slots=2, strategy=LAST)
