@@ -111,5 +111,7 @@ class PagedKvCache(KvCacheBase):
 @task(week=3, day=1, number=3)
 def gather(pool: mx.array, table: mx.array) -> mx.array:
     """A pool `(KV, num_blocks, block_size, D)` and a table `(rows, blocks)` to `(rows, KV, blocks · block_size, D)`."""
-    kv_heads, _, _, dim = pool.shape
-    return pool[:, table].reshape(kv_heads, table.shape[0], -1, dim).swapaxes(0, 1)
+    kv_heads, num_blocks, _, dim = pool.shape
+    # A head's part of a block lies in one piece. As a row of its own it is copied as a whole, not number by number.
+    pieces = mx.arange(kv_heads)[:, None] * num_blocks + table[:, None]
+    return pool.reshape(kv_heads * num_blocks, -1)[pieces].reshape(table.shape[0], kv_heads, -1, dim)
