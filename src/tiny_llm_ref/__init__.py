@@ -29,10 +29,16 @@ from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.engine import Engine
+from .paged.fair_queue import FairQueue
+from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
+from .paged.request import PagedRequest
+from .paged.runner import PagedRunner
+from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -67,10 +73,13 @@ __all__ = [
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
+    "Chunk",
     "ContinuousBatchScheduler",
     "Embedding",
+    "Engine",
     "Event",
     "EventKind",
+    "FairQueue",
     "Fifo",
     "FusedLinear",
     "Group",
@@ -79,10 +88,14 @@ __all__ = [
     "LengthBalance",
     "Linear",
     "Match",
+    "MixedPlan",
     "Model",
     "ModelRunner",
     "Operators",
     "PagedKvCache",
+    "PagedMetrics",
+    "PagedRequest",
+    "PagedRunner",
     "PrefillChunk",
     "PrefixCache",
     "QuantizedLinear",
@@ -95,6 +108,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "Savings",
+    "Scheduler",
     "SelfAttention",
     "ShortestRemaining",
     "SlotManager",

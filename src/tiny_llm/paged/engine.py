@@ -24,7 +24,7 @@ from .paged_kv_cache import PagedAttention
 from .prefix_cache import Match, PrefixCache
 from .request import PagedRequest
 from .runner import PagedRunner
-from .scheduler import Scheduler, StepPlan
+from .scheduler import MixedPlan, Scheduler
 
 
 class Engine(RequestBook):
@@ -76,7 +76,7 @@ class Engine(RequestBook):
         Raises:
             ValueError: also if it could need more blocks than the pool has, or is no `PagedRequest`.
         """
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def step(self) -> list[Request]:
@@ -85,22 +85,22 @@ class Engine(RequestBook):
         Raises:
             BaseException: as `ContinuousBatchScheduler.step`.
         """
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def preempt(self, request: PagedRequest) -> None:
         """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def release(self, request: Request) -> None:
         """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def abandon(self, error: BaseException) -> None:
         """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def check_integrity(self) -> None:
@@ -112,7 +112,7 @@ class Engine(RequestBook):
         Raises:
             RuntimeError: saying what is not so.
         """
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @property
     def _running(self) -> list[PagedRequest]:
@@ -121,40 +121,40 @@ class Engine(RequestBook):
     @task(week=3, day=4, number=6)
     def _end_late(self) -> None:
         """End those whose deadline has passed, wherever they are."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
-    def _launch(self, plan: StepPlan) -> InFlight:
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+    def _launch(self, plan: MixedPlan) -> InFlight:
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _admit(self, request: PagedRequest, match: Match) -> None:
         """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _copy_last_block(self, request: PagedRequest) -> None:
         """Copy on write: others read the block, and this request will write its last token into it."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _grow(self, request: PagedRequest, tokens: int) -> None:
         """Let a request's table hold so many tokens."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _allocate(self, count: int) -> list[int]:
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _update(self, landed: InFlight) -> int:
         """Hand the tokens of the last step to their requests; return how many were kept."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _publish(self, request: PagedRequest) -> None:
         """File the full blocks of a request whose token has come back: all tokens before it are computed, and sound."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=7)
     def add_request(
@@ -169,7 +169,9 @@ class Engine(RequestBook):
         Raises:
             ValueError: as `submit`, or if a text comes without a tokenizer.
         """
-        raise NotImplementedError("Week 3 Day 4, task 7: streams and generate. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
 
     @task(week=3, day=4, number=7)
     def generate(
@@ -181,7 +183,9 @@ class Engine(RequestBook):
             A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
             warning says how many failed.
         """
-        raise NotImplementedError("Week 3 Day 4, task 7: streams and generate. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
 
     @task(week=3, day=4, number=7)
     def stream(self, request: PagedRequest) -> Iterator[int]:
@@ -193,7 +197,9 @@ class Engine(RequestBook):
             ValueError: as `submit`.
             BaseException: what the request ended with, after the tokens that it got.
         """
-        raise NotImplementedError("Week 3 Day 4, task 7: streams and generate. Read ")
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
 
 
 def _make_request(

@@ -4,9 +4,10 @@ Users are compared by virtual token counters ("Fairness in Serving Large Languag
 """
 
 import math
-from collections import UserDict
-from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from bisect import bisect_left, insort
+from collections import UserDict, defaultdict
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import NamedTuple
 
@@ -14,10 +15,48 @@ from tiny_llm_kit.course import task
 
 from .request import PagedRequest
 
-Line = tuple[int, str]  # priority and user
-
 REMEMBERED = 10_000
-"""Users whose counters are kept; beyond that, those for whom nobody waits are forgotten."""
+"""Users of a priority whose counters are kept although nobody waits for them. Beyond that they are forgotten."""
+
+
+class FairQueue(UserDict[int, PagedRequest]):
+    """The waiting requests by id; `in_turn` gives the order in which they should be admitted.
+
+    Priorities are strict. Within a priority each user has a counter, the number of tokens that have been computed for that
+    user, and the one with the lowest is next. Whoever comes, or comes back after a pause, begins with at least the counter of
+    the user who is next, or was the last one to be: time that was not used is not saved up.
+
+    A request keeps its priority, user and deadline as long as it waits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrivals = count()
+        self._priorities = defaultdict[int, _Priority](_Priority)
+
+    @task(week=3, day=4, number=2)
+    def __setitem__(self, request_id: int, request: PagedRequest) -> None:
+        """Let a request wait. One that was here before, and was preempted, keeps its arrival."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=2)
+    def __delitem__(self, request_id: int) -> None:
+        """Let a request go, wherever it stands."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=2)
+    def charge(self, request: PagedRequest, tokens: int) -> None:
+        """Note that so many tokens have been computed for a request's user, at its priority."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=2)
+    def in_turn(self) -> Iterator[PagedRequest]:
+        """Who should be admitted, first things first, as if each had been charged for its prompt when the next is chosen.
+
+        Nothing that can be seen from outside changes. Only as much is put in order as is asked for, and nobody may come or go
+        in the meantime.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
 
 class _Place(NamedTuple):
@@ -28,72 +67,64 @@ class _Place(NamedTuple):
     request: PagedRequest
 
 
+def _place(request: PagedRequest) -> _Place:
+    assert request.arrival is not None
+    return _Place(math.inf if request.deadline is None else request.deadline, request.arrival, request)
+
+
 class _Head(NamedTuple):
-    """The beginning of a line, as it was when this was made."""
+    """A user's counter and first place."""
 
-    priority: int
-    served: float
-    arrival: int
-    line: Line
+    served: int
+    place: _Place
 
 
-class FairQueue(UserDict[int, PagedRequest]):
-    """The waiting requests by id; `in_turn` gives the order in which they should be admitted.
+class _Priority:
+    """Who waits at one priority: a sorted line for each user, and the users' counters.
 
-    A user's counter is the number of tokens that have been computed for that user. Whoever comes back after a pause begins with
-    the counter of the user who is served next: time that was not used is not saved up. Priorities are strict.
-
-    Each line is a heap, and so are the beginnings of the lines, so that nothing here looks at everyone who waits. What has left
-    or has changed is dropped when it comes to the top of its heap.
+    Whose turn it is comes from a heap of counters and first places, each as it was when it was put there. Counters only rise,
+    and whenever a line gets another first place, that is put there, too. So nobody's turn comes before the heap says, and it is
+    enough to bring the top up to date. Nothing here looks at everyone who waits.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.served: dict[str, float] = {}
-        self._arrivals = count()
-        self._level = 0.0  # the counter of the user who was served last or is served next
-        self._lines: dict[Line, list[_Place]] = {}
-        self._place_of: dict[int, _Place] = {}  # a place that is not in here has been left
+        self._served: dict[str, int] = {}
+        self._level = 0  # the counter of the user who is next, or was the last to be
+        self._lines: dict[str, list[_Place]] = {}
         self._heads: list[_Head] = []
-        self._head_of: dict[Line, _Head] = {}  # the same for heads
 
     @task(week=3, day=4, number=2)
-    def __setitem__(self, request_id: int, request: PagedRequest) -> None:
-        """Let a request wait. One that was here before, and was preempted, keeps its arrival."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+    def add(self, request: PagedRequest) -> None:
+        """Put a request into its user's line."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
-    def __delitem__(self, request_id: int) -> None:
-        """Let a request go, wherever it stands."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+    def remove(self, request: PagedRequest) -> None:
+        """Take a request out of its user's line."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def charge(self, user: str, tokens: int) -> None:
-        """Note that so many tokens have been computed for a user."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        """Raise a user's counter."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def in_turn(self) -> Iterator[PagedRequest]:
-        """Who should be admitted, first things first, as if each had been charged for its prompt when the next is chosen.
-
-        Nothing that can be seen from outside changes; only as much is sorted as is asked for.
-        """
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
-
-    def _waits(self, place: _Place) -> bool:
-        return self._place_of.get(place.request.request_id) is place
+        """See `FairQueue.in_turn`."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
-    def _welcome(self, user: str) -> None:
-        """Lift the counter of a user who comes or comes back."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
-
-    @task(week=3, day=4, number=2)
-    def _renew(self, line: Line) -> None:
-        """Put the present beginning of a line among the heads; an older one counts no more."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+    def _first(self, heads: "list[_Head]", taken: Mapping[str, int], charged: Mapping[str, int]) -> "_Head | None":
+        """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
+        many more tokens `charged`."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def _settle(self) -> None:
-        """Bring the first of the heads up to date. Counters only rise, so that all others come later still."""
-        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read ")
+        """Find the level."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=2)
+    def _put(self, place: _Place) -> None:
+        """Put a first place among the heads, and clear them when most of them have become untrue."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")

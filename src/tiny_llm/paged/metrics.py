@@ -28,4 +28,4 @@ class PagedMetrics(BatchingMetrics):
     @task(week=3, day=4, number=6)
     def prefix_cache_hit_rate(self) -> float:
         """Share of the prompt tokens that were found, 0 … 1; 0 before there are any."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")

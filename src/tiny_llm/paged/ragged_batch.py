@@ -81,8 +81,10 @@ def make_ragged_batch(rows: Sequence[Row], tokens: mx.array, block_size: int) ->
 
     Args:
         tokens: `(T,)`, those of all rows, one after another.
+    Raises:
+        ValueError: if a table has no block for one of its row's tokens, or there are more or fewer tokens than the rows have.
     """
-    raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read ")
+    raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read book/src/week3-04-token-budget-scheduler.md")
 
 
 def _indices(numbers: list[int]) -> mx.array:
@@ -92,9 +94,9 @@ def _indices(numbers: list[int]) -> mx.array:
 @task(week=3, day=4, number=3)
 def _fresh_slots(row: Row, block_size: int) -> list[int]:
     """What follows the row's tokens in its last block, if this step begins that block."""
-    raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read ")
+    raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read book/src/week3-04-token-budget-scheduler.md")
 
 
 @task(week=3, day=4, number=3)
 def _make_group(rows: Sequence[Row], place: int, block_size: int) -> Group:
-    raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read ")
+    raise NotImplementedError("Week 3 Day 4, task 3: the ragged batch. Read book/src/week3-04-token-budget-scheduler.md")

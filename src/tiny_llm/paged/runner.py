@@ -12,7 +12,7 @@ from ..model_runner import sample
 from .paged_kv_cache import PagedAttention, PagedKvCache
 from .ragged_batch import Row, make_ragged_batch
 from .request import PagedRequest
-from .scheduler import StepPlan
+from .scheduler import MixedPlan
 
 
 class PagedRunner:
@@ -41,23 +41,23 @@ class PagedRunner:
     @task(week=3, day=4, number=5)
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block, in all layers."""
-        raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=5)
-    def run(self, plan: StepPlan) -> tuple[list[PagedRequest], Drawn] | None:
+    def run(self, plan: MixedPlan) -> tuple[list[PagedRequest], Drawn] | None:
         """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that it asks for.
 
         Returns:
             Those who get a token, and the tokens: of all decodes, and of the chunks that reach the end of what is known. None
             if nobody does.
         """
-        raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read book/src/week3-04-token-budget-scheduler.md")
 
     def start(self) -> None:
         """Set the device to work on what is to be written: a step in which nobody gets a token asks for nothing else."""
         mx.async_eval([cache.pools for cache in self.caches])
 
     @task(week=3, day=4, number=5)
-    def _tokens(self, plan: StepPlan) -> mx.array:
+    def _tokens(self, plan: MixedPlan) -> mx.array:
         """The tokens of a step `(T,)`: those that are in flight come from the last step's, without a way through the host."""
-        raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read book/src/week3-04-token-budget-scheduler.md")

@@ -30,8 +30,12 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class StepPlan:
-    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks."""
+class MixedPlan:
+    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks.
+
+    Blocks are assigned in this order: the preempted give back theirs, the matches of all chunks are locked, the decodes get
+    theirs, and then those who are admitted, each for all tokens that are known of it.
+    """
 
     decodes: list[PagedRequest]
     chunks: list[Chunk]
@@ -71,7 +75,7 @@ class Scheduler:
         running: Sequence[PagedRequest],
         pool: BlockPool,
         prefix_cache: PrefixCache,
-    ) -> StepPlan:
+    ) -> MixedPlan:
         """Plan one step.
 
         1. Everyone who decodes gets a token, the oldest first. Where the blocks do not suffice, the youngest loses its own and
@@ -87,21 +91,21 @@ class Scheduler:
                 need neither a token nor a seat, and they are not preempted.
             pool, prefix_cache: are only looked at.
         """
-        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)
     def _plan_decodes(
         self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
     ) -> tuple[list[PagedRequest], list[PagedRequest]]:
-        """Who decodes, and who is preempted for it: the end of `claims`, the youngest first."""
-        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read ")
+        """Who decodes, and who is preempted for it: the end of `claims`."""
+        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)
     def _plan_admissions(
         self, waiting: Iterable[PagedRequest], seats: int, budget: int, others_run: bool, blocks: "_FreeBlocks"
     ) -> Iterator[Chunk]:
         """The first chunks of those who are admitted."""
-        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
 
 class _FreeBlocks:
@@ -120,7 +124,7 @@ class _FreeBlocks:
     @task(week=3, day=4, number=4)
     def give_back(self, table: Sequence[int]) -> None:
         """Count what becomes free when a request loses its blocks: not those that others hold, too."""
-        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)
     def admit(self, tokens: Sequence[int], reserve: int) -> Match | None:
@@ -128,4 +132,4 @@ class _FreeBlocks:
 
         A block that is used in part takes another one, for the copy. Where there is no room for that, it is done without.
         """
-        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read ")
+        raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")

@@ -24,7 +24,7 @@ from .paged_kv_cache import PagedAttention
 from .prefix_cache import Match, PrefixCache
 from .request import PagedRequest
 from .runner import PagedRunner
-from .scheduler import Scheduler, StepPlan
+from .scheduler import MixedPlan, Scheduler
 
 
 class Engine(RequestBook):
@@ -167,7 +167,7 @@ class Engine(RequestBook):
             self.end(request, "error", TimeoutError(f"request {request.request_id} had not ended at {deadline}, its deadline"))
 
     @task(week=3, day=4, number=6)
-    def _launch(self, plan: StepPlan) -> InFlight:
+    def _launch(self, plan: MixedPlan) -> InFlight:
         for request in plan.preempted:
             self.preempt(request)
         for chunk in plan.chunks:
@@ -204,7 +204,7 @@ class Engine(RequestBook):
         if not request.preemptions:
             self.metrics.prefix_cache_queries += len(request.prompt)
             self.metrics.prefix_cache_hits += match.tokens
-        self.waiting.charge(request.user, len(request.tokens) - match.tokens)
+        self.waiting.charge(request, len(request.tokens) - match.tokens)
 
     @task(week=3, day=4, number=6)
     def _copy_last_block(self, request: PagedRequest) -> None:
@@ -242,7 +242,7 @@ class Engine(RequestBook):
             if sound:
                 kept_now = self.take(request, token)
                 kept += kept_now
-                self.waiting.charge(request.user, kept_now)
+                self.waiting.charge(request, kept_now)
                 self._publish(request)
             elif request.finish_reason is None:  # otherwise this row was computed for nobody
                 self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))

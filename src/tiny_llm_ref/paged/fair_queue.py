@@ -4,9 +4,10 @@ Users are compared by virtual token counters ("Fairness in Serving Large Languag
 """
 
 import math
-from collections import UserDict
-from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from bisect import bisect_left, insort
+from collections import UserDict, defaultdict
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import NamedTuple
 
@@ -14,10 +15,54 @@ from tiny_llm_kit.course import task
 
 from .request import PagedRequest
 
-Line = tuple[int, str]  # priority and user
-
 REMEMBERED = 10_000
-"""Users whose counters are kept; beyond that, those for whom nobody waits are forgotten."""
+"""Users of a priority whose counters are kept although nobody waits for them. Beyond that they are forgotten."""
+
+
+class FairQueue(UserDict[int, PagedRequest]):
+    """The waiting requests by id; `in_turn` gives the order in which they should be admitted.
+
+    Priorities are strict. Within a priority each user has a counter, the number of tokens that have been computed for that
+    user, and the one with the lowest is next. Whoever comes, or comes back after a pause, begins with at least the counter of
+    the user who is next, or was the last one to be: time that was not used is not saved up.
+
+    A request keeps its priority, user and deadline as long as it waits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrivals = count()
+        self._priorities = defaultdict[int, _Priority](_Priority)
+
+    @task(week=3, day=4, number=2)
+    def __setitem__(self, request_id: int, request: PagedRequest) -> None:
+        """Let a request wait. One that was here before, and was preempted, keeps its arrival."""
+        super().__setitem__(request_id, request)
+        if request.arrival is None:
+            request.arrival = next(self._arrivals)
+        self._priorities[request.priority].add(request)
+
+    @task(week=3, day=4, number=2)
+    def __delitem__(self, request_id: int) -> None:
+        """Let a request go, wherever it stands."""
+        request = self[request_id]
+        super().__delitem__(request_id)
+        self._priorities[request.priority].remove(request)
+
+    @task(week=3, day=4, number=2)
+    def charge(self, request: PagedRequest, tokens: int) -> None:
+        """Note that so many tokens have been computed for a request's user, at its priority."""
+        self._priorities[request.priority].charge(request.user, tokens)
+
+    @task(week=3, day=4, number=2)
+    def in_turn(self) -> Iterator[PagedRequest]:
+        """Who should be admitted, first things first, as if each had been charged for its prompt when the next is chosen.
+
+        Nothing that can be seen from outside changes. Only as much is put in order as is asked for, and nobody may come or go
+        in the meantime.
+        """
+        for priority in sorted(self._priorities):
+            yield from self._priorities[priority].in_turn()
 
 
 class _Place(NamedTuple):
@@ -28,130 +73,103 @@ class _Place(NamedTuple):
     request: PagedRequest
 
 
+def _place(request: PagedRequest) -> _Place:
+    assert request.arrival is not None
+    return _Place(math.inf if request.deadline is None else request.deadline, request.arrival, request)
+
+
 class _Head(NamedTuple):
-    """The beginning of a line, as it was when this was made."""
+    """A user's counter and first place."""
 
-    priority: int
-    served: float
-    arrival: int
-    line: Line
+    served: int
+    place: _Place
 
 
-class FairQueue(UserDict[int, PagedRequest]):
-    """The waiting requests by id; `in_turn` gives the order in which they should be admitted.
+class _Priority:
+    """Who waits at one priority: a sorted line for each user, and the users' counters.
 
-    A user's counter is the number of tokens that have been computed for that user. Whoever comes back after a pause begins with
-    the counter of the user who is served next: time that was not used is not saved up. Priorities are strict.
-
-    Each line is a heap, and so are the beginnings of the lines, so that nothing here looks at everyone who waits. What has left
-    or has changed is dropped when it comes to the top of its heap.
+    Whose turn it is comes from a heap of counters and first places, each as it was when it was put there. Counters only rise,
+    and whenever a line gets another first place, that is put there, too. So nobody's turn comes before the heap says, and it is
+    enough to bring the top up to date. Nothing here looks at everyone who waits.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.served: dict[str, float] = {}
-        self._arrivals = count()
-        self._level = 0.0  # the counter of the user who was served last or is served next
-        self._lines: dict[Line, list[_Place]] = {}
-        self._place_of: dict[int, _Place] = {}  # a place that is not in here has been left
+        self._served: dict[str, int] = {}
+        self._level = 0  # the counter of the user who is next, or was the last to be
+        self._lines: dict[str, list[_Place]] = {}
         self._heads: list[_Head] = []
-        self._head_of: dict[Line, _Head] = {}  # the same for heads
 
     @task(week=3, day=4, number=2)
-    def __setitem__(self, request_id: int, request: PagedRequest) -> None:
-        """Let a request wait. One that was here before, and was preempted, keeps its arrival."""
-        super().__setitem__(request_id, request)
-        if request.arrival is None:
-            request.arrival = next(self._arrivals)
-        line = (request.priority, request.user)
-        if line not in self._lines:
-            self._lines[line] = []
-            self._welcome(request.user)
-        deadline = math.inf if request.deadline is None else request.deadline
-        place = self._place_of[request_id] = _Place(deadline, request.arrival, request)
-        heappush(self._lines[line], place)
-        if self._lines[line][0] is place:
-            self._renew(line)
+    def add(self, request: PagedRequest) -> None:
+        """Put a request into its user's line."""
+        user, place = request.user, _place(request)
+        if user not in self._lines:
+            self._settle()
+            self._served[user] = max(self._served.get(user, 0), self._level)
+            self._lines[user] = []
+        insort(self._lines[user], place)
+        if self._lines[user][0] is place:
+            self._put(place)
 
     @task(week=3, day=4, number=2)
-    def __delitem__(self, request_id: int) -> None:
-        """Let a request go, wherever it stands."""
-        request = self[request_id]
-        super().__delitem__(request_id)
-        del self._place_of[request_id]
-        line = (request.priority, request.user)
-        places, first = self._lines[line], self._lines[line][0]
-        while places and not self._waits(places[0]):
-            heappop(places)
-        if not places:
-            self._level = self.served[request.user]
-            del self._lines[line], self._head_of[line]
-        elif places[0] is not first:
-            self._renew(line)
+    def remove(self, request: PagedRequest) -> None:
+        """Take a request out of its user's line."""
+        self._settle()
+        line = self._lines[request.user]
+        at = bisect_left(line, _place(request))
+        del line[at]
+        if not line:
+            del self._lines[request.user]
+        elif at == 0:
+            self._put(line[0])
 
     @task(week=3, day=4, number=2)
     def charge(self, user: str, tokens: int) -> None:
-        """Note that so many tokens have been computed for a user."""
-        self.served[user] = self.served.get(user, self._level) + tokens
+        """Raise a user's counter."""
+        self._served[user] = self._served.get(user, self._level) + tokens
+        if len(self._served) > REMEMBERED + len(self._lines):
+            self._served = {user: self._served[user] for user in self._lines}
 
     @task(week=3, day=4, number=2)
     def in_turn(self) -> Iterator[PagedRequest]:
-        """Who should be admitted, first things first, as if each had been charged for its prompt when the next is chosen.
-
-        Nothing that can be seen from outside changes; only as much is sorted as is asked for.
-        """
+        """See `FairQueue.in_turn`."""
         self._settle()
-        heads, head_of, lines = self._heads.copy(), dict[Line, _Head](), dict[Line, list[_Place]]()
-        while heads:
-            head = heappop(heads)
-            line = head.line
-            if head_of.get(line, self._head_of.get(line)) is not head:
-                continue
-            if line not in lines:
-                lines[line] = self._lines[line].copy()
-                if head.served < self.served[line[1]]:
-                    head_of[line] = head._replace(served=self.served[line[1]])
-                    heappush(heads, head_of[line])
-                    continue
-            places = lines[line]
-            request = heappop(places).request
+        heads, taken, charged = self._heads.copy(), dict[str, int](), dict[str, int]()
+        while head := self._first(heads, taken, charged):
+            request = head.place.request
             yield request
-            while places and not self._waits(places[0]):
-                heappop(places)
-            if places:
-                head_of[line] = _Head(line[0], head.served + len(request.prompt), places[0].arrival, line)
-                heappush(heads, head_of[line])
-
-    def _waits(self, place: _Place) -> bool:
-        return self._place_of.get(place.request.request_id) is place
+            user = request.user
+            taken[user] = taken.get(user, 0) + 1
+            charged[user] = charged.get(user, 0) + len(request.prompt)
+            if taken[user] < len(self._lines[user]):
+                heappush(heads, _Head(head.served + len(request.prompt), self._lines[user][taken[user]]))
 
     @task(week=3, day=4, number=2)
-    def _welcome(self, user: str) -> None:
-        """Lift the counter of a user who comes or comes back."""
-        self._settle()
-        level = self._heads[0].served if self._heads else self._level
-        self.served[user] = max(self.served.get(user, level), level)
-        if len(self.served) > REMEMBERED + len(self._lines):
-            waiting = {name for _, name in self._lines}
-            self.served = {name: served for name, served in self.served.items() if name in waiting}
-
-    @task(week=3, day=4, number=2)
-    def _renew(self, line: Line) -> None:
-        """Put the present beginning of a line among the heads; an older one counts no more."""
-        priority, user = line
-        head = self._head_of[line] = _Head(priority, self.served[user], self._lines[line][0].arrival, line)
-        heappush(self._heads, head)
-        if len(self._heads) > 2 * len(self._head_of) + 16:
-            self._heads = list(self._head_of.values())
-            heapify(self._heads)
+    def _first(self, heads: "list[_Head]", taken: Mapping[str, int], charged: Mapping[str, int]) -> "_Head | None":
+        """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
+        many more tokens `charged`."""
+        while heads:
+            head = heads[0]
+            user = head.place.request.user
+            line, at = self._lines.get(user, ()), taken.get(user, 0)
+            if at >= len(line) or head.place is not line[at]:
+                heappop(heads)
+            elif head.served < (served := self._served[user] + charged.get(user, 0)):
+                heapreplace(heads, _Head(served, head.place))
+            else:
+                return head
+        return None
 
     @task(week=3, day=4, number=2)
     def _settle(self) -> None:
-        """Bring the first of the heads up to date. Counters only rise, so that all others come later still."""
-        while self._heads:
-            head = self._heads[0]
-            if self._head_of.get(head.line) is head and head.served == self.served[head.line[1]]:
-                return
-            heappop(self._heads)
-            if self._head_of.get(head.line) is head:
-                self._renew(head.line)
+        """Find the level."""
+        if head := self._first(self._heads, {}, {}):
+            self._level = head.served
+
+    @task(week=3, day=4, number=2)
+    def _put(self, place: _Place) -> None:
+        """Put a first place among the heads, and clear them when most of them have become untrue."""
+        heappush(self._heads, _Head(self._served[place.request.user], place))
+        if len(self._heads) > 2 * len(self._lines) + 16:
+            self._heads = [_Head(self._served[user], line[0]) for user, line in self._lines.items()]
+            heapify(self._heads)

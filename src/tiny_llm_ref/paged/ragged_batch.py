@@ -81,7 +81,11 @@ def make_ragged_batch(rows: Sequence[Row], tokens: mx.array, block_size: int) ->
 
     Args:
         tokens: `(T,)`, those of all rows, one after another.
+    Raises:
+        ValueError: if a table has no block for one of its row's tokens, or there are more or fewer tokens than the rows have.
     """
+    if (wanted := sum(row.end - row.start for row in rows)) != tokens.size:
+        raise ValueError(f"the rows compute {wanted} tokens, and {tokens.size} are given")
     positions = [at for row in rows for at in range(row.start, row.end)]
     slots = [slot for row in rows for slot in slot_mapping(row.table, row.start, row.end, block_size)]
     fresh = [slot for row in rows for slot in _fresh_slots(row, block_size)]

@@ -1,6 +1,7 @@
 """A request of the paged engine: it holds blocks instead of a slot, and can lose them."""
 
 from dataclasses import dataclass, field
+from math import isnan
 
 from tiny_llm_kit.course import task
 
@@ -21,6 +22,9 @@ class PagedRequest(Request):
         user: whose request it is; users of equal priority are served in equal parts.
         deadline: seconds on the engine's clock. Once it has passed, the request ends with a TimeoutError; None: never.
         See `Request` for the others.
+    Raises:
+        ValueError: as `Request`, or for a priority that is no whole number, a user that is no string, or a deadline that is no
+            number.
     """
 
     priority: int = 0
@@ -33,6 +37,15 @@ class PagedRequest(Request):
     published: int = field(default=0, init=False)
     in_flight: int = field(default=0, init=False)
     preemptions: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.priority) is not int:
+            raise ValueError(f"priority is {self.priority!r}: it must be a whole number")
+        if not isinstance(self.user, str):
+            raise ValueError(f"user is {self.user!r}: it must be a string")
+        if self.deadline is not None and (not isinstance(self.deadline, int | float) or isnan(self.deadline)):
+            raise ValueError(f"deadline is {self.deadline!r}: it must be a number of seconds, or None")
 
     @property
     @task(week=3, day=4, number=1)

@@ -12,7 +12,7 @@ from ..model_runner import sample
 from .paged_kv_cache import PagedAttention, PagedKvCache
 from .ragged_batch import Row, make_ragged_batch
 from .request import PagedRequest
-from .scheduler import StepPlan
+from .scheduler import MixedPlan
 
 
 class PagedRunner:
@@ -45,7 +45,7 @@ class PagedRunner:
             cache.copy_block(source, target)
 
     @task(week=3, day=4, number=5)
-    def run(self, plan: StepPlan) -> tuple[list[PagedRequest], Drawn] | None:
+    def run(self, plan: MixedPlan) -> tuple[list[PagedRequest], Drawn] | None:
         """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that it asks for.
 
         Returns:
@@ -80,7 +80,7 @@ class PagedRunner:
         mx.async_eval([cache.pools for cache in self.caches])
 
     @task(week=3, day=4, number=5)
-    def _tokens(self, plan: StepPlan) -> mx.array:
+    def _tokens(self, plan: MixedPlan) -> mx.array:
         """The tokens of a step `(T,)`: those that are in flight come from the last step's, without a way through the host."""
         known: list[int] = []
         places: list[int] = []

@@ -30,8 +30,12 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class StepPlan:
-    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks."""
+class MixedPlan:
+    """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks.
+
+    Blocks are assigned in this order: the preempted give back theirs, the matches of all chunks are locked, the decodes get
+    theirs, and then those who are admitted, each for all tokens that are known of it.
+    """
 
     decodes: list[PagedRequest]
     chunks: list[Chunk]
@@ -71,7 +75,7 @@ class Scheduler:
         running: Sequence[PagedRequest],
         pool: BlockPool,
         prefix_cache: PrefixCache,
-    ) -> StepPlan:
+    ) -> MixedPlan:
         """Plan one step.
 
         1. Everyone who decodes gets a token, the oldest first. Where the blocks do not suffice, the youngest loses its own and
@@ -98,38 +102,36 @@ class Scheduler:
                 budget -= chunks[-1].end - chunks[-1].start
         if not preempted:
             chunks += self._plan_admissions(waiting, self.max_num_seqs - len(claims), budget, bool(running), blocks)
-        return StepPlan(decodes, chunks, preempted)
+        return MixedPlan(decodes, chunks, preempted)
 
     @task(week=3, day=4, number=4)
     def _plan_decodes(
         self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
     ) -> tuple[list[PagedRequest], list[PagedRequest]]:
-        """Who decodes, and who is preempted for it: the end of `claims`, the youngest first."""
-        left, decodes, preempted = list(claims), list[PagedRequest](), list[PagedRequest]()
+        """Who decodes, and who is preempted for it: the end of `claims`."""
+        decodes: list[PagedRequest] = []
+        kept = len(claims)
         for place, request in enumerate(claims):
-            if place >= len(left):
+            if place == kept:
                 break
             if request.to_compute > 1:
                 continue
             needed = blocks_for(request.offset + 1, blocks.pool.block_size) - len(request.blocks)
-            while needed > blocks.free and len(left) > max(place, 1):
-                preempted.append(left.pop())
-                blocks.give_back(preempted[-1].blocks)
-            if needed <= blocks.free and place < len(left):
+            while needed > blocks.free and kept > max(place, 1):
+                kept -= 1
+                blocks.give_back(claims[kept].blocks)
+            if needed <= blocks.free and place < kept:
                 blocks.free -= needed
                 decodes.append(request)
-        return decodes, preempted
+        return decodes, list(claims[kept:])
 
     @task(week=3, day=4, number=4)
     def _plan_admissions(
         self, waiting: Iterable[PagedRequest], seats: int, budget: int, others_run: bool, blocks: "_FreeBlocks"
     ) -> Iterator[Chunk]:
         """The first chunks of those who are admitted."""
-        for request in waiting:
-            if not (seats and budget):
-                return
-            if request.in_flight:
-                continue
+        back = (request for request in waiting if not request.in_flight)
+        while seats and budget and (request := next(back, None)):
             reserve = int(self.watermark * blocks.pool.num_blocks) if others_run else 0
             match = blocks.admit(request.tokens, reserve)
             if match is None:
