@@ -16,7 +16,7 @@ def test_task_6_worked_example(toy: ToyModel, prefix_caching: bool, expected: li
         served.submit(request)
     given = tokens_per_step(model, served)
     assert given == expected, (
-        f"predictions 1 and 2, with prefix_caching={prefix_caching}: the steps give the model {expected} tokens, and not {given}"
+        f"predictions 1 and 2, with prefix_caching={prefix_caching}: the steps give the model {expected} tokens, not {given}"
     )
     preemptions = {name: request.preemptions for name, request in requests.items()}
     assert preemptions == {"A": 0, "B": 1, "C": 1}, "C loses its blocks in step 4, and B in step 6"
