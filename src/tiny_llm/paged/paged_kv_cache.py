@@ -39,6 +39,9 @@ class PagedKvCache(KvCacheBase):
         """Set the batch's `fresh` slots to 0, and put `k` and `v` `(1, KV, T, D)` into its `slots`.
 
         In place: a pool must not be copied for a token.
+
+        Raises:
+            RuntimeError: if `batch` has not been set.
         """
         raise NotImplementedError(
             "Week 3 Day 1, task 3: writing in place, and copying a block. Read book/src/week3-01-paged-kv-cache.md"

@@ -39,6 +39,9 @@ class PagedKvCache(KvCacheBase):
         """Set the batch's `fresh` slots to 0, and put `k` and `v` `(1, KV, T, D)` into its `slots`.
 
         In place: a pool must not be copied for a token.
+
+        Raises:
+            RuntimeError: if `batch` has not been set.
         """
         batch = self._current_batch()
         if not self.pools:
@@ -59,8 +62,10 @@ class PagedKvCache(KvCacheBase):
     def copy_block(self, source: int, target: int) -> None:
         """Copy what a block holds into another one; nothing, as long as nothing was written."""
         old, new = (mx.arange(block * self.block_size, (block + 1) * self.block_size) for block in (source, target))
-        for pool in self.pools:
-            pool[:, new] = pool[:, old]
+        copies = [pool[:, old] for pool in self.pools]
+        mx.eval(copies)  # awaited: while a block is still to be read, a write would copy the whole pool
+        for pool, copy in zip(self.pools, copies, strict=True):
+            pool[:, new] = copy
 
     @task(week=3, day=1, number=4)
     def attend(
