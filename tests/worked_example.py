@@ -54,7 +54,9 @@ def play_on_paper() -> list[tuple[str, str, str]]:
     waiting, running, landed, steps = list(requests.values()), [], [], []  # type: ignore[var-annotated]
 
     def grow(request: Any, tokens: int) -> None:
-        request.blocks += pool.allocate(answer.blocks_for(tokens, pool.block_size) - len(request.blocks))
+        blocks = pool.allocate(answer.blocks_for(tokens, pool.block_size) - len(request.blocks))
+        assert blocks is not None, f"step {len(steps)}: the plan gives away more blocks than are free. It was {steps[-1]}"
+        request.blocks += blocks
 
     while (waiting or running) and len(steps) < 2 * len(PLANS):
         plan = scheduler.plan(sorted(waiting, key=lambda request: request.request_id), list(running), pool, cache)
