@@ -93,7 +93,8 @@ class StreamingBook(RequestBook):
     @task(week=3, day=4, number=7)
     def _step_for_all(self) -> None:
         """A step whose caller waits for some requests only: all that end in it are returned by the next `step`, too."""
-        self._ended.update({request.request_id: request for request in self.step()})
+        for request in self.step():
+            self._ended[request.request_id] = request
 
     @contextmanager
     def _served_here(self, requests: Sequence[Request]) -> Iterator[None]:

@@ -170,16 +170,18 @@ def test_task_7_generate_of_one_text_that_is_no_list(toy: ToyModel) -> None:
 
 def test_task_7_generate_beside_others(toy: ToyModel) -> None:
     served = engine(toy)
+    assert served.generate([], max_tokens=6) == [], "no prompts, no answers"
     short, long = served.submit(ask(4, 2)), served.submit(ask(5, 30, seed=1))
     answers = served.generate([make_prompt(length, 2) for length in (9, 3)], max_tokens=6)
     assert_alone(toy, short, *answers)
     assert long.state == "decoding", "generate steps until its own have ended, and no further"
-    assert_returned(serve(served), short, long)  # the next steps return those who ended meanwhile, and none of generate's own
+    assert_returned(serve(served), short, long)  # the next steps return who ended meanwhile, and none of generate's own
     assert_alone(toy, long)
 
 
 def test_task_7_generate_interrupted(toy: ToyModel) -> None:
     served = engine(toy, max_num_seqs=2)
+    assert served.generate([], max_tokens=6) == [], "no prompts, no answers"
     other = served.submit(ask(4, 20))
     requests: list[Any] = []
     given = served.submit
@@ -225,12 +227,12 @@ def test_task_7_stream_as_tokens_come_back(toy: ToyModel) -> None:
 
 
 def test_task_7_stream_serves_everyone(toy: ToyModel) -> None:
-    served = engine(toy)
+    served, request = engine(toy), ask(6, 7, seed=2)
+    stream = served.stream(request)
     short, long = served.submit(ask(4, 3)), served.submit(ask(5, 30, seed=1))
-    request = ask(6, 7, seed=2)
-    assert list(served.stream(request)) == alone(toy, request.prompt, 7), "its own tokens, whoever is beside it"
+    assert list(stream) == alone(toy, request.prompt, 7), "its own tokens, whoever is beside it"
     assert (short.state, long.state) == ("finished", "decoding"), "each step serves all"
-    assert_returned(serve(served), short, long)  # the next steps return those who ended meanwhile, and not the stream's own
+    assert_returned(serve(served), short, long)  # the next steps return who ended meanwhile, and not the stream's own
     assert_alone(toy, short, long)
 
 
@@ -250,10 +252,9 @@ def test_task_7_streams_side_by_side(toy: ToyModel) -> None:
 
 @pytest.mark.parametrize("heard", [0, 1, 4])
 def test_task_7_stream_closed_early(toy: ToyModel, heard: int) -> None:
-    served = engine(toy)
-    other = served.submit(ask(5, 12, seed=1))
-    request = ask(6, 20)
+    served, request = engine(toy), ask(6, 20)
     with closing(served.stream(request)) as stream:
+        other = served.submit(ask(5, 12, seed=1))
         for _ in range(heard):
             next(stream)
     served.check_integrity()
@@ -306,12 +307,11 @@ def test_task_7_stream_of_a_request_that_somebody_cancels(toy: ToyModel) -> None
 
 
 def test_task_7_stream_interrupted(toy: ToyModel) -> None:
-    served = engine(toy)
+    served, request = engine(toy), ask(6, 20, on_update=interrupt, priority=-1)
+    stream = served.stream(request)
     waiting = [served.submit(ask(4, 5, seed)) for seed in range(6, 12)]
-    heard: list[int] = []
-    request = ask(6, 20, on_update=interrupt, priority=-1)
     with refuses(Interruption, "the stream lets an interruption through"):
-        heard.extend(served.stream(request))
+        list(stream)
     assert request.state == "finished", "an interrupted stream has ended its request"
     served.check_integrity()
     step_until(served, lambda: not served.has_work)
@@ -321,9 +321,10 @@ def test_task_7_stream_interrupted(toy: ToyModel) -> None:
 
 def test_task_7_stream_while_blocks_are_short(toy: ToyModel) -> None:
     served = engine(toy, num_blocks=8, watermark=0)
-    others = [served.submit(ask(6, 20, seed)) for seed in range(2)]
     request = ask(7, 18, seed=5)
-    tokens = list(served.stream(request))
+    stream = served.stream(request)
+    others = [served.submit(ask(6, 20, seed)) for seed in range(2)]
+    tokens = list(stream)
     assert tokens == alone(toy, request.prompt, 18), "a preempted request's stream waits, and neither skips nor repeats a token"
     serve(served)
     assert_alone(toy, *others)
