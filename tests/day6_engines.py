@@ -1,4 +1,5 @@
-"""What the engine tests of week 2 day 6 share: small engines, small requests, and whether an engine is still whole."""
+"""What the engine tests of week 2 day 6 share, and in part those of week 3: small engines, small requests, and whether an
+engine is still whole."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -32,8 +32,15 @@ class Call:
     def length(self) -> int:
         return self.tokens.shape[1]
 
+    @property
+    def ragged(self) -> bool:
+        """Whether it holds tokens of several sequences in one row, each at a position of its own."""
+        return isinstance(self.offset, mx.array) and self.offset.ndim == 2
+
     def __str__(self) -> str:
         rows, length = self.tokens.shape
+        if self.ragged:
+            return f"call {self.number} of the model ({length} tokens)"
         what = f"a chunk of {length} tokens" if length > 1 else f"one token for {rows} rows" if rows > 1 else "one token"
         return f"call {self.number} of the model ({what})"
 
@@ -47,7 +54,7 @@ class Place:
     column: int
 
     def __str__(self) -> str:
-        return f"{self.call}, row {self.row}"
+        return f"{self.call}, at place {self.column}" if self.call.ragged else f"{self.call}, row {self.row}"
 
     @property
     def when(self) -> tuple[int, int]:
@@ -92,10 +99,12 @@ def _find_places(calls: Sequence[Call]) -> Places:
     places: Places = {}
     for call in calls:
         rows = call.tokens.tolist()
-        offsets = np.broadcast_to(np.array(call.offset).reshape(-1), len(rows)).tolist()
-        for row, (tokens, offset) in enumerate(zip(rows, offsets, strict=True)):
-            for column, token in enumerate(tokens):
-                places.setdefault((offset + column, token), []).append(Place(call, row, column))
+        positions = np.array(call.offset)
+        if not call.ragged:
+            positions = np.broadcast_to(positions.reshape(-1, 1), (len(rows), 1)) + np.arange(call.length)
+        for row, (tokens, at) in enumerate(zip(rows, positions.tolist(), strict=True)):
+            for column, (token, position) in enumerate(zip(tokens, at, strict=True)):
+                places.setdefault((position, token), []).append(Place(call, row, column))
     return places
 
 
@@ -103,7 +112,7 @@ def _describe_missing(places: Places, before: Place | None, position: int, token
     """Of a token that has not been computed at its position, though the one before it has, in `before`."""
     what = f"token {position} of its prompt" if position < prompt_length else f"its token {position - prompt_length}"
     what = f"no call of the model has computed {what} at position {position}"
-    if before is None:
+    if before is None or before.call.ragged:
         return f"{what}: look at the tokens and the offsets that the model is given"
     (other, computed), following = _next_in_row(places, before, decode=position >= prompt_length)
     if computed == token:
@@ -128,4 +137,6 @@ def _describe_wrong(place: Place, position: int, layer: int) -> str:
     where = f"position {position} was the first to go wrong, in {place}"
     if layer > 0:
         return f"{where}: layer {layer} is the first that differs, so look at that layer's cache"
+    if place.call.ragged:
+        return f"{where}: layer 0 differs already, so look at its sequence's table, and at what the blocks in it hold"
     return f"{where}: layer 0 differs already, so look at the mask, and at what the cache holds for that row"

@@ -76,9 +76,10 @@ class ToyModel:
         offset: int | mx.array = 0,
         cache: Sequence[Any] | None = None,
         mask: mx.array | str | None = "causal",
-        logits_to_keep: int | None = None,
+        logits_to_keep: int | mx.array | None = None,
     ) -> mx.array:
-        """The calling convention of the course's `Model`.
+        """The calling convention of the course's `Model`: a position for each row or for each token, and as many last logits as
+        are wanted or those at certain places.
 
         Raises:
             DidNotEnd: in an engine that calls it for ever, since nobody else can stop its `run`.
@@ -87,17 +88,24 @@ class ToyModel:
         states = self.hidden_states(tokens, offset, cache, mask)
         if cache is not None:
             self._note(tokens, offset, states, int(length == 1) if logits_to_keep is None else logits_to_keep)
-        x = states[-1] if logits_to_keep is None else states[-1][:, length - logits_to_keep :]
+        x = states[-1]
+        if isinstance(logits_to_keep, mx.array):
+            x = x[:, logits_to_keep]
+        elif logits_to_keep is not None:
+            x = x[:, length - logits_to_keep :]
         return _norm(x) @ self.head.T + self.only_printable
 
     def begin_test(self) -> None:
         """Forget the calls of the test before."""
         self.calls: list[Call] = []
 
-    def _note(self, tokens: mx.array, offset: int | mx.array, states: list[mx.array], wanted: int) -> None:
+    def _note(self, tokens: mx.array, offset: int | mx.array, states: list[mx.array], wanted: int | mx.array) -> None:
         if len(self.calls) == MOST_CALLS:
             raise DidNotEnd(f"the model was called {MOST_CALLS} times in this test: which request never ends, and why?")
-        last = states[-1][:, -1:] if wanted else mx.zeros((len(tokens), 0, _WIDTH))
+        if isinstance(wanted, mx.array):
+            last = states[-1] if wanted.size else mx.zeros((len(tokens), 0, _WIDTH))
+        else:
+            last = states[-1][:, -1:] if wanted else mx.zeros((len(tokens), 0, _WIDTH))
         self.calls.append(Call(len(self.calls) + 1, tokens, offset, [*states[:-1], last]))
 
     def hidden_states(
@@ -108,7 +116,9 @@ class ToyModel:
         mask: mx.array | str | None = "causal",
     ) -> list[mx.array]:
         """After each layer, `(B, L, D)`."""
-        positions = mx.array(offset).reshape(-1, 1) + mx.arange(tokens.shape[1])
+        positions = mx.array(offset)
+        if positions.ndim < 2:
+            positions = positions.reshape(-1, 1) + mx.arange(tokens.shape[1])
         x = self.token_embedding[tokens] + self.position_embedding[positions]
         states = []
         for weights, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
@@ -120,10 +130,17 @@ class ToyModel:
     def _attention(self, weights: dict[str, mx.array], x: mx.array, cache: Any, mask: mx.array | str | None) -> mx.array:
         batch, length, _ = x.shape
         q, k, v = ((x @ weights[name].T).reshape(batch, length, -1, _HEAD_DIM).swapaxes(1, 2) for name in "qkv")
-        if cache is not None:
-            k, v, _, mask = cache.update_and_fetch(k, v, mask_length=length, mask=mask)
-        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=_HEAD_DIM**-0.5, mask=mask)
+        if cache is not None and not hasattr(cache, "update_and_fetch"):  # it walks its own tables
+            out = cache.attend(q, k, v, _HEAD_DIM**-0.5, mask, _attend)
+        else:
+            if cache is not None:
+                k, v, _, mask = cache.update_and_fetch(k, v, mask_length=length, mask=mask)
+            out = _attend(q, k, v, _HEAD_DIM**-0.5, mask)
         return out.swapaxes(1, 2).reshape(batch, length, -1) @ weights["o"].T
+
+
+def _attend(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: mx.array | str | None, lengths: Any = None) -> mx.array:
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 
 
 def _norm(x: mx.array) -> mx.array:

@@ -8,8 +8,8 @@ import tiny_llm_ref
 from tiny_llm_kit.bench.stress import Broken, Stress
 
 
-def run(schedules: int) -> Stress:
-    stress = Stress(tiny_llm_ref)
+def run(schedules: int, engine: str = "slots") -> Stress:
+    stress = Stress(tiny_llm_ref, engine)
     for number in range(schedules):
         stress.run(number)
     return stress
@@ -59,3 +59,58 @@ def test_an_error_that_no_accident_explains(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tiny_llm_ref.ModelRunner, "move", fail)
     with pytest.raises(Broken, match="a mistake in the runner"):
         run(20)
+
+
+# The paged engine.
+
+
+def test_the_paged_reference_holds() -> None:
+    counts = run(70, "paged").counts
+    assert min(counts.cancelled, counts.errors, counts.interruptions) > 10, f"too few accidents to mean anything: {counts}"
+    assert counts.requests > counts.cancelled + counts.errors + 100, "most requests should reach their end"
+    assert min(counts.preemptions, counts.shared_tokens) > 100, f"too little happens to blocks: {counts}"
+
+
+def test_a_block_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_llm_ref.Engine, "release", lambda engine, request: request.let_go())
+    with pytest.raises(Broken, match=r"^schedule \d+: check_integrity"):
+        run(20, "paged")
+
+
+def test_a_token_lost_by_preemption(monkeypatch: pytest.MonkeyPatch) -> None:
+    preempt = tiny_llm_ref.Engine.preempt
+
+    def forgetful(engine: Any, request: Any) -> None:
+        preempt(engine, request)
+        request.generated_tokens = request.generated_tokens[:-1]
+
+    monkeypatch.setattr(tiny_llm_ref.Engine, "preempt", forgetful)
+    with pytest.raises(Broken, match="alone it is told"):
+        run(40, "paged")
+
+
+def test_a_step_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_llm_ref.Scheduler.plan
+    calls = iter(range(10_000))
+
+    def lazy(scheduler: Any, *args: Any) -> Any:
+        return plan(scheduler, *args) if next(calls) % 3 else tiny_llm_ref.MixedPlan([], [], [])
+
+    monkeypatch.setattr(tiny_llm_ref.Scheduler, "plan", lazy)
+    with pytest.raises(Broken, match="did nothing"):
+        run(5, "paged")
+
+
+def test_a_step_over_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_llm_ref.Scheduler.plan
+
+    def greedy(scheduler: Any, *args: Any) -> Any:
+        budget, scheduler.max_num_batched_tokens = scheduler.max_num_batched_tokens, 1000
+        try:
+            return plan(scheduler, *args)
+        finally:
+            scheduler.max_num_batched_tokens = budget
+
+    monkeypatch.setattr(tiny_llm_ref.Scheduler, "plan", greedy)
+    with pytest.raises(Broken, match="a step of at most"):
+        run(40, "paged")

@@ -1,22 +1,21 @@
 """The paged engine: the loop in which requests share blocks, a budget of tokens, and one call of the model.
 
 One step is: plan → launch → read what the step before computed → update the requests. Deciding is in `scheduler`, computing in
-`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`.
+`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`. Ways to
+use the engine are in `streams`.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.models.tokenizer import Tokenizer
 
 from ..in_flight import InFlight
+from ..metrics import EventKind
 from ..model import Model
 from ..request import Request
-from ..request_book import RequestBook
 from .block_pool import BlockPool, blocks_for
 from .fair_queue import FairQueue
 from .metrics import PagedMetrics
@@ -25,9 +24,10 @@ from .prefix_cache import Match, PrefixCache
 from .request import PagedRequest
 from .runner import PagedRunner
 from .scheduler import MixedPlan, Scheduler
+from .streams import StreamingBook
 
 
-class Engine(RequestBook):
+class Engine(StreamingBook):
     """Serves requests from a pool of blocks: as many run as there are blocks for, and each step is one call of the model.
 
     Args:
@@ -89,7 +89,13 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def preempt(self, request: PagedRequest) -> None:
-        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted."""
+        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
+
+        A token that is in flight for it is kept when it comes back.
+
+        Raises:
+            ValueError: if the request does not run.
+        """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
@@ -99,7 +105,9 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
+        middle of a change, so they are made anew. Those who wait go on waiting.
+        """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
@@ -108,6 +116,7 @@ class Engine(RequestBook):
 
         Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
         has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
+        Whoever waits or runs has as many tokens `in_flight` as are on their way.
 
         Raises:
             RuntimeError: saying what is not so.
@@ -120,7 +129,7 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def _end_late(self) -> None:
-        """End those whose deadline has passed, wherever they are."""
+        """End those whose deadline has passed, wherever they are. Those who have ended are only forgotten."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
@@ -129,7 +138,10 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def _admit(self, request: PagedRequest, match: Match) -> None:
-        """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it."""
+        """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it.
+
+        Not by `RequestBook.admit`, which looks at everyone who is overtaken: here turns are taken, and thousands may wait.
+        """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
@@ -153,62 +165,5 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def _publish(self, request: PagedRequest) -> None:
-        """File the full blocks of a request whose token has come back: all tokens before it are computed, and sound."""
+        """File the full blocks of a request whose next token has come back: all tokens before it are computed, and sound."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
-
-    @task(week=3, day=4, number=7)
-    def add_request(
-        self, prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
-    ) -> PagedRequest:
-        """Make a request and submit it.
-
-        Args:
-            prompt: token ids, or text for the tokenizer.
-            tokenizer: also says which tokens end the answer, and turns it into text.
-            options: further arguments of `PagedRequest`.
-        Raises:
-            ValueError: as `submit`, or if a text comes without a tokenizer.
-        """
-        raise NotImplementedError(
-            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
-        )
-
-    @task(week=3, day=4, number=7)
-    def generate(
-        self, prompts: Sequence[str | Sequence[int]], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
-    ) -> list[PagedRequest]:
-        """Answer all prompts; arguments as in `add_request`. Others who are being served go on alongside.
-
-        Returns:
-            A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
-            warning says how many failed.
-        """
-        raise NotImplementedError(
-            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
-        )
-
-    @task(week=3, day=4, number=7)
-    def stream(self, request: PagedRequest) -> Iterator[int]:
-        """Submit a request and yield its tokens as they come back. Each `next` steps the engine, and so serves everyone.
-
-        Whoever stops listening, and closes the iterator, cancels the request.
-
-        Raises:
-            ValueError: as `submit`.
-            BaseException: what the request ended with, after the tokens that it got.
-        """
-        raise NotImplementedError(
-            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
-        )
-
-
-def _make_request(
-    prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None, options: dict[str, Any]
-) -> PagedRequest:
-    if tokenizer is not None:
-        options = {"eos_token_ids": tokenizer.eos_token_ids, "detokenizer": tokenizer.detokenizer(), **options}
-    if isinstance(prompt, str):
-        if tokenizer is None:
-            raise ValueError(f"the prompt {prompt[:40]!r} is text: give a tokenizer with it, or token ids")
-        prompt = tokenizer.encode(prompt)
-    return PagedRequest(prompt, max_tokens, **options)

@@ -41,6 +41,11 @@ class MixedPlan:
     chunks: list[Chunk]
     preempted: list[PagedRequest]
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens the model is given."""
+        return len(self.decodes) + sum(chunk.end - chunk.start for chunk in self.chunks)
+
 
 class Scheduler:
     """Decodes go first, prompt chunks fill what is left of the budget, and blocks decide who is admitted.

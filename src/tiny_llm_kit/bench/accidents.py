@@ -25,20 +25,22 @@ class Interruption(BaseException):
 
 
 class AccidentalModel:
-    """Passes calls on, and fails in the way it was told to, once."""
+    """Passes calls on, and fails in the way it was told to, once. `shapes` are those of the tokens it was given."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.config = model.config
         self.accident: str | None = None
+        self.shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
+    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        self.shapes.append(tokens.shape)
         accident, self.accident = self.accident, None
         if accident == "fail early":
             raise ModelFailure(accident)
         if accident == "interrupt early":
             raise Interruption(accident)
-        logits = self.model(*args, **kwargs)
+        logits = self.model(tokens, *args, **kwargs)
         match accident:
             case "fail late":
                 raise ModelFailure(accident)

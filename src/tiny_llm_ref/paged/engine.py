@@ -1,22 +1,21 @@
 """The paged engine: the loop in which requests share blocks, a budget of tokens, and one call of the model.
 
 One step is: plan → launch → read what the step before computed → update the requests. Deciding is in `scheduler`, computing in
-`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`.
+`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`. Ways to
+use the engine are in `streams`.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
 
 from tiny_llm_kit.course import task
-from tiny_llm_kit.models.tokenizer import Tokenizer
 
 from ..in_flight import InFlight
+from ..metrics import EventKind
 from ..model import Model
 from ..request import Request
-from ..request_book import RequestBook
 from .block_pool import BlockPool, blocks_for
 from .fair_queue import FairQueue
 from .metrics import PagedMetrics
@@ -25,9 +24,10 @@ from .prefix_cache import Match, PrefixCache
 from .request import PagedRequest
 from .runner import PagedRunner
 from .scheduler import MixedPlan, Scheduler
+from .streams import StreamingBook
 
 
-class Engine(RequestBook):
+class Engine(StreamingBook):
     """Serves requests from a pool of blocks: as many run as there are blocks for, and each step is one call of the model.
 
     Args:
@@ -109,9 +109,17 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def preempt(self, request: PagedRequest) -> None:
-        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted."""
+        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
+
+        A token that is in flight for it is kept when it comes back.
+
+        Raises:
+            ValueError: if the request does not run.
+        """
+        if request.request_id not in self.running:
+            raise ValueError(f"request {request.request_id} is {request.state}, and only one that runs can be preempted")
+        self.waiting[request.request_id] = request  # first of all, as in `end`
         del self.running[request.request_id]
-        self.waiting[request.request_id] = request
         self.release(request)
         request.preemptions += 1
         self.metrics.num_preemptions += 1
@@ -124,8 +132,11 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
+        middle of a change, so they are made anew. Those who wait go on waiting.
+        """
         self._in_flight = InFlight()
+        self.waiting.mend()
         for request in [*self._running, *self.waiting.values()]:
             request.let_go()
             request.in_flight = 0
@@ -140,6 +151,7 @@ class Engine(RequestBook):
 
         Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
         has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
+        Whoever waits or runs has as many tokens `in_flight` as are on their way.
 
         Raises:
             RuntimeError: saying what is not so.
@@ -153,6 +165,10 @@ class Engine(RequestBook):
                 raise RuntimeError(f"request {request.request_id} has computed {request.offset} tokens in {request.blocks}")
         if holding := [request.request_id for request in self.waiting.values() if request.blocks or request.offset]:
             raise RuntimeError(f"requests {holding} wait and hold blocks")
+        on_their_way = Counter(request.request_id for request in self._in_flight.requests)
+        for request in [*self._running, *self.waiting.values()]:
+            if request.in_flight != (launched := on_their_way[request.request_id]):
+                raise RuntimeError(f"request {request.request_id} expects {request.in_flight} tokens, and {launched} will come")
 
     @property
     def _running(self) -> list[PagedRequest]:
@@ -160,11 +176,13 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def _end_late(self) -> None:
-        """End those whose deadline has passed, wherever they are."""
+        """End those whose deadline has passed, wherever they are. Those who have ended are only forgotten."""
         now = self.clock()
-        while self._deadlines and self._deadlines[0][0] <= now:
+        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].finish_reason is not None):
             deadline, _, request = heappop(self._deadlines)
-            self.end(request, "error", TimeoutError(f"request {request.request_id} had not ended at {deadline}, its deadline"))
+            if request.finish_reason is None:
+                late = TimeoutError(f"request {request.request_id} had not ended at {deadline}, its deadline")
+                self.end(request, "error", late)
 
     @task(week=3, day=4, number=6)
     def _launch(self, plan: MixedPlan) -> InFlight:
@@ -184,6 +202,7 @@ class Engine(RequestBook):
             with self.failures_end(working):
                 if step := self.runner.run(plan):
                     launched.add(*step)
+                self.metrics.computed_tokens += plan.tokens
         try:
             launched.start()
             self.runner.start()
@@ -194,16 +213,22 @@ class Engine(RequestBook):
 
     @task(week=3, day=4, number=6)
     def _admit(self, request: PagedRequest, match: Match) -> None:
-        """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it."""
-        self.admit(request)
+        """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it.
+
+        Not by `RequestBook.admit`, which looks at everyone who is overtaken: here turns are taken, and thousands may wait.
+        """
+        self.running[request.request_id] = request  # first of all, as in `end`
+        del self.waiting[request.request_id]
         request.hold(list(match.blocks), match.tokens)
         request.published = match.tokens // self.pool.block_size
         if match.tokens < len(match.blocks) * self.pool.block_size:
             self._copy_last_block(request)
         self._grow(request, len(request.tokens))
         if not request.preemptions:
-            self.metrics.prefix_cache_queries += len(request.prompt)
-            self.metrics.prefix_cache_hits += match.tokens
+            self._log(EventKind.ADMITTED, request)
+            if self.prefix_caching:
+                self.metrics.prefix_cache_queries += len(request.prompt)
+                self.metrics.prefix_cache_hits += match.tokens
         self.waiting.charge(request, len(request.tokens) - match.tokens)
 
     @task(week=3, day=4, number=6)
@@ -240,93 +265,20 @@ class Engine(RequestBook):
             assert isinstance(request, PagedRequest)
             request.in_flight -= 1
             if sound:
+                self._publish(request)  # before its blocks are given back, if this is its last token
                 kept_now = self.take(request, token)
                 kept += kept_now
                 self.waiting.charge(request, kept_now)
-                self._publish(request)
             elif request.finish_reason is None:  # otherwise this row was computed for nobody
                 self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
         return kept
 
     @task(week=3, day=4, number=6)
     def _publish(self, request: PagedRequest) -> None:
-        """File the full blocks of a request whose token has come back: all tokens before it are computed, and sound."""
-        full = (len(request.tokens) - 1) // self.pool.block_size
+        """File the full blocks of a request whose next token has come back: all tokens before it are computed, and sound."""
+        full = (len(request.prompt) + len(request.generated_tokens)) // self.pool.block_size
         if self.prefix_caching and request.blocks and full > request.published:
             known = request.tokens[: full * self.pool.block_size]
             duplicates = self.prefix_cache.insert(known, request.blocks[:full])
             request.blocks = [duplicates.get(block, block) for block in request.blocks]
             request.published = full
-
-    @task(week=3, day=4, number=7)
-    def add_request(
-        self, prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
-    ) -> PagedRequest:
-        """Make a request and submit it.
-
-        Args:
-            prompt: token ids, or text for the tokenizer.
-            tokenizer: also says which tokens end the answer, and turns it into text.
-            options: further arguments of `PagedRequest`.
-        Raises:
-            ValueError: as `submit`, or if a text comes without a tokenizer.
-        """
-        return self.submit(_make_request(prompt, max_tokens, tokenizer, options))
-
-    @task(week=3, day=4, number=7)
-    def generate(
-        self, prompts: Sequence[str | Sequence[int]], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
-    ) -> list[PagedRequest]:
-        """Answer all prompts; arguments as in `add_request`. Others who are being served go on alongside.
-
-        Returns:
-            A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
-            warning says how many failed.
-        """
-        requests = [_make_request(prompt, max_tokens, tokenizer, options) for prompt in prompts]
-        for request in requests:
-            try:
-                self.submit(request)
-            except ValueError as error:
-                request.finish("error", error)
-        while any(request.finish_reason is None for request in requests):
-            self.step()
-        failed = [request for request in requests if request.error is not None]
-        if failed:
-            warnings.warn(f"{len(failed)} of {len(requests)} requests failed, the first with {failed[0].error!r}", stacklevel=2)
-        return requests
-
-    @task(week=3, day=4, number=7)
-    def stream(self, request: PagedRequest) -> Iterator[int]:
-        """Submit a request and yield its tokens as they come back. Each `next` steps the engine, and so serves everyone.
-
-        Whoever stops listening, and closes the iterator, cancels the request.
-
-        Raises:
-            ValueError: as `submit`.
-            BaseException: what the request ended with, after the tokens that it got.
-        """
-        self.submit(request)
-        given = 0
-        try:
-            while request.finish_reason is None or given < len(request.generated_tokens):
-                while given == len(request.generated_tokens) and request.finish_reason is None:
-                    self.step()
-                yield from request.generated_tokens[given:]
-                given = len(request.generated_tokens)
-        finally:
-            self.cancel(request)
-        if request.error is not None:
-            raise request.error
-
-
-def _make_request(
-    prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None, options: dict[str, Any]
-) -> PagedRequest:
-    if tokenizer is not None:
-        options = {"eos_token_ids": tokenizer.eos_token_ids, "detokenizer": tokenizer.detokenizer(), **options}
-    if isinstance(prompt, str):
-        if tokenizer is None:
-            raise ValueError(f"the prompt {prompt[:40]!r} is text: give a tokenizer with it, or token ids")
-        prompt = tokenizer.encode(prompt)
-    return PagedRequest(prompt, max_tokens, **options)

@@ -64,6 +64,14 @@ class FairQueue(UserDict[int, PagedRequest]):
         for priority in sorted(self._priorities):
             yield from self._priorities[priority].in_turn()
 
+    def mend(self) -> None:
+        """Line everyone up anew: an interrupt may have come in the middle of a change."""
+        requests, self.data = list(self.data.values()), {}
+        for priority in self._priorities.values():
+            priority.clear()
+        for request in requests:
+            self[request.request_id] = request
+
 
 class _Place(NamedTuple):
     """A request's place in its user's line. No two arrivals are equal, so requests are never compared."""
@@ -98,6 +106,10 @@ class _Priority:
         self._level = 0  # the counter of the user who is next, or was the last to be
         self._lines: dict[str, list[_Place]] = {}
         self._heads: list[_Head] = []
+
+    def clear(self) -> None:
+        """Nobody waits. The counters stay."""
+        self._lines, self._heads = {}, []
 
     @task(week=3, day=4, number=2)
     def add(self, request: PagedRequest) -> None:

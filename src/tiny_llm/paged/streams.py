@@ -1,0 +1,100 @@
+"""Ways to use an engine: prompts in, tokens out, for callers who do not want to step it themselves.
+
+It knows no block and no plan: all it needs of an engine is `submit`, `step` and `cancel`.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.models.tokenizer import Tokenizer
+
+from ..request import Request
+from ..request_book import RequestBook
+from .request import PagedRequest
+
+
+class StreamingBook(RequestBook):
+    """A `RequestBook` whose engine can be asked for whole answers and for streams of tokens."""
+
+    @task(week=3, day=4, number=7)
+    def add_request(
+        self, prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
+    ) -> PagedRequest:
+        """Make a request and submit it.
+
+        Args:
+            prompt: token ids, or text for the tokenizer.
+            tokenizer: also says which tokens end the answer, and turns it into text.
+            options: further arguments of `PagedRequest`; they go before what the tokenizer says.
+        Raises:
+            ValueError: as `submit`, or if a text comes without a tokenizer.
+        """
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
+
+    @task(week=3, day=4, number=7)
+    def generate(
+        self, prompts: Sequence[str | Sequence[int]], max_tokens: int, tokenizer: Tokenizer | None = None, **options: Any
+    ) -> list[PagedRequest]:
+        """Answer all prompts; arguments as in `add_request`.
+
+        Others who are being served go on alongside, and are returned by the next `step` if they end. Whatever interrupts this,
+        such as Ctrl-C, cancels its requests.
+
+        Returns:
+            A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
+            warning says how many failed.
+        Raises:
+            ValueError: if one of them is no prompt at all, see `add_request`; then nobody has been submitted.
+        """
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
+
+    @task(week=3, day=4, number=7)
+    def stream(self, request: PagedRequest) -> Iterator[int]:
+        """Submit a request and yield its tokens as they come back. Nothing happens before the first `next`.
+
+        A `next` steps the engine if need be, and so serves everyone; those others who end are returned by the next `step`.
+        Whoever stops listening, and closes the iterator, cancels the request.
+
+        Raises:
+            ValueError: as `submit`.
+            BaseException: what the request ended with, after the tokens that it got.
+        """
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
+
+    @task(week=3, day=4, number=7)
+    def _step_for_all(self) -> None:
+        """A step whose caller waits for some requests only: all that end in it are returned by the next `step`, too."""
+        raise NotImplementedError(
+            "Week 3 Day 4, task 7: streams and generate. Read book/src/week3-04-token-budget-scheduler.md"
+        )
+
+    @contextmanager
+    def _served_here(self, requests: Sequence[Request]) -> Iterator[None]:
+        """Whoever leaves this block has done with these requests: all have ended then, and no `step` returns them."""
+        try:
+            yield
+        finally:
+            for request in requests:
+                self.cancel(request)
+                self._ended.pop(request.request_id, None)
+
+
+def _make_request(
+    prompt: str | Sequence[int], max_tokens: int, tokenizer: Tokenizer | None, options: dict[str, Any]
+) -> PagedRequest:
+    if tokenizer is not None:
+        options = {"eos_token_ids": tokenizer.eos_token_ids, "detokenizer": tokenizer.detokenizer(), **options}
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise ValueError(f"the prompt {prompt[:40]!r} is text: give a tokenizer with it, or token ids")
+        prompt = tokenizer.encode(prompt)
+    return PagedRequest(prompt, max_tokens, **options)

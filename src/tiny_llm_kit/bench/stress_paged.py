@@ -1,0 +1,67 @@
+"""One random schedule for the paged engine; see `stress`."""
+
+from typing import Any
+
+from tiny_llm_kit.bench.stress_schedule import LONGEST_ANSWER, LONGEST_PROMPT, Broken, Schedule
+
+MOST_COMPUTED = LONGEST_PROMPT + LONGEST_ANSWER - 1
+"""Tokens of a request that the model is given: all but the last."""
+
+
+class PagedSchedule(Schedule):
+    """One schedule on the paged engine: small pools, shared beginnings, preemption at any moment, deadlines."""
+
+    def make_engine(self) -> Any:
+        """From one block more than a single request may need, to a pool in which nobody is ever preempted."""
+        chance = self.chance
+        self.now = 0.0
+        size = chance.choice([2, 4, 8])
+        seqs = chance.randint(1, 6)
+        return self.answer.Engine(
+            self.model,
+            num_blocks=-(-MOST_COMPUTED // size) + chance.choice([0, 1, 2, 4, 8, 50]),
+            block_size=size,
+            max_num_seqs=seqs,
+            max_num_batched_tokens=seqs + chance.choice([0, 1, 3, 8, 30]),
+            watermark=chance.choice([0, 0.01, 0.3]),
+            prefix_caching=chance.random() < 0.8,
+            clock=lambda: self.now,
+        )
+
+    def make_request(self, *args: Any, **options: Any) -> Any:
+        """Of one of two users, urgent or not, and sometimes with a deadline."""
+        deadline = self.now + self.chance.randint(0, 40) if not self.calm and self.chance.random() < 0.1 else None
+        priority, user = self.chance.choice([0, 0, 1]), self.chance.choice("ab")
+        return self.answer.PagedRequest(*args, priority=priority, user=user, deadline=deadline, **options)
+
+    def disturb(self) -> None:
+        """Somebody is preempted who need not be."""
+        self.now += 1
+        if self.engine.running and self.chance.random() < 0.1:
+            self.engine.preempt(self.chance.choice(list(self.engine.running.values())))
+        self.model.shapes.clear()
+        self.before = self._progress()
+
+    def check_step(self) -> None:
+        """One call of the model at most, within the budget; and a step with work gets somebody further."""
+        budget = self.engine.scheduler.max_num_batched_tokens
+        if len(self.model.shapes) > 1 or any(tokens > budget for _, tokens in self.model.shapes):
+            raise Broken(f"a step of at most {budget} tokens called the model with {self.model.shapes} tokens")
+        if self.engine.has_work and self._progress() == self.before and not self.model.shapes:
+            raise Broken("a step did nothing, and there is work")
+
+    def _progress(self) -> tuple[int, int, int]:
+        tokens = sum(len(request.generated_tokens) + request.in_flight for request in self.requests)
+        return tokens, sum(request.in_flight for request in self.requests), sum(r.finish_reason is None for r in self.requests)
+
+    def check_room(self) -> None:
+        """All blocks come back."""
+        self.counts.preemptions += self.engine.metrics.num_preemptions
+        self.counts.shared_tokens += self.engine.metrics.prefix_cache_hits
+        self.engine.prefix_cache.clear()
+        if self.engine.pool.num_free != self.engine.pool.num_blocks:
+            raise Broken(f"{self.engine.pool.num_blocks - self.engine.pool.num_free} blocks are lost")
+
+    def explains(self, request: Any) -> bool:
+        """A deadline explains an error, too."""
+        return super().explains(request) or (isinstance(request.error, TimeoutError) and request.deadline is not None)
