@@ -65,8 +65,21 @@ def test_task_5_long_contexts_are_split() -> None:
 
 def test_task_5_short_contexts_are_not_split() -> None:
     paged = make_paged([100, 33])
+    k_pool, v_pool = (mx.pad(pool, [(0, 0), (0, 200), (0, 0), (0, 0)]) for pool in (paged.k_pool, paged.v_pool))
+    paged = replace(paged, k_pool=k_pool, v_pool=v_pool)
     chosen, whole = threads_of(answer.paged_attention, paged), threads_of(answer.paged_attention_decode, paged)
-    assert chosen == whole, f"two short rows: {chosen} threads, {whole} in paged_attention_decode, whose merging costs nothing"
+    assert chosen == whole, (
+        f"two short rows, in tables for 144 tokens, of a large pool: {chosen} threads, {whole} in paged_attention_decode, which "
+        "has nothing to merge"
+    )
+
+
+def test_task_5_key_value_heads_are_counted_and_not_query_heads() -> None:
+    paged = make_paged([20, 9], heads=128, kv_heads=1, spare=40)
+    chosen, whole = threads_of(answer.paged_attention, paged), threads_of(answer.paged_attention_decode, paged)
+    assert chosen == 2 * whole, (
+        f"two rows of one key/value head, in tables for 672 tokens, are two parts: {chosen} threads, {whole} without a split"
+    )
 
 
 @pytest.mark.parametrize("queries", [1, 4])
