@@ -35,7 +35,8 @@ const int G = H / k_pool_shape[0];
 const int pairs = L * G;
 const int length = min(int(lengths[b * lengths_strides[0]]), int(tables_shape[1]) * BS);
 
-// Number d of pair i is row_q[i % G * q_head + i / G * q_step + d * q_number] among the queries, and out_row[…] has no strides.
+// Number d of pair i is q[row_q + i % G * q_strides[1] + i / G * q_strides[2] + d * q_strides[3]], and of its result
+// out[row_out + (i % G * L + i / G) * D + d].
 const size_t row_q = b * q_strides[0] + size_t(kv_head) * G * q_strides[1];
 const size_t row_out = (size_t(b) * H + kv_head * G) * L * D;
 

@@ -158,13 +158,16 @@ def check_invalid_tails(attend: PagedAttention, queries: int = 1) -> None:
     assert_close(attend(*paged.arguments), paged.attention64(), hint)
 
 
-def check_half(attend: PagedAttention, dtype: mx.Dtype, tolerance: float, queries: int = 1) -> None:
+def check_half(attend: PagedAttention, dtype: mx.Dtype, tolerance: float, queries: int = 1, times: int = 1) -> None:
+    """With values of `times` their size."""
     paged = make_paged([40, 21], queries=queries, dtype=dtype)
-    louder = replace(paged, v_pool=100 * paged.v_pool, values=[100 * to_numpy(value) for value in paged.values])
+    louder = replace(paged, v_pool=times * paged.v_pool, values=[times * to_numpy(value) for value in paged.values])
     louder = replace(louder, values=[_rounded(value, dtype) for value in louder.values])
     out = attend(*louder.arguments)
     assert out.dtype == dtype, f"the result has the dtype of q, {dtype}, not {out.dtype}"
-    hint = "weights and sums are float32, and only the result is rounded; if it is far off, see the test of the formula"
+    hint = (
+        f"{dtype}: a kernel's weights and sums are float32, and only its result is rounded; if it is far off, see the formula"
+    )
     assert_close(out, louder.attention64(), hint, tolerance)
 
 
@@ -173,7 +176,7 @@ def _rounded(x: np.ndarray, dtype: mx.Dtype) -> np.ndarray:
 
 
 def check_rounded_once(attend: PagedAttention, dtype: mx.Dtype, queries: int = 1) -> None:
-    check_half(attend, dtype, ROUNDED_ONCE[dtype], queries)
+    check_half(attend, dtype, ROUNDED_ONCE[dtype], queries, times=100)
 
 
 def check_scale(attend: PagedAttention, queries: int = 1) -> None:

@@ -1,10 +1,14 @@
 """Week 3 Day 2, task 5: which kernel `paged_attention` takes, and that it is right whichever it is."""
 
+from dataclasses import replace
+
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from answer import answer
-from oracles import assert_close
+from oracles import assert_close, normal
+from ragged import Span, make_batch
 from support import refuses
 from week2.day4_flash_attention.kernel_checks import bytes_read
 from week3.day2_paged_attention.paged_checks import (
@@ -65,8 +69,21 @@ def test_task_5_long_contexts_are_split() -> None:
 
 def test_task_5_short_contexts_are_not_split() -> None:
     paged = make_paged([100, 33])
+    k_pool, v_pool = (mx.pad(pool, [(0, 0), (0, 200), (0, 0), (0, 0)]) for pool in (paged.k_pool, paged.v_pool))
+    paged = replace(paged, k_pool=k_pool, v_pool=v_pool)
     chosen, whole = threads_of(answer.paged_attention, paged), threads_of(answer.paged_attention_decode, paged)
-    assert chosen == whole, f"two short rows: {chosen} threads, {whole} in paged_attention_decode, whose merging costs nothing"
+    assert chosen == whole, (
+        f"two short rows, in tables for 144 tokens, of a large pool: {chosen} threads, {whole} in paged_attention_decode, "
+        "which has nothing to merge"
+    )
+
+
+def test_task_5_key_value_heads_are_counted_and_not_query_heads() -> None:
+    paged = make_paged([3, 2], heads=128, kv_heads=1, spare=40)
+    chosen, whole = threads_of(answer.paged_attention, paged), threads_of(answer.paged_attention_decode, paged)
+    assert chosen == 2 * whole, (
+        f"two rows of one key/value head, in tables for 656 tokens, are two parts: {chosen} threads, {whole} without a split"
+    )
 
 
 @pytest.mark.parametrize("queries", [1, 4])
@@ -104,3 +121,17 @@ def test_task_5_what_does_not_fit_is_refused(queries: int) -> None:
         paged = make_paged([8], queries=queries, dim=dim)
         with refuses(ValueError, f"{queries} queries of {dim} numbers: no arrays step in for what a kernel refuses", str(dim)):
             answer.paged_attention(*paged.arguments)
+
+
+def test_task_5_a_paged_cache_attends_with_it() -> None:
+    q, k, v = (normal(1, heads, 5, 32, seed=heads + i) for i, heads in enumerate((4, 2, 2)))
+    answer.paged_attention(*make_paged([3]).arguments)  # this task's own function first
+    kernels, arrays = (answer.PagedKvCache(6, 16, attend) for attend in (answer.paged_attention, None))
+    for spans in ([Span(0, 2, [4]), Span(0, 3, [1])], [Span(2, 3, [4]), Span(3, 7, [1])]):
+        new = sum(span.end - span.start for span in spans)
+        outs = []
+        for cache in (kernels, arrays):
+            cache.batch = make_batch(spans, 16)
+            outs.append(cache.attend(q[:, :, :new], k[:, :, :new], v[:, :, :new], 0.2))
+        hint = "day 1's PagedKvCache attends group by group, with this function or by gathering, and both give the same"
+        assert_close(outs[0], np.array(outs[1]), hint)
