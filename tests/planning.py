@@ -25,6 +25,7 @@ class State:
         self.running: list[Any] = []
         self.waiting: list[Any] = []
         self.names: dict[int, str] = {}
+        self.plan()  # as long as there is only its stub, that one is to fail, and none of the days before
 
     def _request(self, name: str, prompt: int | Sequence[int], answered: int, in_flight: int, max_tokens: int) -> Any:
         tokens = [next(_fresh_tokens) for _ in range(prompt)] if isinstance(prompt, int) else list(prompt)

@@ -20,8 +20,8 @@ class Life:
         self.random = random.Random(seed)
         self.block_size = self.random.choice([1, 2, 3, 4])
         self.longest = self.random.choice([6, 12, 24])
-        self.num_blocks = blocks_for(self.longest - 1, self.block_size) + self.random.choice([0, 1, 2, 5, 40])
-        self.seqs = self.random.randint(1, 6)
+        self.num_blocks = blocks_for(self.longest - 1, self.block_size) + self.random.choice([0, 1, 2, 5, 10])
+        self.seqs = self.random.randint(1, 8)
         self.tokens = self.seqs + self.random.choice([0, 1, 3, 20])
         self.watermark = self.random.choice([0.0, 0.01, 0.3])
         self.scheduler = answer.Scheduler(self.seqs, self.tokens, self.watermark)
@@ -30,9 +30,9 @@ class Life:
         self.flying: list[Any] = []
 
     def arrive(self, name: str) -> None:
-        length = self.random.randint(1, self.longest - 1)
+        length = self.random.randint(1, self.random.choice([self.longest // 3, self.longest - 1]))
         prompt = [self.random.choice([3, 3, 3, place]) for place in range(length)]  # many begin in the same way
-        self.state.wait(name, prompt, max_tokens=self.random.randint(1, self.longest - length))
+        self.state.wait(name, prompt, max_tokens=self.random.choice([1, self.longest - length]))
 
     def step(self) -> None:
         state = self.state
