@@ -33,6 +33,8 @@ def test_task_1_the_states_of_a_request() -> None:
     )
     request.finish("cancelled")
     assert request.state == "finished", "a request that has a finish_reason has finished, whatever it holds"
+    request.let_go()
+    assert request.state == "finished", "without its blocks it doesn't wait: nobody is going to serve it again"
 
 
 def test_task_1_tokens_in_flight_are_to_be_computed_too() -> None:
