@@ -16,7 +16,7 @@ from tiny_llm_kit.course import task
 from .request import PagedRequest
 
 REMEMBERED = 10_000
-"""Users of a priority whose counters are kept although nobody waits for them. Beyond that they are forgotten."""
+"""Beyond so many, the counters of users who have nobody waiting are forgotten."""
 
 
 class FairQueue(UserDict[int, PagedRequest]):
@@ -26,7 +26,8 @@ class FairQueue(UserDict[int, PagedRequest]):
     user, and the one with the lowest is next. Whoever comes, or comes back after a pause, begins with at least the counter of
     the user who is next, or was the last one to be: time that was not used is not saved up.
 
-    A request keeps its priority, user and deadline as long as it waits.
+    A request keeps its priority, user and deadline as long as it waits. So that users who come once don't fill the memory, not
+    more than `REMEMBERED` counters of a priority are kept beside those of the users who wait.
     """
 
     def __init__(self) -> None:

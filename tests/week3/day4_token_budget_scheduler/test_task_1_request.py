@@ -56,13 +56,14 @@ def test_task_1_a_request_that_was_preempted_computes_its_answer_again(offset: i
     )
 
 
-def test_task_1_hold_begins_behind_what_is_cached() -> None:
-    request = make(prompt=10)
+@pytest.mark.parametrize("answered", [0, 3])
+def test_task_1_hold_begins_behind_what_is_cached(answered: int) -> None:
+    request = make(prompt=10, answered=answered)
     request.hold([4, 2, 9], 8)
     assert (request.blocks, request.offset, request.cached) == ([4, 2, 9], 8, 8), (
         "hold: the blocks, and an offset behind the tokens that the prefix cache had"
     )
-    assert request.to_compute == 2, "2 of 10 tokens are not cached"
+    assert request.to_compute == 2 + answered, f"8 of {10 + answered} known tokens are cached"
 
 
 def test_task_1_hold_without_a_hit_begins_at_the_first_token() -> None:

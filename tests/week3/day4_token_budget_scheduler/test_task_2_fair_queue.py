@@ -1,6 +1,8 @@
 """Week 3 Day 4, task 2: who is admitted next, among thousands of requests of many users."""
 
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -206,6 +208,17 @@ def test_task_2_a_place_is_kept_however_often_one_is_preempted() -> None:
     assert_turns(queue, [first, bob, second], "nobody stands in the queue twice, or has lost its place")
 
 
+def test_task_2_however_many_urgent_ones_come_and_go_the_others_keep_their_places() -> None:
+    ada, bob = [make("ada", deadline=deadline) for deadline in (5.0, None, 7.0)], [make("bob") for _ in range(3)]
+    queue, expected = queue_of(*ada, *bob), [ada[0], bob[0], ada[2], bob[1], ada[1], bob[2]]
+    for place in range(60):
+        urgent = make(("ada", "bob")[place % 2], deadline=1.0)
+        queue[urgent.request_id] = urgent
+        assert next(queue.in_turn()) is urgent, "the earliest deadline of users who were served equally"
+        leave(queue, urgent)
+        assert_turns(queue, expected, f"{place + 1} urgent requests have come and left again")
+
+
 def test_task_2_looking_changes_nothing() -> None:
     requests = [make(user, prompt=5 + place) for place, user in enumerate(["ada", "bob", "ada", "carl", "bob", "ada"])]
     queue = queue_of(*requests)
@@ -315,6 +328,32 @@ def test_task_2_a_pause_in_which_nobody_waited_is_not_saved_up_either() -> None:
         f"ada was served 200 tokens, one request of 20 after another, when nobody else was there. bob, who is new, may be a"
         f" request or two ahead, and not ten: {users}"
     )
+
+
+class Name(str):
+    """A user's name, of which one can tell whether anybody still has it."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_task_2_users_who_come_once_do_not_fill_the_memory() -> None:
+    ada, bob, carl = make("ada"), make("bob"), make("carl")
+    queue = queue_of(ada, bob, carl)
+    queue.charge(ada, 7)
+    queue.charge(carl, 3)
+    names = weakref.WeakSet[Name]()
+    guest = make("guest")
+    for place in range(10_500):
+        guest.user = Name(f"guest {place}")
+        names.add(guest.user)
+        queue[guest.request_id] = guest
+        leave(queue, guest)
+        queue.charge(guest, 1)
+    gc.collect()
+    assert len(names) <= 10_001, (
+        f"10500 users came and went, and {len(names)} of their counters are kept: at most 10000 should be"
+    )
+    assert_turns(queue, [bob, carl, ada], "those who wait keep their counters: bob 0, carl 3, ada 7")
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -35,6 +35,8 @@ class FairQueue:
             self.counters[key] = self.counters.get(key, self.lowest.get(request.priority, 0)) + tokens
 
         self.change(key, add)
+        if len(self.counters) > REMEMBERED + len(self.lines):
+            self.counters = {key: counter for key, counter in self.counters.items() if key in self.lines}
 
     def in_turn(self) -> Iterator[PagedRequest]:
         first, taken, counters = list(self.first), dict[tuple[int, str], int](), dict(self.counters)
