@@ -81,11 +81,8 @@ def _place(request: PagedRequest) -> _Place:
     return _Place(math.inf if request.deadline is None else request.deadline, request.arrival, request)
 
 
-class _Head(NamedTuple):
-    """A user's counter and first place."""
-
-    served: int
-    place: _Place
+_Head = tuple[int, _Place]
+"""A user's counter and first place."""
 
 
 class _Priority:
@@ -127,7 +124,7 @@ class _Priority:
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
-    def _first(self, heads: "list[_Head]", taken: Mapping[str, int], charged: Mapping[str, int]) -> "_Head | None":
+    def _first(self, heads: list[_Head], taken: Mapping[str, int], charged: Mapping[str, int]) -> _Head | None:
         """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
         many more tokens `charged`."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")

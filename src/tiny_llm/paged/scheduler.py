@@ -99,10 +99,10 @@ class Scheduler:
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)
-    def _plan_decodes(
+    def _plan_running(
         self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
-    ) -> tuple[list[PagedRequest], list[PagedRequest]]:
-        """Who decodes, and who is preempted for it: the end of `claims`."""
+    ) -> tuple[list[PagedRequest], list[PagedRequest], list[PagedRequest]]:
+        """Who decodes, whose prompt has been begun, and who is preempted so that the others can decode: the end of `claims`."""
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)

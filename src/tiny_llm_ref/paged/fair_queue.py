@@ -87,11 +87,8 @@ def _place(request: PagedRequest) -> _Place:
     return _Place(math.inf if request.deadline is None else request.deadline, request.arrival, request)
 
 
-class _Head(NamedTuple):
-    """A user's counter and first place."""
-
-    served: int
-    place: _Place
+_Head = tuple[int, _Place]
+"""A user's counter and first place."""
 
 
 class _Priority:
@@ -149,40 +146,41 @@ class _Priority:
         self._settle()
         heads, taken, charged = self._heads.copy(), dict[str, int](), dict[str, int]()
         while head := self._first(heads, taken, charged):
-            request = head.place.request
+            served, (_, _, request) = head
             yield request
             user = request.user
             taken[user] = taken.get(user, 0) + 1
             charged[user] = charged.get(user, 0) + len(request.prompt)
             if taken[user] < len(self._lines[user]):
-                heappush(heads, _Head(head.served + len(request.prompt), self._lines[user][taken[user]]))
+                heappush(heads, (served + len(request.prompt), self._lines[user][taken[user]]))
 
     @task(week=3, day=4, number=2)
-    def _first(self, heads: "list[_Head]", taken: Mapping[str, int], charged: Mapping[str, int]) -> "_Head | None":
+    def _first(self, heads: list[_Head], taken: Mapping[str, int], charged: Mapping[str, int]) -> _Head | None:
         """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
         many more tokens `charged`."""
         while heads:
-            head = heads[0]
-            user = head.place.request.user
+            served, place = heads[0]
+            user = place.request.user
             line, at = self._lines.get(user, ()), taken.get(user, 0)
-            if at >= len(line) or head.place is not line[at]:
+            if at >= len(line) or place is not line[at]:
                 heappop(heads)
-            elif head.served < (served := self._served[user] + charged.get(user, 0)):
-                heapreplace(heads, _Head(served, head.place))
-            else:
-                return head
+                continue
+            now = self._served[user] + charged.get(user, 0)
+            if served == now:
+                return heads[0]
+            heapreplace(heads, (now, place))
         return None
 
     @task(week=3, day=4, number=2)
     def _settle(self) -> None:
         """Find the level."""
         if head := self._first(self._heads, {}, {}):
-            self._level = head.served
+            self._level = head[0]
 
     @task(week=3, day=4, number=2)
     def _put(self, place: _Place) -> None:
         """Put a first place among the heads, and clear them when most of them have become untrue."""
-        heappush(self._heads, _Head(self._served[place.request.user], place))
+        heappush(self._heads, (self._served[place.request.user], place))
         if len(self._heads) > 2 * len(self._lines) + 16:
-            self._heads = [_Head(self._served[user], line[0]) for user, line in self._lines.items()]
+            self._heads = [(self._served[user], line[0]) for user, line in self._lines.items()]
             heapify(self._heads)

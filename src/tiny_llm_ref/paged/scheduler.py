@@ -98,11 +98,11 @@ class Scheduler:
         """
         claims = [request for request in running if not request.all_launched]
         blocks = _FreeBlocks(pool, prefix_cache)
-        decodes, preempted = self._plan_decodes(claims, blocks)
+        decodes, begun, preempted = self._plan_running(claims, blocks)
         budget = self.max_num_batched_tokens - len(decodes)
         chunks = []
-        for request in claims[: len(claims) - len(preempted)]:
-            if budget and request.to_compute > 1:
+        for request in begun:
+            if budget:
                 chunks.append(Chunk(request, request.offset, request.offset + min(budget, request.to_compute)))
                 budget -= chunks[-1].end - chunks[-1].start
         if not preempted:
@@ -110,16 +110,18 @@ class Scheduler:
         return MixedPlan(decodes, chunks, preempted)
 
     @task(week=3, day=4, number=4)
-    def _plan_decodes(
+    def _plan_running(
         self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
-    ) -> tuple[list[PagedRequest], list[PagedRequest]]:
-        """Who decodes, and who is preempted for it: the end of `claims`."""
+    ) -> tuple[list[PagedRequest], list[PagedRequest], list[PagedRequest]]:
+        """Who decodes, whose prompt has been begun, and who is preempted so that the others can decode: the end of `claims`."""
         decodes: list[PagedRequest] = []
+        begun: list[PagedRequest] = []
         kept = len(claims)
         for place, request in enumerate(claims):
             if place == kept:
                 break
             if request.to_compute > 1:
+                begun.append(request)
                 continue
             needed = blocks_for(request.offset + 1, blocks.pool.block_size) - len(request.blocks)
             while needed > blocks.free and kept > max(place, 1):
@@ -128,7 +130,7 @@ class Scheduler:
             if needed <= blocks.free and place < kept:
                 blocks.free -= needed
                 decodes.append(request)
-        return decodes, list(claims[kept:])
+        return decodes, begun, list(claims[kept:])
 
     @task(week=3, day=4, number=4)
     def _plan_admissions(
