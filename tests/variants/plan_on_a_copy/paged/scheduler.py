@@ -33,7 +33,7 @@ class Scheduler:
                     break
             else:
                 promised += missing
-                decodes.insert(0, request)
+                decodes.append(request)
         budget, begun = self.max_num_batched_tokens - len(decodes), []
         for request in claims:
             count = min(request.to_compute, budget)

@@ -50,6 +50,11 @@ class FairQueue:
             if line[taken[key] :]:
                 insort(first, (key[0], counters[key], *line[taken[key]][:2], key))
 
+    def mend(self) -> None:
+        requests, self.data, self.lines, self.first = list(self.data.values()), {}, {}, []
+        for request in requests:
+            self[request.request_id] = request
+
     def level(self, priority: int) -> int:
         at = bisect_left(self.first, (priority,))
         if at < len(self.first) and self.first[at][0] == priority:
