@@ -94,7 +94,7 @@ def play_on_paper() -> list[tuple[str, str, str]]:
 
 def _show(plan: Any, name_of: dict[int, str]) -> tuple[str, str, str]:
     def names(requests: Any) -> str:
-        return " ".join(name_of[request.request_id] for request in requests) or "–"
+        return " ".join(sorted(name_of[request.request_id] for request in requests)) or "–"
 
-    chunks = " ".join(f"{name_of[chunk.request.request_id]}[{chunk.start}:{chunk.end}]" for chunk in plan.chunks) or "–"
-    return names(plan.decodes), chunks, names(plan.preempted)
+    chunks = sorted(f"{name_of[chunk.request.request_id]}[{chunk.start}:{chunk.end}]" for chunk in plan.chunks)
+    return names(plan.decodes), " ".join(chunks) or "–", names(plan.preempted)
