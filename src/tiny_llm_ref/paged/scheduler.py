@@ -118,7 +118,7 @@ class Scheduler:
         begun: list[PagedRequest] = []
         kept = len(claims)
         for place, request in enumerate(claims):
-            if place == kept:
+            if place >= kept:
                 break
             if request.to_compute > 1:
                 begun.append(request)

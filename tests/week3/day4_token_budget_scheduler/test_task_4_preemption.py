@@ -40,6 +40,20 @@ def test_task_4_somebody_may_be_the_youngest_themselves() -> None:
     assert state.pool.num_free == 1, "b's block is free now"
 
 
+@pytest.mark.parametrize("reads", [False, True], ids=["decodes", "reads its prompt"])
+def test_task_4_those_behind_one_that_gives_itself_up_compute_nothing(reads: bool) -> None:
+    state = State()
+    state.decode("a", 4)
+    state.decode("b", 4)
+    if reads:
+        state.begun("c", prompt=4, done=1)
+    else:
+        state.decode("c", 3)
+    state.leave_free(0)
+    plan = assert_plan(state, "decode a; preempt b, c", "c's block goes to a, b gives itself up, and both compute nothing")
+    state.carry_out(plan)
+
+
 def test_task_4_nobody_is_preempted_without_need() -> None:
     state = State()
     state.decode("a", 5)
