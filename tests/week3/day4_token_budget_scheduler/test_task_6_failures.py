@@ -171,6 +171,24 @@ def test_task_6_failures_of_an_admission(toy: ToyModel) -> None:
     assert_alone(toy, again)
 
 
+def test_task_6_failures_of_a_sampler(toy: ToyModel) -> None:
+    class Broken:
+        greedy = False
+
+        def __call__(self, logits: Any, tokens: Any) -> Any:
+            raise BrokenModelError("this sampler fails, as this test wants it to")
+
+    served = engine(toy, max_num_seqs=2)
+    victim, beside, waiting = (served.submit(ask(4, 9, seed)) for seed in range(3))
+    step_until(served, lambda: len(victim.generated_tokens) == 2)
+    victim.sampler = Broken()
+    assert_returned(end_all(served), victim, beside, waiting)
+    for request in (victim, beside):
+        assert_failed(toy, request, BrokenModelError, "one row's sampler raised, and the rows of a step are drawn together")
+    assert_alone(toy, waiting)
+    assert_can_still_serve(served, toy)
+
+
 # The device.
 
 
@@ -222,6 +240,26 @@ def test_task_6_failures_of_the_device_in_a_step_without_a_token(toy: ToyModel) 
         ended += served.step()
     assert_failed(toy, reader, Exception, "its first chunk can never be computed, though no token was asked for")
     assert_returned(ended + end_all(served), reader)
+    assert_can_still_serve(served, toy)
+
+
+def test_task_6_failures_of_the_device_when_a_block_is_copied(toy: ToyModel) -> None:
+    unreadable = UnreadableModel(toy, inner=True)
+    served = engine(unreadable)
+    serve(served, ask(12, 4))
+    running = served.submit(ask(5, 20, seed=1))
+    step_until(served, lambda: len(running.generated_tokens) == 2)
+    with nothing_gets_out(), only_reading_fails():
+        unreadable.broken = True
+        ended = served.step()
+        unreadable.broken = False
+        newcomer = served.submit(ask(12, 9))  # all of its prompt is cached, so the last block is copied
+        ended += served.step()
+    served.check_integrity()
+    assert_failed(toy, running, Exception, "it ran when the device failed, and a copy of a block was the first to hear of it")
+    waiting = served.submit(ask(7, 6, seed=2))
+    assert_returned(ended + end_all(served), running, newcomer, waiting)
+    assert_alone(toy, waiting)
     assert_can_still_serve(served, toy)
 
 
@@ -389,6 +427,45 @@ def test_task_6_failures_an_interrupt_between_two_changes(toy: ToyModel, monkeyp
         assert request.state == "finished", (
             f"request {request.request_id} was in the middle of a change when the step was interrupted, and has got lost: it is"
             f" {request.state}, and neither waits nor runs"
+        )
+    assert_can_still_serve(served, toy)
+
+
+@pytest.mark.parametrize("done", ["nothing", "half"])
+@pytest.mark.parametrize("change", ["__setitem__", "__delitem__"])
+def test_task_6_failures_an_interrupt_while_the_queue_changes(
+    toy: ToyModel, monkeypatch: pytest.MonkeyPatch, change: str, done: str
+) -> None:
+    """A signal comes when a preempted request is about to wait again, or a waiting one has just been chosen."""
+    armed = False
+    given = getattr(answer.FairQueue, change)
+
+    def interrupted(queue: Any, request_id: int, *request: Any) -> None:
+        nonlocal armed
+        if not armed:
+            given(queue, request_id, *request)
+            return
+        armed = False
+        if done == "half" and request:
+            queue.data[request_id] = request[0]
+        elif done == "half":
+            del queue.data[request_id]
+        raise Interruption
+
+    monkeypatch.setattr(answer.FairQueue, change, interrupted)
+    served = engine(toy, num_blocks=9, watermark=0, prefix_caching=False)
+    requests = [served.submit(ask(8, 12, seed)) for seed in range(3)]
+    if change == "__setitem__":
+        step_until(served, lambda: requests[0].offset > 8)
+    armed = True
+    with suppress(Interruption):
+        finish_all(served)
+    served.check_integrity()
+    end_all(served)
+    for request in requests:
+        assert request.state == "finished", (
+            f"request {request.request_id} was about to {'wait again' if change == '__setitem__' else 'run'} when the step was"
+            f" interrupted, and has got lost: it is {request.state}, and neither waits nor runs"
         )
     assert_can_still_serve(served, toy)
 
