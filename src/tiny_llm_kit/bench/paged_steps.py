@@ -1,0 +1,56 @@
+"""Steps of the paged engine without its engine: requests that hold blocks and can be computed on again and again."""
+
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+
+BLOCK_SIZE = 16
+
+
+class PagedSteps:
+    """Decode steps of `rows` requests that hold `length` tokens each, if wanted beside a piece of somebody's prompt.
+
+    Args:
+        steps: how many can be computed at most.
+        prompt_tokens: of the piece, which is the same in each step, and comes after as many others.
+    """
+
+    def __init__(
+        self,
+        answer: ModuleType,
+        model: Any,
+        rows: int,
+        length: int,
+        steps: int,
+        prompt_tokens: int = 0,
+        paged_attention: Callable[..., Any] | None = None,
+    ) -> None:
+        self.answer = answer
+        each, extra = answer.blocks_for(length + steps + 1, BLOCK_SIZE), answer.blocks_for(3 * prompt_tokens, BLOCK_SIZE)
+        self.runner = answer.PagedRunner(model, rows * each + extra, BLOCK_SIZE, paged_attention)
+        self.decodes = [self._request(length, row * each, each, steps) for row in range(rows)]
+        self.chunks = []
+        self._prefill([(request, 0, length) for request in self.decodes])
+        if prompt_tokens:
+            late = self._request(3 * prompt_tokens, rows * each, extra, 1)
+            self._prefill([(late, 0, prompt_tokens)])
+            self.chunks = [answer.Chunk(late, prompt_tokens, 2 * prompt_tokens)]
+
+    def _request(self, length: int, first_block: int, blocks: int, steps: int) -> Any:
+        request = self.answer.PagedRequest([32 + (first_block + place) % 64 for place in range(length)], steps + 1)
+        request.hold(list(range(first_block, first_block + blocks)))
+        return request
+
+    def _prefill(self, chunks: list[tuple[Any, int, int]]) -> None:
+        self._run([], [self.answer.Chunk(*chunk) for chunk in chunks])
+        mx.eval([cache.pools for cache in self.runner.caches], self.runner.last_tokens)
+
+    def _run(self, decodes: list[Any], chunks: list[Any]) -> Any:
+        return self.runner.run(SimpleNamespace(decodes=decodes, chunks=chunks, preempted=[]))
+
+    def build(self) -> mx.array:
+        """The tokens of the next step, which are still to be computed."""
+        tokens: mx.array = self._run(self.decodes, self.chunks)[1].tokens
+        return tokens
