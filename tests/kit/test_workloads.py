@@ -149,6 +149,8 @@ def test_an_unknown_workload_is_answered_with_the_known() -> None:
     [
         (lambda: heavy_tail(32), "vocab_size is 32"),
         (lambda: heavy_tail(VOCAB_SIZE, count=0), "count is 0"),
+        (lambda: prefill_heavy(VOCAB_SIZE, count=0), "count is 0"),
+        (lambda: shared_prefix(VOCAB_SIZE, count=-1), "count is -1"),
         (lambda: chat(StubTokenizer(), count=0), "count is 0"),
         (lambda: chat(StubTokenizer(), count=10_000), "ask for 1 to"),
         (lambda: chat(StubTokenizer(), max_tokens=0), "max_tokens is 0"),

@@ -31,26 +31,23 @@ class PagedSteps:
         each, extra = answer.blocks_for(length + steps + 1, BLOCK_SIZE), answer.blocks_for(3 * prompt_tokens, BLOCK_SIZE)
         self.runner = answer.PagedRunner(model, rows * each + extra, BLOCK_SIZE, paged_attention)
         self.decodes = [self._request(length, row * each, each, steps) for row in range(rows)]
+        prompts = [answer.Chunk(request, 0, length) for request in self.decodes]
         self.chunks = []
-        self._prefill([(request, 0, length) for request in self.decodes])
         if prompt_tokens:
             late = self._request(3 * prompt_tokens, rows * each, extra, 1)
-            self._prefill([(late, 0, prompt_tokens)])
+            prompts.append(answer.Chunk(late, 0, prompt_tokens))
             self.chunks = [answer.Chunk(late, prompt_tokens, 2 * prompt_tokens)]
+        mx.eval(self._run([], prompts), [cache.pools for cache in self.runner.caches])
 
     def _request(self, length: int, first_block: int, blocks: int, steps: int) -> Any:
         request = self.answer.PagedRequest([32 + (first_block + place) % 64 for place in range(length)], steps + 1)
         request.hold(list(range(first_block, first_block + blocks)))
         return request
 
-    def _prefill(self, chunks: list[tuple[Any, int, int]]) -> None:
-        self._run([], [self.answer.Chunk(*chunk) for chunk in chunks])
-        mx.eval([cache.pools for cache in self.runner.caches], self.runner.last_tokens)
-
-    def _run(self, decodes: list[Any], chunks: list[Any]) -> Any:
-        return self.runner.run(SimpleNamespace(decodes=decodes, chunks=chunks, preempted=[]))
+    def _run(self, decodes: list[Any], chunks: list[Any]) -> mx.array:
+        tokens: mx.array = self.runner.run(SimpleNamespace(decodes=decodes, chunks=chunks, preempted=[]))[1].tokens
+        return tokens
 
     def build(self) -> mx.array:
         """The tokens of the next step, which are still to be computed."""
-        tokens: mx.array = self._run(self.decodes, self.chunks)[1].tokens
-        return tokens
+        return self._run(self.decodes, self.chunks)

@@ -35,9 +35,10 @@ def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkI
     return _random_prompts(random, vocab_size, prompt_lengths.tolist(), output_lengths.tolist())
 
 
-def prefill_heavy(vocab_size: int, seed: int = 0) -> list[WorkItem]:
-    """8 random prompts of 512 tokens, each asking for 32: reading weighs more than writing, as in summarizing."""
-    return _random_prompts(_generator(seed), vocab_size, [512] * 8, [32] * 8)
+def prefill_heavy(vocab_size: int, seed: int = 0, count: int = 8) -> list[WorkItem]:
+    """Random prompts of 512 tokens, each asking for 32: reading weighs more than writing, as in summarizing."""
+    _check_count(count)
+    return _random_prompts(_generator(seed), vocab_size, [512] * count, [32] * count)
 
 
 def shared_prefix(vocab_size: int, seed: int = 0, count: int = 64) -> list[WorkItem]:
