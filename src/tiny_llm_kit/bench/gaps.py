@@ -1,7 +1,7 @@
 """What others feel of a long prompt: the time between two of their tokens, while the paged engine reads it piece by piece."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
@@ -87,7 +87,7 @@ def _differences(times: Sequence[float]) -> list[float]:
     return [end - start for start, end in pairwise(times)]
 
 
-def rows(gaps: dict[int, Gaps]) -> list[list[str]]:
+def rows(gaps: Mapping[int, Gaps]) -> list[list[str]]:
     """A row for each budget."""
     return [
         [
@@ -101,14 +101,14 @@ def rows(gaps: dict[int, Gaps]) -> list[list[str]]:
     ]
 
 
-def targets(gaps: dict[int, Gaps]) -> list[Target]:
+def targets(gaps: Mapping[int, Gaps]) -> list[Target]:
     """How long a gap may be at the smallest budget that is still quick."""
     found = gaps.get(TARGET_BUDGET)
     name = f"gap p99 / median before, {TARGET_BUDGET} prompt tokens per step"
-    return [Target(name, found and found.ratio, 2.0, False, "{:.2f} ×".format)]
+    return [Target(name, found.ratio if found else None, 2.0, False, "{:.2f} ×".format)]
 
 
-def as_json(gaps: dict[int, Gaps]) -> dict[str, dict[str, float]]:
+def as_json(gaps: Mapping[int, Gaps]) -> dict[str, dict[str, float]]:
     """In seconds."""
     return {
         str(budget): {"median_before": found.median_before, "p50": found.percentile(50), "p99": found.percentile(99)}

@@ -1,9 +1,9 @@
-"""Where the time of a paged step goes: products with weights, writes to the pools, gathering blocks, attention, everything else.
+"""Where the time of a paged step goes: products with weights, writes, gathering blocks, attention, and everything else.
 
 As in `step_profile`, the parts are computed again by themselves, with the sizes that they have in the step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,18 +14,17 @@ from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, ROWS, products, sho
 from tiny_llm_kit.cli.tables import duration
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
-PROMPT_TOKENS = 32
-"""Of the piece of a prompt in a mixed step; it comes after as many."""
+PROMPTS = (0, 32)
+"""Tokens of the piece of a prompt that a step reads beside its decodes; it comes after as many."""
 
 COLUMNS = ["part", "8 rows decode", "share", "and 32 prompt tokens", "share"]
 PARTS = ("products with weights", "writes to the pools", "gathering blocks", "attention", "everything else", "the step")
 
 
-def paged_profile(answer: ModuleType, model: Any, kernels: str | None = None) -> list[list[str]]:
-    """A row for each part of a step, times being the shortest of `REPEATS`: of one that decodes, and of a mixed one."""
-    decode, mixed = (step_parts(answer, model, prompt_tokens=tokens, kernels=kernels) for tokens in (0, PROMPT_TOKENS))
+def rows(steps: Sequence[Mapping[str, float]]) -> list[list[str]]:
+    """A row for each of the `PARTS`, and in it two cells for each of the steps."""
     return [
-        [part, *(cell for parts in (decode, mixed) for cell in (duration(parts[part]), f"{parts[part] / parts[PARTS[-1]]:.0%}"))]
+        [part, *(cell for step in steps for cell in (duration(step[part]), f"{step[part] / step[PARTS[-1]]:.0%}"))]
         for part in PARTS
     ]
 
@@ -33,23 +32,25 @@ def paged_profile(answer: ModuleType, model: Any, kernels: str | None = None) ->
 def step_parts(
     answer: ModuleType,
     model: Any,
-    rows: int = ROWS,
+    batch_rows: int = ROWS,
     length: int = LENGTH,
     prompt_tokens: int = 0,
     kernels: str | None = None,
 ) -> dict[str, float]:
-    """Seconds of each of the `PARTS`, the last of which is the whole step."""
+    """Seconds of each of the `PARTS`, the last of which is the whole step; the shortest of `REPEATS`."""
     paged_attention = choose_paged_attention(answer, kernels)
-    steps = PagedSteps(answer, model, rows, length, REPEATS + 2, prompt_tokens, paged_attention)
+    steps = PagedSteps(answer, model, batch_rows, length, REPEATS + 2, prompt_tokens, paged_attention)
     whole = shortest(steps.build)
-    cache, batch = steps.runner.caches[0], steps.runner.caches[0].batch
-    parts = {
-        PARTS[0]: shortest(lambda: list(products(model, batch.tokens.size, batch.keep.size))),
-        PARTS[1]: _writes(model, batch, cache.pools),
-        PARTS[2]: 0.0 if paged_attention else shortest(lambda: [c.fetch(g.table) for c in steps.runner.caches for g in batch.groups]),
-        PARTS[3]: shortest(lambda: list(_attention(model, batch, cache, paged_attention))),
-    }
-    return {**parts, PARTS[4]: whole - sum(parts.values()), PARTS[5]: whole}
+    caches = steps.runner.caches
+    batch = caches[0].batch
+    tables = [group.table for group in batch.groups]
+    parts = (
+        shortest(lambda: list(products(model, batch.tokens.size, batch.keep.size))),
+        _writes(model, batch, caches[0].pools),
+        0.0 if paged_attention else shortest(lambda: [cache.fetch(table) for cache in caches for table in tables]),
+        shortest(lambda: list(_attention(model, batch, caches[0], paged_attention))),
+    )
+    return dict(zip(PARTS, (*parts, whole - sum(parts), whole), strict=True))
 
 
 def _writes(model: Any, batch: Any, pools: list[mx.array]) -> float:
@@ -66,9 +67,7 @@ def _writes(model: Any, batch: Any, pools: list[mx.array]) -> float:
     return shortest(write)
 
 
-def _attention(
-    model: Any, batch: Any, cache: Any, paged_attention: Callable[..., mx.array] | None
-) -> Iterator[mx.array]:
+def _attention(model: Any, batch: Any, cache: Any, paged_attention: Callable[..., mx.array] | None) -> Iterator[mx.array]:
     config = model.config
     scale = config.head_dim**-0.5
     for group in batch.groups:

@@ -73,7 +73,9 @@ def ratio(
     None if one of them was not measured, or not on a quiet machine.
     """
     measure = figure or (lambda result: result.tokens_per_second)
-    pairs = [(find(one.results, "paged", slots), find(one.results, engine, slots)) for one in served if one.workload == workload]
+    pairs = [
+        (find(one.results, "paged", slots), find(one.results, engine, slots)) for one in served if one.workload == workload
+    ]
     figures = [(ours and measure(ours), other and measure(other)) for ours, other in pairs]
     ratios = [ours / other for ours, other in figures if ours and other]
     return geometric_mean(ratios) if ratios and len(ratios) == len(pairs) else None

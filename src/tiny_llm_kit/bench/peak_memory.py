@@ -16,9 +16,7 @@ BLOCKS = 768
 """With SmolLM2-135M in float32 about as much memory as its weights, so that a copy of the pool could not go unnoticed."""
 
 
-def peak_over_pool_and_weights(
-    answer: ModuleType, model: Any, num_blocks: int = BLOCKS, kernels: str | None = None
-) -> float:
+def peak_over_pool_and_weights(answer: ModuleType, model: Any, num_blocks: int = BLOCKS, kernels: str | None = None) -> float:
     """Peak memory over `STEPS` steps, prompts included, as a multiple of the pools and weights.
 
     What was there before and is no weight of this model, such as another model's, does not count.

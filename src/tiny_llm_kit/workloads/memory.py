@@ -10,7 +10,10 @@ SHARE = 0.8
 
 
 def slot_bytes(loaded: LoadedModel, seq_len: int) -> int:
-    """Bytes of the keys and values of one slot, or block, of `seq_len` tokens, which have the type of the weights that are not packed."""
+    """Bytes of the keys and values of one slot, or block, of `seq_len` tokens.
+
+    They have the type of the weights that are not packed.
+    """
     config = loaded.config
     number = max(weight.dtype.size for weight in loaded.weights.values() if isinstance(weight, mx.array))
     return 2 * config.num_layers * config.num_kv_heads * config.head_dim * seq_len * number
