@@ -26,8 +26,7 @@ from tiny_llm_kit.machine.description import LoadMeter, describe_machine
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import SEEDED, workload
-from tiny_llm_kit.workloads.memory import check_blocks_fit, check_slots_fit
-from tiny_llm_kit.workloads.paged import paged_engine
+from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 
 SEEDS = (1, 2, 3)
 NOTE = (
@@ -88,10 +87,7 @@ def main(
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
         paged = paged_sizes(**sizes)
-        for items in lists.values():
-            for size in batch_sizes:
-                check_blocks_fit(loaded, paged.blocks(size, items), paged.block_size)
-                paged_engine(answer, network, items, size, paged)  # which may refuse the sizes
+        check_paged(loaded, lists.values(), batch_sizes, paged)
     wanted = [engine for engine in ENGINES if not engines or engine in engines]
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
     with working(console, "Timing a few steps"):

@@ -1,9 +1,14 @@
 """Whether the caches of a batch fit into memory, before anything is allocated."""
 
+import itertools
+from collections.abc import Iterable, Sequence
+
 import mlx.core as mx
 import psutil
 
 from tiny_llm_kit.models.load import LoadedModel
+from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.paged import PagedSizes
 
 SHARE = 0.8
 """Of the free memory that slabs may take: what a step computes needs some, too."""
@@ -24,9 +29,11 @@ def check_slots_fit(loaded: LoadedModel, slots: int, seq_len: int) -> None:
     _check_fit(loaded, slots, seq_len, "slots", "shorten the prompts or the answers")
 
 
-def check_blocks_fit(loaded: LoadedModel, num_blocks: int, block_size: int) -> None:
-    """The same for so many blocks of `block_size` tokens."""
-    _check_fit(loaded, num_blocks, block_size, "blocks", "give a smaller block_size")
+def check_paged(loaded: LoadedModel, lists: Iterable[Sequence[WorkItem]], slots: Sequence[int], sizes: PagedSizes) -> None:
+    """Raises ValueError if a paged engine of these sizes could not serve one of the lists, or its blocks do not fit."""
+    sizes.check()
+    for items, count in itertools.product(lists, slots):
+        _check_fit(loaded, sizes.blocks(count, items), sizes.block_size, "blocks", "give a smaller block_size")
 
 
 def _check_fit(loaded: LoadedModel, count: int, tokens: int, kind: str, last_resort: str) -> None:

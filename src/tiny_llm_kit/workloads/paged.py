@@ -20,6 +20,14 @@ class PagedSizes:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 192
 
+    def check(self) -> None:
+        """ValueError if no step could have a token of each request that runs."""
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}, less than max_num_seqs, {self.max_num_seqs}: give at"
+                f" least {self.max_num_seqs}, for a token of each"
+            )
+
     def blocks(self, slots: int, items: Sequence[WorkItem]) -> int:
         """The blocks of the pool; as many tokens as `slots` slots hold, each as long as the longest of the items.
 

@@ -199,6 +199,7 @@ class Engine(StreamingBook):
         launched = InFlight()
         working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
         if working:
+            self.metrics.computed_tokens += len(plan.decodes) + sum(chunk.end - chunk.start for chunk in plan.chunks)
             with self.failures_end(working):
                 if step := self.runner.run(plan):
                     launched.add(*step)
@@ -247,7 +248,7 @@ class Engine(StreamingBook):
     @task(week=3, day=4, number=6)
     def _allocate(self, count: int) -> list[int]:
         if count > self.pool.num_free:
-            self.prefix_cache.evict(count - self.pool.num_free)
+            self.metrics.num_evictions += self.prefix_cache.evict(count - self.pool.num_free)
         blocks = self.pool.allocate(count)
         assert blocks is not None, "a plan gives away only what is there"
         return blocks
