@@ -248,7 +248,8 @@ def test_ctrl_c_is_one_line(command: Command, tmp_path: Path, monkeypatch: pytes
 def test_the_paged_engine_serves_too_and_tells_of_its_blocks(command: Command, tmp_path: Path) -> None:
     report, other = tmp_path / "report.json", tmp_path / "slots.json"
     options = ["--batch-size", "2", "--max-tokens", "30"]
-    result = run(command, *prompts(6), *options, "--engine", "paged", "--block-size", "4", "--compare", "--json", str(report))
+    paged = ["--engine", "paged", "--block-size", "4", "--max-num-seqs", "2"]
+    result = run(command, *prompts(6), *options, *paged, "--compare", "--json", str(report))
     assert result.exit_code == 0, result.output
     assert "blocks of 4 tokens, 192 prompt tokens per step" in result.output
     admitted = next(line for line in result.output.splitlines() if "+ Say 5!" in line)

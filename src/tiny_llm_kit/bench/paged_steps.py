@@ -6,6 +6,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, shortest
+from tiny_llm_kit.workloads.paged import choose_paged_attention
+
 BLOCK_SIZE = 16
 
 
@@ -51,3 +54,27 @@ class PagedSteps:
     def build(self) -> mx.array:
         """The tokens of the next step, which are still to be computed."""
         return self._run(self.decodes, self.chunks)
+
+
+def paged_decode_seconds(answer: ModuleType, model: Any, rows: int, length: int = LENGTH, kernels: str | None = None) -> float:
+    """The time of a decode step of so many rows, which hold `length` tokens each, as `step_profile.decode_seconds`."""
+    return shortest(
+        PagedSteps(answer, model, rows, length, REPEATS + 2, paged_attention=choose_paged_attention(answer, kernels)).build
+    )
+
+
+def two_paged_prompts(answer: ModuleType, model: Any, tokens: int, kernels: str | None = None) -> tuple[float, float]:
+    """Seconds for two prompts of so many tokens, in two steps and in one, in which they lie one after the other."""
+    blocks = answer.blocks_for(tokens, BLOCK_SIZE)
+    runner = answer.PagedRunner(model, 2 * blocks, BLOCK_SIZE, choose_paged_attention(answer, kernels))
+
+    def read(prompts: int) -> mx.array:
+        chunks = []
+        for number in range(prompts):
+            request = answer.PagedRequest([32] * tokens, 1)
+            request.hold(list(range(number * blocks, (number + 1) * blocks)))
+            chunks.append(answer.Chunk(request, 0, tokens))
+        drawn: mx.array = runner.run(SimpleNamespace(decodes=[], chunks=chunks, preempted=[]))[1].tokens
+        return drawn
+
+    return 2 * shortest(lambda: read(1)), shortest(lambda: read(2))

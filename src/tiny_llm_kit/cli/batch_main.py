@@ -14,7 +14,7 @@ from tiny_llm_kit.cli import batch_report, outlook
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, first_failure, import_answer
 from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve, too_few
 from tiny_llm_kit.cli.live import make_view
-from tiny_llm_kit.cli.options import kernels_option, model_option, paged_options, paged_sizes, refuse, seed_type
+from tiny_llm_kit.cli.options import engine_option, kernels_option, model_option, paged_options, paged_sizes, refuse, seed_type
 from tiny_llm_kit.cli.outputs import OutFile, write_json
 from tiny_llm_kit.cli.progress import working
 from tiny_llm_kit.cli.served_engines import PagedEngine, ServedEngine, SlotEngine
@@ -28,7 +28,6 @@ from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 from tiny_llm_kit.workloads.prompts import make_prompts, read_prompts
 from tiny_llm_kit.workloads.requests import fitted, in_chat_form, make_requests, shortened
 
-ENGINES = ("slots", "paged")
 STRATEGIES = ("fifo", "shortest-remaining", "length-balance")
 PREFILL_STEP = 128
 
@@ -39,7 +38,7 @@ PREFILL_STEP = 128
 @click.option("--prompt", "prompt_texts", multiple=True, help="A prompt; may be given several times.")
 @click.option("--first", type=click.IntRange(min=1), help="Only so many of the prompts.  [default: all]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or the memory of so many.")
-@click.option("--engine", type=click.Choice(ENGINES), default="slots", show_default=True, help="Week 2's, or week 3's.")
+@engine_option
 @click.option("--prefill-step", type=click.IntRange(min=1), help="Slots: prompt tokens per step.  [default: 128]")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")

@@ -88,8 +88,8 @@ def main(
 
     The paged engine has the memory of as many slots, in blocks, unless --num-blocks says otherwise; see also bench-paged.
 
-    A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can before
-    you start; the whole takes about three quarters of an hour on two cores, and as long again for each further --seed.
+    A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
+    before you start; the whole takes about three quarters of an hour on two cores, and as long again for each further --seed.
     """
     console = make_console()
     if seeds and workload_name not in SEEDED:

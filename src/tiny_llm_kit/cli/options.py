@@ -17,6 +17,9 @@ kernels_option = click.option(
     type=click.Choice(KERNELS),
     help="What computes: arrays, MLX's fused kernels, or the course's Metal kernels.  [default: arrays on a CPU, else mlx]",
 )
+engine_option = click.option(
+    "--engine", type=click.Choice(("slots", "paged")), default="slots", show_default=True, help="Week 2's, or week 3's."
+)
 model_option = click.option(
     "--model", help="A hub name, a folder or a .gguf file.  [default: the embedded SmolLM2-135M-Instruct]"
 )
