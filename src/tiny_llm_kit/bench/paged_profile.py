@@ -46,23 +46,21 @@ def step_parts(
     tables = [group.table for group in batch.groups]
     parts = (
         shortest(lambda: list(products(model, batch.tokens.size, batch.keep.size))),
-        _writes(model, batch, caches[0].pools),
+        _writes(model, caches, batch.tokens.size),
         0.0 if paged_attention else shortest(lambda: [cache.fetch(table) for cache in caches for table in tables]),
         shortest(lambda: list(_attention(model, batch, caches[0], paged_attention))),
     )
     return dict(zip(PARTS, (*parts, whole - sum(parts), whole), strict=True))
 
 
-def _writes(model: Any, batch: Any, pools: list[mx.array]) -> float:
-    """In place, as the cache writes: the pools belong to nobody else."""
-    own = [mx.zeros_like(pool) for _ in model.blocks for pool in pools]
-    new = mx.ones((pools[0].shape[0], batch.slots.size, pools[0].shape[2]))
-    mx.eval(own, new)
+def _writes(model: Any, caches: Sequence[Any], tokens: int) -> float:
+    config = model.config
+    k, v = (mx.ones((1, config.num_kv_heads, tokens, config.head_dim)) for _ in "kv")
 
-    def write() -> list[mx.array]:
-        for pool in own:
-            pool[:, batch.slots] = new
-        return own
+    def write() -> list[Any]:
+        for cache in caches:
+            cache.write(k, v)
+        return [cache.pools for cache in caches]
 
     return shortest(write)
 
@@ -74,7 +72,7 @@ def _attention(model: Any, batch: Any, cache: Any, paged_attention: Callable[...
         q = mx.ones((group.rows, config.num_heads, group.queries, config.head_dim))
         shape = (group.rows, config.num_kv_heads, group.table.shape[1] * BLOCK_SIZE, config.head_dim)
         keys, values = mx.ones(shape), mx.ones(shape)
-        pools = [pool.reshape(pool.shape[0], -1, BLOCK_SIZE, config.head_dim) for pool in cache.pools]
+        pools = [pool.reshape(config.num_kv_heads, -1, BLOCK_SIZE, config.head_dim) for pool in cache.pools]
         mx.eval(q, keys, values, pools)
         for block in model.blocks:
             if paged_attention is None:

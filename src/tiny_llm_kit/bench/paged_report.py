@@ -14,15 +14,13 @@ from tiny_llm_kit.cli.tables import duration
 ENGINES = ("slots", "paged", "mlx-lm")
 
 COLUMNS = [
-    "workload",
-    "seed",
+    "workload, seed",
     "engine",
     "slots",
     "tokens/s",
     "in flight",
     "TTFT p50",
     "TPOT p50",
-    "TPOT p95",
     "steps",
     "peak memory",
     "quiet runs",
@@ -48,13 +46,12 @@ def _row(served: Served, result: Result) -> list[str]:
         return "—" if value is None else form(value)
 
     return [
-        served.workload,
-        str(served.seed),
+        f"{served.workload}, {served.seed}",
         result.case.engine,
         str(result.case.batch_size),
         shown(result.tokens_per_second, "{:.1f}".format),
         shown(result.median(in_flight), "{:.1f}".format),
-        *(shown(result.percentile(name, percent), duration) for name, percent in (("ttft", 50), ("tpot", 50), ("tpot", 95))),
+        *(shown(result.percentile(name, percent), duration) for name, percent in (("ttft", 50), ("tpot", 50))),
         shown(result.median(lambda run: run.served.steps), "{:.0f}".format),
         shown(result.median(lambda run: run.peak_memory / 2**20), "{:.0f} MiB".format),
         f"{len(result.quiet)} of {len(result.runs)}",
