@@ -184,4 +184,4 @@ def test_a_copy_of_the_pool_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tiny_llm_ref.PagedKvCache, "write", keep_and_write)
     model = tiny_llm_ref.Model(TINY.config, TINY.weights)
-    assert peak_over_pool_and_weights(tiny_llm_ref, model, num_blocks=20_000) > 1.4
+    assert peak_over_pool_and_weights(tiny_llm_ref, model, num_blocks=4000) > 1.4
