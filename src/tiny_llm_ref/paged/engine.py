@@ -199,7 +199,6 @@ class Engine(StreamingBook):
         launched = InFlight()
         working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
         if working:
-            self.metrics.computed_tokens += len(plan.decodes) + sum(chunk.end - chunk.start for chunk in plan.chunks)
             with self.failures_end(working):
                 if step := self.runner.run(plan):
                     launched.add(*step)
