@@ -133,7 +133,7 @@ def test_it_says_at_once_how_long_it_will_take_and_compares_in_calls_too(command
     head = [line for line in result.output.splitlines() if line.startswith("┃")]
     assert "steps" in " ".join(head)
     assert "calls" in " ".join(head)
-    assert "The answers are the same under all three schedules: 5 of 5." in result.output
+    assert "The answers are the same under all 3 schedules: 5 of 5." in result.output
     assert "while somebody waited" in result.output
 
 
@@ -242,3 +242,65 @@ def test_ctrl_c_is_one_line(command: Command, tmp_path: Path, monkeypatch: pytes
     assert result.exit_code == 130
     assert result.output.splitlines()[-1] == "Interrupted."
     assert report.exists() is (interrupted == "serve"), "answers that are there are written, though the comparison is not"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_paged_engine_serves_too_and_tells_of_its_blocks(command: Command, tmp_path: Path) -> None:
+    report, other = tmp_path / "report.json", tmp_path / "slots.json"
+    options = ["--batch-size", "2", "--max-tokens", "30"]
+    paged = ["--engine", "paged", "--block-size", "4", "--max-num-seqs", "2"]
+    result = run(command, *prompts(6), *options, *paged, "--compare", "--json", str(report))
+    assert result.exit_code == 0, result.output
+    assert "blocks of 4 tokens, 192 prompt tokens per step" in result.output
+    admitted = next(line for line in result.output.splitlines() if "+ Say 5!" in line)
+    for part in ("used", "shared", "kept for reuse", "free", "evicted", "preempted", "prefix hits"):
+        assert part in admitted, f"{part!r} is missing: {admitted}"
+    assert "The paged engine is" in result.output
+    assert "The answers are the same under all 4 schedules: 6 of 6." in result.output
+    document = json.loads(report.read_text())
+    assert list(document["comparison"]) == ["paged", "continuous", "one at a time", "static batches"]
+    assert document["engine"] == "paged"
+    prompt_tokens = document["prefix_cache_queries"]
+    assert 0 < document["prefix_cache_hits"] < prompt_tokens, "the chat template is in front of each prompt"
+    assert 0 < document["most_blocks_used"] <= document["num_blocks"]
+    assert document["computed_tokens"] >= prompt_tokens - document["prefix_cache_hits"]
+    assert run(command, *prompts(6), *options, "--engine", "slots", "--json", str(other)).exit_code == 0
+    tokens = [[request["tokens"] for request in json.loads(file.read_text())["requests"]] for file in (report, other)]
+    assert tokens[0] == tokens[1], "an engine must not change an answer"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_with_hardly_any_blocks_requests_are_preempted_and_blocks_evicted(command: Command, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    options = ["--max-tokens", "40", "--engine", "paged", "--block-size", "4", "--json", str(report)]
+    refused = run(command, *prompts(6), *options, "--num-blocks", "2")
+    assert refused.exit_code == 2, refused.output
+    least = int(refused.output.split("give at least ")[1].split()[0])
+    result = run(command, *prompts(6), *options, "--num-blocks", str(least + 6))
+    assert result.exit_code == 0, result.output
+    document = json.loads(report.read_text())
+    assert document["num_preemptions"] > 0
+    assert document["num_evictions"] > 0
+    assert "preempted, waits again" in result.output
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "pages"], "pages"),
+        (["--block-size", "8"], "--block-size means nothing to --engine slots: leave it out"),
+        (["--engine", "paged", "--strategy", "fifo"], "--strategy means nothing to --engine paged: leave it out"),
+        (["--engine", "paged", "--prefill-step", "8"], "--prefill-step means nothing to --engine paged"),
+        (["--engine", "paged", "--num-blocks", "1"], "num_blocks is 1, and the longest request needs"),
+        (["--engine", "paged", "--num-blocks", "0"], "0 is not in the range"),
+        (["--engine", "paged", "--num-blocks", "1000000000000"], "would fit"),
+        (["--engine", "paged", "--max-num-batched-tokens", "8"], "less than max_num_seqs, 64: give at least 64"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_sizes_that_do_not_go_with_the_engine_are_refused(command: Command, arguments: list[str], message: str) -> None:
+    result = run(command, *prompts(2), *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
+    assert "Timing" not in result.output

@@ -141,6 +141,14 @@ def test_seeds_are_measured_one_by_one(bench: Callable[..., ClickResult], tmp_pa
     assert next(tmp_path.glob("*.png")).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_engines_of_slots_and_of_blocks_are_compared(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    options = ["--engine", "slots", "--engine", "paged", "--block-size", "8", "--out", str(tmp_path)]
+    result = bench("--batch-sizes", "2", *options)
+    assert result.exit_code == 0, result.output
+    document = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert [row["engine"] for row in document["results"]] == ["continuous", "paged"]
+
+
 def test_a_request_that_fails_is_no_measurement(
     bench: Callable[..., ClickResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +169,8 @@ def test_a_request_that_fails_is_no_measurement(
         (["--batch-sizes", "0"], "0 is no batch size"),
         (["--batch-sizes", "1000000000"], "would fit"),
         (["--seed", "99999999999999999999"], "not in the range"),
+        (["--block-size", "8"], "--block-size means nothing to --engine continuous"),
+        (["--engine", "paged", "--num-blocks", "2"], "num_blocks is 2, and the longest request needs"),
         (["--workload", "chat", "--seed", "1"], "--seed means nothing to chat"),
         (["--solution", "nobody"], "nobody"),
         (["--out", "pyproject.toml"], "is a file"),
@@ -186,6 +196,7 @@ def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
     for engine, serve in {
         "static": ours.static,
         "continuous": ours.continuous,
+        "paged": ours.paged,
         "mlx-lm": MlxLmEngine(mlx_lm_model(config, weights), items).serve,
     }.items():
         served = serve(2)

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import tiny_llm_ref
+from tiny_llm_kit.bench.overhead import FakeModel
 from tiny_llm_kit.cli.batch_report import print_metrics
 from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, too_few
+from tiny_llm_kit.cli.served_engines import SlotEngine
 from tiny_llm_kit.machine.description import LoadMeter
+from tiny_llm_kit.workloads.items import WorkItem
 
 
 def made_up_run(
@@ -61,7 +65,7 @@ def test_the_table_fits_into_80_columns() -> None:
 def test_what_follows_is_said_in_words() -> None:
     text = shown(three_runs())
     assert "Continuous batching is 2.00 × as fast as one at a time, and 3.00 × as fast as static batches." in text
-    assert "The answers are the same under all three schedules: 8 of 8." in text
+    assert "The answers are the same under all 3 schedules: 8 of 8." in text
     assert "few" not in text
     assert "hardly" not in text
     assert "Other programs" not in text
@@ -139,5 +143,7 @@ def test_what_is_advised_is_enough(prompts: int, batch_size: int) -> None:
 def test_slots_in_use_while_nobody_waited_are_not_all_of_them(crowded: float | None, said: str) -> None:
     out = io.StringIO()
     run = three_runs()[0]
-    print_metrics(Console(file=out, width=80), run.metrics, crowded)
+    engine = SlotEngine(tiny_llm_ref, FakeModel(2), [WorkItem((1,), 1)], 2, 4, "fifo")
+    engine.engine.metrics = run.metrics
+    print_metrics(Console(file=out, width=80), run.metrics, engine.summary(crowded))
     assert said in " ".join(out.getvalue().split())

@@ -9,7 +9,7 @@ import pytest
 
 from tiny_llm_kit.workloads import lists as workloads
 from tiny_llm_kit.workloads.items import WorkItem
-from tiny_llm_kit.workloads.lists import WORKLOADS, chat, heavy_tail, poisson_arrivals, prefill_heavy, workload
+from tiny_llm_kit.workloads.lists import WORKLOADS, chat, heavy_tail, poisson_arrivals, prefill_heavy, shared_prefix, workload
 
 VOCAB_SIZE = 1000
 
@@ -45,7 +45,7 @@ def test_heavy_tail_lengths_follow_their_distributions() -> None:
     assert outputs.mean() > 1.2 * np.median(outputs), "a heavy tail pulls the mean above the median"
 
 
-@pytest.mark.parametrize("make", [heavy_tail, prefill_heavy])
+@pytest.mark.parametrize("make", [heavy_tail, prefill_heavy, shared_prefix])
 def test_a_seed_fixes_the_list(make: Callable[..., list[WorkItem]]) -> None:
     assert make(VOCAB_SIZE, seed=5) == make(VOCAB_SIZE, seed=5)
     assert make(VOCAB_SIZE, seed=5) != make(VOCAB_SIZE, seed=6)
@@ -56,7 +56,7 @@ def test_lengths_do_not_depend_on_the_vocabulary() -> None:
     assert [(len(i.prompt), i.max_tokens) for i in small] == [(len(i.prompt), i.max_tokens) for i in large]
 
 
-@pytest.mark.parametrize("make", [heavy_tail, prefill_heavy])
+@pytest.mark.parametrize("make", [heavy_tail, prefill_heavy, shared_prefix])
 def test_random_prompts_keep_clear_of_special_tokens(make: Callable[..., list[WorkItem]]) -> None:
     tokens = {token for item in make(40) for token in item.prompt}
     assert tokens == set(range(32, 40)), "thousands of draws among 8 ids meet each of them and no other"
@@ -64,6 +64,16 @@ def test_random_prompts_keep_clear_of_special_tokens(make: Callable[..., list[Wo
 
 def test_prefill_heavy_is_8_prompts_of_512() -> None:
     assert [(len(item.prompt), item.max_tokens) for item in prefill_heavy(VOCAB_SIZE)] == [(512, 32)] * 8
+
+
+def test_shared_prefix_is_64_prompts_with_one_system_prompt_of_400_tokens() -> None:
+    items = shared_prefix(VOCAB_SIZE, seed=3)
+    assert [item.max_tokens for item in items] == [32] * 64
+    assert len({item.prompt[:400] for item in items}) == 1
+    assert len({item.prompt[400] for item in items}) > 32, "from there on the prompts are their own"
+    own = [len(item.prompt) - 400 for item in shared_prefix(VOCAB_SIZE, seed=3, count=2000)]
+    assert (min(own), max(own)) == (20, 60), "both ends are possible, and 2000 draws of 41 lengths meet them"
+    assert set(map(len, {item.prompt for item in items})) <= set(range(420, 461))
 
 
 def test_requests_arrive_together_unless_told_otherwise() -> None:
@@ -130,7 +140,7 @@ def test_options_reach_the_workload() -> None:
 
 
 def test_an_unknown_workload_is_answered_with_the_known() -> None:
-    with pytest.raises(ValueError, match=r"'heavy'.*heavy-tail, prefill-heavy, chat"):
+    with pytest.raises(ValueError, match=r"'heavy'.*heavy-tail, prefill-heavy, shared-prefix, chat"):
         workload("heavy", StubTokenizer())
 
 
@@ -139,6 +149,8 @@ def test_an_unknown_workload_is_answered_with_the_known() -> None:
     [
         (lambda: heavy_tail(32), "vocab_size is 32"),
         (lambda: heavy_tail(VOCAB_SIZE, count=0), "count is 0"),
+        (lambda: prefill_heavy(VOCAB_SIZE, count=0), "count is 0"),
+        (lambda: shared_prefix(VOCAB_SIZE, count=-1), "count is -1"),
         (lambda: chat(StubTokenizer(), count=0), "count is 0"),
         (lambda: chat(StubTokenizer(), count=10_000), "ask for 1 to"),
         (lambda: chat(StubTokenizer(), max_tokens=0), "max_tokens is 0"),

@@ -16,12 +16,14 @@ class PagedMetrics(BatchingMetrics):
         prefix_cache_hits: those that were found, so that nobody computed them again. A request that was preempted finds its own
             tokens, and that is no hit.
         num_preemptions: how often a request lost its blocks.
+        num_evictions: blocks that the prefix cache gave up, because somebody needed them.
         computed_tokens: tokens that the model was given.
     """
 
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
     num_preemptions: int = 0
+    num_evictions: int = 0
     computed_tokens: int = 0
 
     @property

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import mlx.core as mx
 
+from tiny_llm_kit.bench.paged_steps import PagedSteps
 from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.models.config import ModelConfig
@@ -69,6 +70,17 @@ def answer_builder(
         runner.join(request, slot, runner.prefill(request, 0, PROMPT_TOKENS))
     mx.eval(runner.decode(requests).tokens)
     return lambda: runner.decode(requests).tokens
+
+
+def paged_build_times(
+    answer: ModuleType, layers: int, rows: int = ROWS, repeats: int = REPEATS, kernels: str = "arrays"
+) -> dict[str, BuildTime]:
+    """The time of an answer package's two engines, which take turns."""
+    config = tiny_config(num_layers=layers)
+    weights = place(random_weights(config), keep_quantized=False)
+    slots = answer_builder(answer, config, weights, kernels, rows, repeats + 2)
+    model = answer.Model(config, weights, answer.OPERATORS[kernels])
+    return measure({"slots": slots, "paged": PagedSteps(answer, model, rows, PROMPT_TOKENS, repeats + 2).build}, repeats)
 
 
 def peer_builder(config: ModelConfig, weights: Weights, rows: int = ROWS) -> Builder:

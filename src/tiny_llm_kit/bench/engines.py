@@ -1,10 +1,11 @@
-"""The engines that are compared: an answer package's three schedules, and mlx-lm's BatchGenerator.
+"""The engines that are compared: an answer package's three schedules and its paged engine, and mlx-lm's BatchGenerator.
 
 All get the same weights, dtype, BLAS and token ids, decode greedily, and never stop before a request's `max_tokens`.
 """
 
 import time
 from collections.abc import Sequence
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import mlx.nn as nn
 
 from tiny_llm_kit.bench.run import Served
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
 from tiny_llm_kit.workloads.requests import make_requests
 
 
@@ -20,18 +22,33 @@ class RequestFailed(RuntimeError):
 
 
 class AnswerEngines:
-    """The schedules of an answer package, over one model. RequestFailed if one of them does not serve every request."""
+    """The engines of an answer package, over one model. RequestFailed if one of them does not serve every request.
 
-    def __init__(self, answer: ModuleType, model: Any, items: Sequence[WorkItem], prefill_step: int) -> None:
+    sizes, kernels: of the paged engine, see `paged_engine`.
+    """
+
+    def __init__(
+        self,
+        answer: ModuleType,
+        model: Any,
+        items: Sequence[WorkItem],
+        prefill_step: int,
+        sizes: PagedSizes | None = None,
+        kernels: str | None = None,
+    ) -> None:
         self.answer = answer
         self.model = model
         self.items = items
         self.prefill_step = prefill_step
+        self.sizes = sizes or PagedSizes()
+        self.kernels = kernels
 
     def sequential(self, batch_size: int = 1) -> Served:
         """One request after another."""
         requests = self._requests()
-        return _served(requests, self.answer.run_sequential(self.model, requests, *self._limits()))
+        return _served(
+            requests, self.answer.run_sequential(self.model, requests, needed_seq_len(self.items), self.prefill_step)
+        )
 
     def static(self, batch_size: int) -> Served:
         """Fixed groups."""
@@ -40,17 +57,33 @@ class AnswerEngines:
 
     def continuous(self, batch_size: int) -> Served:
         """Requests join and leave."""
-        requests = self._requests()
-        return _served(requests, self.answer.run_continuous(self.model, requests, batch_size, *self._limits()))
+        limits = {"max_seq_len": needed_seq_len(self.items), "prefill_step": self.prefill_step}
+        return _run(self.answer.ContinuousBatchScheduler(self.model, batch_size, **limits), self._requests())
+
+    def paged(self, batch_size: int) -> Served:
+        """Requests share blocks: as many of these as `batch_size` slots would hold, unless `sizes` says otherwise."""
+        engine = paged_engine(self.answer, self.model, self.items, batch_size, self.sizes, self.kernels)
+        return _run(engine, make_requests(self.answer, self.items, paged=True))
 
     def _requests(self) -> list[Any]:
         return make_requests(self.answer, self.items)
 
-    def _limits(self) -> tuple[int, int]:
-        return needed_seq_len(self.items), self.prefill_step
+
+def _run(engine: Any, requests: Sequence[Any]) -> Served:
+    """Serve all, and watch how many are being served at a time."""
+    for request in requests:
+        engine.submit(request)
+    crowded, most = [], 0
+    while engine.has_work:
+        engine.step()
+        in_flight = sum(not request.all_launched for request in engine.running.values())
+        most = max(most, in_flight)
+        if engine.waiting:
+            crowded.append(in_flight)
+    return _served(requests, engine.metrics, fmean(crowded) if crowded else float(most))
 
 
-def _served(requests: Sequence[Any], metrics: Any) -> Served:
+def _served(requests: Sequence[Any], metrics: Any, in_flight: float | None = None) -> Served:
     for number, request in enumerate(requests, start=1):
         if request.finish_reason == "error":
             raise RequestFailed(f"request {number} of {len(requests)} failed: {request.error!r}") from request.error
@@ -61,6 +94,7 @@ def _served(requests: Sequence[Any], metrics: Any) -> Served:
         steps=metrics.steps,
         utilization=metrics.slot_utilization,
         crowded=metrics.slot_utilization_while_waiting,
+        in_flight=in_flight,
     )
 
 
@@ -81,11 +115,13 @@ class MlxLmEngine:
         tokens: dict[int, list[int]] = {i: [] for i in ids}
         first: dict[int, float] = {}
         last: dict[int, float] = {}
-        rows = []
+        rows, crowded = [], []
         while len(last) < len(ids):
             responses = generator.next_generated()
             now = time.perf_counter()
             rows.append(len(responses))
+            if len(first) < len(ids):
+                crowded.append(len(responses))
             for response in responses:
                 tokens[response.uid].append(response.token)
                 first.setdefault(response.uid, now)
@@ -98,4 +134,5 @@ class MlxLmEngine:
             tpot=[(last[i] - first[i]) / (len(tokens[i]) - 1) for i in ids if len(tokens[i]) > 1],
             steps=len(rows),
             utilization=sum(rows) / len(rows) / batch_size,
+            in_flight=fmean(crowded),
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from tiny_llm_kit.bench.kernel_report import Report, Table
-from tiny_llm_kit.bench.report import TARGET_COLUMNS, Target
+from tiny_llm_kit.bench.kernel_report import Report
+from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table, Target
 from tiny_llm_kit.cli.progress import progress_bar
 from tiny_llm_kit.course.course_map import find_root, load_course
 from tiny_llm_kit.course.suite import SuiteRun, run_suites

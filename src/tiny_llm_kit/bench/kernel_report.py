@@ -7,14 +7,8 @@ from typing import Any
 
 from tiny_llm_kit.bench.kernel_counts import Counts
 from tiny_llm_kit.bench.kernels import Figures, Peaks
+from tiny_llm_kit.bench.report import Table
 from tiny_llm_kit.cli.tables import markdown
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
 
 
 @dataclass(frozen=True)

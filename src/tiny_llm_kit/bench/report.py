@@ -26,6 +26,13 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
+class Table:
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Target:
     """Something the engine should reach; `value` None means that it was not measured, or not on a quiet machine."""
 

@@ -20,7 +20,8 @@ class Served:
     """What serving a workload once gave: tokens by request, and times in seconds.
 
     `utilization` is the mean share of slots in use over all steps, `crowded` the same over steps that left somebody waiting
-    (None where an engine does not tell).
+    (None where an engine does not tell). `in_flight` is the mean number of requests that were being served over the same steps,
+    or, where nobody ever waited, the largest number.
     """
 
     tokens: list[list[int]]
@@ -29,6 +30,7 @@ class Served:
     steps: int
     utilization: float
     crowded: float | None = None
+    in_flight: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tiny_llm_kit.cli.tables import duration
 
 ROWS = (1, 2, 4, 8, 16, 32)
 PROMPT_TOKENS = (4, 16, 64, 128, 256)
-DECODE_COLUMNS = ["rows of a decode step", "time", "per row", "times one row"]
+DECODE_COLUMNS = ["rows of a decode step", "time", "per row", "tokens/s", "times one row"]
 PROMPT_COLUMNS = ["tokens of each of two prompts", "two calls", "one call", "saved"]
 
 
@@ -25,7 +25,9 @@ def two_prompts(model: Any, tokens: int) -> tuple[float, float]:
 
 def decode_rows(seconds: Mapping[int, float]) -> list[list[str]]:
     """A table of decode steps, by their rows; the first has one."""
-    return [[str(rows), duration(s), duration(s / rows), f"{s / seconds[1]:.1f}"] for rows, s in seconds.items()]
+    return [
+        [str(rows), duration(s), duration(s / rows), f"{rows / s:.1f}", f"{s / seconds[1]:.1f}"] for rows, s in seconds.items()
+    ]
 
 
 def prompt_rows(seconds: Mapping[int, tuple[float, float]]) -> list[list[str]]:

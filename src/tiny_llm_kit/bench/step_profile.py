@@ -23,13 +23,13 @@ COLUMNS = ["part", "time", "share"]
 def step_profile(answer: ModuleType, model: Any, rows: int = ROWS, length: int = LENGTH) -> list[list[str]]:
     """A row for each part of a decode step of an answer package's model; times are the shortest of `REPEATS`."""
     whole = decode_seconds(answer, model, rows, length)
-    products = shortest(lambda: list(_products(model, rows)))
+    weights = shortest(lambda: list(products(model, rows)))
     keys, values = _stores(model, rows, length), _stores(model, rows, length)
     attention = shortest(lambda: list(_attention(model, keys, values, length)))
     parts = {
-        "products with weights": products,
+        "products with weights": weights,
         "attention": attention,
-        "everything else": whole - products - attention,
+        "everything else": whole - weights - attention,
         f"a step of {rows} rows of {length} tokens": whole,
     }
     return [[name, duration(seconds), f"{seconds / whole:.0%}"] for name, seconds in parts.items()]
@@ -55,15 +55,16 @@ def shortest(compute: Callable[[], Any]) -> float:
     return min(times)
 
 
-def _products(model: Any, rows: int) -> Iterator[Any]:
+def products(model: Any, tokens: int, scored: int | None = None) -> Iterator[Any]:
+    """The products of a step with so many tokens, of which `scored` (all, if None) get logits."""
     config = model.config
-    x = mx.ones((rows, 1, config.hidden_size))
+    x = mx.ones((1, tokens, config.hidden_size))
     for block in model.blocks:
         yield block.attention.qkv(x)
-        yield block.attention.out(mx.ones((rows, 1, config.num_heads * config.head_dim)))
+        yield block.attention.out(mx.ones((1, tokens, config.num_heads * config.head_dim)))
         yield block.mlp.gate_up(x)
-        yield block.mlp.down(mx.ones((rows, 1, config.intermediate_size)))
-    yield model.head(x)
+        yield block.mlp.down(mx.ones((1, tokens, config.intermediate_size)))
+    yield model.head(x[:, :scored])
 
 
 def _stores(model: Any, rows: int, length: int) -> list[mx.array]:

@@ -14,20 +14,22 @@ from tiny_llm_kit.cli import batch_report, outlook
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, first_failure, import_answer
 from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve, too_few
 from tiny_llm_kit.cli.live import make_view
-from tiny_llm_kit.cli.options import kernels_option, model_option, seed_type
+from tiny_llm_kit.cli.options import engine_option, kernels_option, model_option, paged_options, paged_sizes, refuse, seed_type
 from tiny_llm_kit.cli.outputs import OutFile, write_json
 from tiny_llm_kit.cli.progress import working
+from tiny_llm_kit.cli.served_engines import PagedEngine, ServedEngine, SlotEngine
 from tiny_llm_kit.cli.tables import make_console
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import CHAT_PROMPTS
-from tiny_llm_kit.workloads.memory import check_slots_fit
+from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 from tiny_llm_kit.workloads.prompts import make_prompts, read_prompts
 from tiny_llm_kit.workloads.requests import fitted, in_chat_form, make_requests, shortened
 
 STRATEGIES = ("fifo", "shortest-remaining", "length-balance")
+PREFILL_STEP = 128
 
 
 @click.command()
@@ -35,10 +37,12 @@ STRATEGIES = ("fifo", "shortest-remaining", "length-balance")
 @click.option("--prompts", "prompts_file", type=Path, help="A .json list, or a text file with one prompt per line.")
 @click.option("--prompt", "prompt_texts", multiple=True, help="A prompt; may be given several times.")
 @click.option("--first", type=click.IntRange(min=1), help="Only so many of the prompts.  [default: all]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots: rows of a step.")
-@click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or the memory of so many.")
+@engine_option
+@click.option("--prefill-step", type=click.IntRange(min=1), help="Slots: prompt tokens per step.  [default: 128]")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
-@click.option("--strategy", type=click.Choice(STRATEGIES), default="fifo", show_default=True, help="Who is admitted next.")
+@click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")
+@paged_options
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="0, the default, takes the likeliest token.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
@@ -46,7 +50,7 @@ STRATEGIES = ("fifo", "shortest-remaining", "length-balance")
 @click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.0, help="Above 1: repeat less.")
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Request i draws with seed + i.")
 @kernels_option
-@click.option("--compare", is_flag=True, help="Then serve the same prompts one at a time, and in static batches.")
+@click.option("--compare", is_flag=True, help="Then serve the same prompts with other schedules.")
 @click.option("--json", "json_file", type=OutFile(), help="Write answers and figures to this file.")
 @click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
 @ends_politely()
@@ -56,9 +60,14 @@ def main(
     prompt_texts: tuple[str, ...],
     first: int | None,
     batch_size: int,
-    prefill_step: int,
+    engine: str,
+    prefill_step: int | None,
     max_tokens: int | None,
-    strategy: str,
+    strategy: str | None,
+    block_size: int | None,
+    num_blocks: int | None,
+    max_num_seqs: int | None,
+    max_num_batched_tokens: int | None,
     kernels: str | None,
     compare: bool,
     json_file: Path | None,
@@ -67,44 +76,66 @@ def main(
 ) -> None:
     """Answer a batch of prompts through continuous batching, and watch requests join and leave.
 
+    With --engine paged they share blocks and the work on equal beginnings; --compare then takes the engine of slots, too.
+
     Without --prompts or --prompt: the forty chat prompts that come with the course. The exit code is 1 if a request fails.
     """
     console = make_console()
     answer = import_answer(solution)
     params = answer.SamplingParams(**sampling)
+    paged = {
+        "block_size": block_size,
+        "num_blocks": num_blocks,
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+    }
+    if engine == "paged":
+        refuse(engine, prefill_step=prefill_step, strategy=strategy)
+    else:
+        refuse(engine, **paged)
+    prefill_step, sizes = prefill_step or PREFILL_STEP, paged_sizes(**paged)
     prompts = shortened(_prompts(prompts_file, prompt_texts)[:first], max_tokens)
     with working(console, "Loading the model"):
         # The course's kernels are made for packed weights, which a CPU would unpack otherwise.
         loaded = load(model, keep_quantized=True if kernels == "course" else None)
         items = fitted(in_chat_form(prompts, loaded.tokenizer), loaded)
         slots = min(batch_size, len(items))
-        check_slots_fit(loaded, slots, needed_seq_len(items))
+        if engine == "paged":
+            check_paged(loaded, [items], [slots], sizes)
+        if engine == "slots" or compare:
+            check_slots_fit(loaded, slots, needed_seq_len(items))
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
-    console.print(outlook.what_is_served(loaded.name, items, slots, batch_size, prefill_step), highlight=False)
+    if engine == "paged":
+        memory, tokens = outlook.blocks(sizes.blocks(slots, items), sizes.block_size), sizes.max_num_batched_tokens
+    else:
+        memory, tokens = outlook.slots(slots, batch_size), prefill_step
+    console.print(outlook.what_is_served(loaded.name, items, memory, tokens), highlight=False)
     with working(console, "Timing a few steps"), LoadMeter() as meter:
         times = measure_step_times(answer, network, slots, slow=kernels == "course" and backend() == "cpu")
     console.print(outlook.how_long(times, items, compare, meter), highlight=False, soft_wrap=True)
     if compare and (few := too_few(len(items), batch_size)):
         console.print(few, highlight=False, soft_wrap=True)
 
-    def new_requests(on_update: Callable[..., None] | None = None) -> list[Any]:
-        return make_requests(answer, items, loaded.tokenizer, params, on_update)
+    def new_requests(on_update: Callable[..., None] | None = None, paged: bool = False) -> list[Any]:
+        return make_requests(answer, items, loaded.tokenizer, params, on_update, paged)
 
     counting = CountingModel(network)
-    scheduler = answer.ContinuousBatchScheduler(
-        counting, slots, max_seq_len=needed_seq_len(items), prefill_step=prefill_step, strategy=answer.STRATEGIES[strategy]()
-    )
-    requests = new_requests()
+    served: ServedEngine
+    if engine == "paged":
+        served = PagedEngine(answer, counting, items, slots, sizes, kernels)
+    else:
+        served = SlotEngine(answer, counting, items, slots, prefill_step, strategy or STRATEGIES[0])
+    requests = new_requests(paged=engine == "paged")
     forecast = Forecast(times, requests)
     with LoadMeter() as meter:
-        crowded = _watch(console, scheduler, requests, items, forecast)
+        crowded = _watch(console, served, requests, items, forecast)
     batch_report.print_answers(console, requests, items)
-    batch_report.print_metrics(console, scheduler.metrics, crowded)
-    document = batch_report.as_document(loaded.name, slots, strategy, requests, items, scheduler.metrics, crowded)
+    batch_report.print_metrics(console, served.engine.metrics, served.summary(crowded))
+    document = batch_report.as_document(loaded.name, slots, served, requests, items, crowded)
     failure = first_failure(requests, items)
     try:
         if compare and not failure:
-            runs = [ScheduleRun("continuous", requests, scheduler.metrics, len(counting.calls), meter)]
+            runs = [ScheduleRun(served.name, requests, served.engine.metrics, len(counting.calls), meter)]
             for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
                 runs.append(serve(console, schedule, network, new_requests))
                 failure = failure or first_failure(runs[-1].requests, items)
@@ -124,18 +155,23 @@ def _prompts(prompts_file: Path | None, texts: Sequence[str]) -> list[WorkItem]:
 
 
 def _watch(
-    console: Console, scheduler: Any, requests: Sequence[Any], items: Sequence[WorkItem], seconds_left: Callable[[], float]
+    console: Console,
+    served: ServedEngine,
+    requests: Sequence[Any],
+    items: Sequence[WorkItem],
+    seconds_left: Callable[[], float],
 ) -> float | None:
     """Serve all; return the share of slots in use while somebody waited, None if nobody ever did."""
+    scheduler = served.engine
     for number, request in enumerate(requests, start=1):
         try:
             scheduler.submit(request)
         except ValueError as error:
             raise ValueError(f"prompt {number} ({items[number - 1].label}) was refused: {error}") from None
-    with make_view(console, requests, [item.label for item in items], scheduler.slots.max_slots, seconds_left) as view:
+    with make_view(console, requests, [item.label for item in items], served, seconds_left) as view:
         waited = False
         while scheduler.has_work:
             scheduler.step()
             waited = waited or scheduler.metrics.queue_size > 0
-            view.show(list(scheduler.running.values()), scheduler.slots.slot_of, len(scheduler.waiting))
+            view.show(list(scheduler.running.values()), len(scheduler.waiting))
     return float(scheduler.metrics.slot_utilization_while_waiting) if waited else None

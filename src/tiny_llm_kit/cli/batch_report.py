@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from tiny_llm_kit.cli.served_engines import ServedEngine
 from tiny_llm_kit.cli.tables import as_figures, latency_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
@@ -22,33 +23,29 @@ def print_answers(console: Console, requests: Sequence[Any], items: Sequence[Wor
     console.rule(style="dim")
 
 
-def print_metrics(console: Console, metrics: Any, crowded: float | None) -> None:
-    """Latencies, speed, and slots in use; `crowded` is their share while somebody waited, None if nobody did."""
+def print_metrics(console: Console, metrics: Any, memory: str) -> None:
+    """Latencies, speed, and what the engine says of its memory."""
     console.print(latency_table(metrics))
-    waiting = "and nobody waited" if crowded is None else f"while somebody waited {crowded:.1%}"
-    console.print(
-        f"{metrics.throughput_tokens_per_sec:.1f} tokens/s over {metrics.steps} steps; "
-        f"slots in use {metrics.slot_utilization:.1%}, {waiting}"
-    )
+    console.print(f"{metrics.throughput_tokens_per_sec:.1f} tokens/s over {metrics.steps} steps; {memory}")
 
 
 def as_document(
     model: str,
     slots: int,
-    strategy: str,
+    served: ServedEngine,
     requests: Sequence[Any],
     items: Sequence[WorkItem],
-    metrics: Any,
     crowded: float | None,
 ) -> dict[str, Any]:
     """The same, and every token, for a JSON file."""
+    metrics = served.engine.metrics
     return {
         "machine": describe_machine(),
         "model": model,
+        "engine": served.name,
         "batch_size": slots,
-        "strategy": strategy,
         "tokens_per_second": metrics.throughput_tokens_per_sec,
-        "slot_utilization": metrics.slot_utilization,
+        **served.as_json(),
         "slot_utilization_while_waiting": crowded,
         "seconds": as_figures(metrics),
         "requests": [

@@ -14,7 +14,7 @@ from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.bench.report import Measured
 from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, seed_type
+from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, paged_options, paged_sizes, refuse, seed_type
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
@@ -23,10 +23,13 @@ from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import SEEDED, WORKLOADS, workload
-from tiny_llm_kit.workloads.memory import check_slots_fit
+from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 from tiny_llm_kit.workloads.requests import ChatTokenizer
 
 ENGINES = ("sequential", "static", "continuous", "mlx-lm")
+"""Those that run unless others are asked for."""
+ALIASES = {"slots": "continuous"}
+"""What other programs call an engine."""
 TARGET_SLOTS = 8
 
 
@@ -50,11 +53,18 @@ class Numbers(click.ParamType):
 @click.command()
 @model_option
 @click.option("--batch-sizes", type=Numbers(), default="1,2,4,8,16", show_default=True, help="Slots to try.")
-@click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Only these.  [default: all]")
+@click.option(
+    "--engine",
+    "engines",
+    type=click.Choice((*ENGINES, "paged", *ALIASES)),
+    multiple=True,
+    help="Only these; slots is continuous.  [default: all but paged]",
+)
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), default="heavy-tail", show_default=True)
 @click.option("--seed", "seeds", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
+@paged_options
 @kernels_option
 @click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
 @out_option
@@ -72,8 +82,11 @@ def main(
     noise: float,
     out: Path,
     solution: str,
+    **sizes: int | None,
 ) -> None:
     """Compare engines over batch sizes: same weights, dtype, BLAS and tokens, in turn, in one run.
+
+    The paged engine has the memory of as many slots, in blocks, unless --num-blocks says otherwise; see also bench-paged.
 
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
     before you start; the whole takes about three quarters of an hour on two cores, and as long again for each further --seed.
@@ -81,11 +94,17 @@ def main(
     console = make_console()
     if seeds and workload_name not in SEEDED:
         raise ValueError(f"--seed means nothing to {workload_name}, which is always the same: leave it out")
+    wanted = [ALIASES.get(engine, engine) for engine in engines] or ENGINES
+    if "paged" not in wanted:
+        refuse("continuous", **sizes)
     answer = import_answer(solution)
+    paged = paged_sizes(**sizes)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
         lists = _workloads(workload_name, loaded.tokenizer, seeds)
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
+        if "paged" in wanted:
+            check_paged(loaded, lists.values(), batch_sizes, paged)
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
         peer = mlx_lm_model(loaded.config, loaded.weights)
     gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
@@ -97,8 +116,8 @@ def main(
             host_us = overhead.host_microseconds(answer)
         measured = []
         for name, items in lists.items():
-            ours = AnswerEngines(answer, network, items, prefill_step)
-            cases = _cases(ours, MlxLmEngine(peer, items), engines or ENGINES, batch_sizes)
+            ours = AnswerEngines(answer, network, items, prefill_step, paged, kernels)
+            cases = _cases(ours, MlxLmEngine(peer, items), wanted, batch_sizes)
             results = _run(console, name, cases, repeats, noise)
             sequential = next((result for result in results if result.case.engine == "sequential"), None)
             with working(console, "Collecting what each request generates alone"):
@@ -144,10 +163,16 @@ def _workloads(name: str, tokenizer: ChatTokenizer, seeds: Sequence[int]) -> dic
 
 
 def _cases(ours: AnswerEngines, peer: MlxLmEngine, engines: Sequence[str], batch_sizes: Sequence[int]) -> list[Case]:
-    serve = {"sequential": ours.sequential, "static": ours.static, "continuous": ours.continuous, "mlx-lm": peer.serve}
+    serve = {
+        "sequential": ours.sequential,
+        "static": ours.static,
+        "continuous": ours.continuous,
+        "paged": ours.paged,
+        "mlx-lm": peer.serve,
+    }
     return [
         Case(engine, size, partial(serve[engine], size))
-        for engine in ENGINES
+        for engine in serve
         if engine in engines
         for size in ([1] if engine == "sequential" else batch_sizes)
     ]

@@ -5,9 +5,11 @@ from pathlib import Path
 import click
 
 from tiny_llm_kit.bench import sharing
+from tiny_llm_kit.bench.paged_steps import paged_decode_seconds, two_paged_prompts
 from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, decode_seconds
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.options import kernels_option, model_option, out_option
+from tiny_llm_kit.cli.bench import Numbers
+from tiny_llm_kit.cli.options import engine_option, kernels_option, model_option, out_option
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
@@ -18,11 +20,13 @@ from tiny_llm_kit.models.load import load
 
 @click.command()
 @model_option
+@engine_option
+@click.option("--rows", type=Numbers(), default=",".join(map(str, sharing.ROWS)), show_default=True, help="Of a decode step.")
 @kernels_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose model: ref, or tiny_llm for your own.")
 @ends_politely()
-def main(model: str | None, kernels: str | None, out: Path, solution: str) -> None:
+def main(model: str | None, engine: str, rows: list[int], kernels: str | None, out: Path, solution: str) -> None:
     """Measure what sharing a call gains: rows in a decode step, and two prompts in one call.
 
     Every time is the shortest of several. Close what you can before you start; it takes about two minutes on two cores.
@@ -33,21 +37,30 @@ def main(model: str | None, kernels: str | None, out: Path, solution: str) -> No
         loaded = load(model, keep_quantized=False)
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
     decode, prompts = {}, {}
-    with LoadMeter() as meter, progress_bar(console, "steps", len(sharing.ROWS) + len(sharing.PROMPT_TOKENS)) as bar:
-        for rows in sharing.ROWS:
-            bar.describe(f"a decode step, rows: {rows}")
-            decode[rows] = decode_seconds(answer, network, rows)
+    sizes = sorted({1, *rows})
+    with LoadMeter() as meter, progress_bar(console, "steps", len(sizes) + len(sharing.PROMPT_TOKENS)) as bar:
+        for size in sizes:
+            bar.describe(f"a decode step, rows: {size}")
+            if engine == "paged":
+                decode[size] = paged_decode_seconds(answer, network, size, kernels=kernels)
+            else:
+                decode[size] = decode_seconds(answer, network, size)
             bar.advance()
         for tokens in sharing.PROMPT_TOKENS:
             bar.describe(f"two prompts of {tokens} tokens")
-            prompts[tokens] = sharing.two_prompts(network, tokens)
+            if engine == "paged":
+                prompts[tokens] = two_paged_prompts(answer, network, tokens, kernels)
+            else:
+                prompts[tokens] = sharing.two_prompts(network, tokens)
             bar.advance()
 
     decode_cells, prompt_cells = sharing.decode_rows(decode), sharing.prompt_rows(prompts)
-    console.print(plain_table(harmless(f"{loaded.name}: rows of {LENGTH} tokens"), sharing.DECODE_COLUMNS, decode_cells))
+    console.print(
+        plain_table(harmless(f"{loaded.name}, {engine}: rows of {LENGTH} tokens"), sharing.DECODE_COLUMNS, decode_cells)
+    )
     console.print(plain_table("two prompts", sharing.PROMPT_COLUMNS, prompt_cells))
     note = f"Times are the shortest of {REPEATS}. Meanwhile other programs had {meter.others:.0%} of the CPU."
     console.print(note if not meter.noisy() else f"{note} That is too much: run it again on a quiet machine.", highlight=False)
-    about = {"machine": describe_machine(), "model": loaded.name, "kernels": kernels, "others": meter.others}
+    about = {"machine": describe_machine(), "model": loaded.name, "engine": engine, "kernels": kernels, "others": meter.others}
     tables = [markdown(sharing.DECODE_COLUMNS, decode_cells), markdown(sharing.PROMPT_COLUMNS, prompt_cells), note]
     write_results(console, out, "steps", {**about, "decode": decode, "prompts": prompts}, "\n\n".join(tables))

@@ -21,6 +21,10 @@ HARDLY = 0.1
 """Schedules whose model calls differ by a smaller share than this cannot be told apart by their speed."""
 
 
+OURS = {"continuous": "continuous batching", "paged": "the paged engine"}
+"""What others are compared with, in sentences."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """One way to serve the prompts. `seconds` is what it is expected to take."""
@@ -49,10 +53,16 @@ class ScheduleRun:
 def other_schedules(
     answer: ModuleType, items: Sequence[WorkItem], ours: ScheduleRun, times: StepTimes, prefill_step: int
 ) -> list[Schedule]:
-    """What continuous batching is compared with. How long each will take is known from the lengths of our answers."""
+    """What our run is compared with. How long each will take is known from the lengths of our answers."""
     prompt_tokens = sum(len(item.prompt) for item in items)
     answers = [len(request.generated_tokens) for request in ours.requests]
+    continuous = Schedule(
+        "continuous",
+        times.continuous(prompt_tokens, answers),
+        lambda model, requests: answer.run_continuous(model, requests, times.slots, needed_seq_len(items), prefill_step),
+    )
     return [
+        *([continuous] if ours.name == "paged" else []),
         Schedule(
             "one at a time",
             times.sequential(prompt_tokens, answers),
@@ -100,8 +110,8 @@ def too_few(prompts: int, batch_size: int) -> str | None:
 
 
 def compare_runs(console: Console, runs: Sequence[ScheduleRun], batch_size: int) -> dict[str, Any]:
-    """A table of the runs, of which the first is continuous batching, and what follows from it; the figures for a JSON file."""
-    console.print(plain_table("the same prompts, three schedules", COLUMNS, [_row(run) for run in runs]))
+    """A table of the runs, of which the first is ours, and what follows from it; the figures for a JSON file."""
+    console.print(plain_table(f"the same prompts, {len(runs)} schedules", COLUMNS, [_row(run) for run in runs]))
     for sentence in _conclusions(runs, batch_size):
         console.print(sentence, highlight=False, soft_wrap=True)
     return {run.name: _figures(run, runs[0]) for run in runs}
@@ -115,7 +125,7 @@ def _row(run: ScheduleRun) -> list[str]:
         str(run.calls),
         f"{run.metrics.throughput_tokens_per_sec:.1f}",
         f"{run.metrics.percentiles('latency')['p50']:.1f} s",
-        f"{run.metrics.slot_utilization:.0%}",
+        "—" if run.name == "paged" else f"{run.metrics.slot_utilization:.0%}",
     ]
 
 
@@ -125,19 +135,20 @@ def _conclusions(runs: Sequence[ScheduleRun], batch_size: int) -> list[str]:
 
 
 def _speedups(runs: Sequence[ScheduleRun]) -> str:
-    speedups = [(run.name, _figures(run, runs[0])["speedup_of_continuous"]) for run in runs[1:]]
+    speedups = [(run.name, _figures(run, runs[0])[f"speedup_of_{runs[0].name}"]) for run in runs[1:]]
     if any(speedup is None for _, speedup in speedups):
         return "No answer has a token, so there is no speed to compare."
-    return "Continuous batching is " + ", and ".join(f"{speedup:.2f} × as fast as {name}" for name, speedup in speedups) + "."
+    ours, compared = OURS[runs[0].name], [f"{speedup:.2f} × as fast as {name}" for name, speedup in speedups]
+    return f"{ours[0].upper()}{ours[1:]} is {', '.join(compared[:-1])}, and {compared[-1]}."
 
 
 def _same_answers(runs: Sequence[ScheduleRun]) -> str:
     count = len(runs[0].requests)
     others = [(run.name, count - _figures(run, runs[0])["same_answers"]) for run in runs[1:]]
     if not any(different for _, different in others):
-        return f"The answers are the same under all three schedules: {count} of {count}."
+        return f"The answers are the same under all {len(runs)} schedules: {count} of {count}."
     found = ", ".join(f"{different} of {count} with {name}" for name, different in others)
-    return f"Answers that differ from those of continuous batching: {found}. A schedule must not change an answer."
+    return f"Answers that differ from those of {OURS[runs[0].name]}: {found}. A schedule must not change an answer."
 
 
 def _no_difference(runs: Sequence[ScheduleRun], batch_size: int) -> str | None:
@@ -147,7 +158,7 @@ def _no_difference(runs: Sequence[ScheduleRun], batch_size: int) -> str | None:
     if not alike:
         return None
     found = (
-        f"The model was called {ours} times with continuous batching and {', '.join(alike)}. That is hardly a difference, so"
+        f"The model was called {ours} times with {OURS[runs[0].name]} and {', '.join(alike)}. That is hardly a difference, so"
         " these prompts can show none in speed."
     )
     if too_few(len(runs[0].requests), batch_size):
@@ -174,7 +185,7 @@ def _figures(run: ScheduleRun, ours: ScheduleRun) -> dict[str, Any]:
         "steps": run.metrics.steps,
         "model_calls": run.calls,
         "tokens_per_second": speed,
-        "speedup_of_continuous": our_speed / speed if speed and our_speed else None,
+        f"speedup_of_{ours.name}": our_speed / speed if speed and our_speed else None,
         "cpu_share_of_others": run.load.others,
         "same_answers": sum(a.generated_tokens == b.generated_tokens for a, b in zip(run.requests, ours.requests, strict=True)),
     }

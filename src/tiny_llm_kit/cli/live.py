@@ -5,7 +5,7 @@ A view only looks: it is shown the requests and the scheduler after each step, a
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +18,9 @@ from tiny_llm_kit.cli.tables import minutes
 from tiny_llm_kit.cli.text import harmless
 
 SecondsLeft = Callable[[], float]
+
+_OTHER_LINES = 9
+"""Of a terminal: above and below the rows of requests."""
 
 
 class ShownRequest(Protocol):
@@ -40,17 +43,27 @@ class View(Protocol):
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
-    def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
-        """`running` are the admitted requests, `slot_of` gives the slot of those that have one."""
+    def show(self, running: Sequence[ShownRequest], waiting: int) -> None:
+        """`running` are the admitted requests, the oldest first, `waiting` is how many others there are."""
+
+
+class Places(Protocol):
+    """What an engine's requests share, and what of it each one has; see `ServedEngine`."""
+
+    column: str
+    rows: int
+
+    def place(self, request: Any) -> tuple[int, str]: ...
+    def memory(self) -> str: ...
 
 
 def make_view(
-    console: Console, requests: Sequence[ShownRequest], labels: Sequence[str], max_slots: int, seconds_left: SecondsLeft
+    console: Console, requests: Sequence[ShownRequest], labels: Sequence[str], places: Places, seconds_left: SecondsLeft
 ) -> View:
     """The view that suits the console. `seconds_left` is asked for whenever something is shown."""
     names = {request.request_id: harmless(label) for request, label in zip(requests, labels, strict=True)}
     kind = LiveView if console.is_terminal else PlainView
-    return kind(console, requests, names, max_slots, seconds_left)
+    return kind(console, requests, names, places, seconds_left)
 
 
 def _progress(requests: Sequence[ShownRequest], seconds_left: SecondsLeft) -> str:
@@ -67,11 +80,12 @@ class PlainView:
         console: Console,
         requests: Sequence[ShownRequest],
         names: Mapping[int, str],
-        max_slots: int,
+        places: Places,
         seconds_left: SecondsLeft,
     ) -> None:
         self.requests = requests
         self.names = names
+        self.places = places
         self.announced: dict[int, str] = {}
         self.heartbeat = Heartbeat(console, lambda: _progress(requests, seconds_left))
 
@@ -82,7 +96,8 @@ class PlainView:
     def __exit__(self, *error: object) -> None:
         self.heartbeat.__exit__(*error)
 
-    def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
+    def show(self, running: Sequence[ShownRequest], waiting: int) -> None:
+        memory = self.places.memory()
         for request in self.requests:
             news = "waiting" if request.state == "waiting" else "finished" if request.finish_reason else "running"
             if news == self.announced.get(request.request_id, "waiting"):
@@ -90,25 +105,28 @@ class PlainView:
             self.announced[request.request_id] = news
             name = self.names[request.request_id]
             if news == "running":
-                self.heartbeat.line(f"+ {name}: {len(request.prompt)} prompt tokens; {len(running)} running, {waiting} waiting")
+                crowd = f"{len(running)} running, {waiting} waiting"
+                self.heartbeat.line(f"+ {name}: {len(request.prompt)} prompt tokens; {crowd}{memory and f'; {memory}'}")
+            elif news == "waiting":
+                self.heartbeat.line(f"~ {name}: {len(request.generated_tokens)} tokens, preempted, waits again")
             else:
                 self.heartbeat.line(f"- {name}: {len(request.generated_tokens)} tokens, {request.finish_reason}")
 
 
 class LiveView:
-    """A row a slot: who sits in it, how far the prompt is read, and the last words of the answer."""
+    """A row per slot or running request: who it is, how far the prompt is read, and the last words of the answer."""
 
     def __init__(
         self,
         console: Console,
         requests: Sequence[ShownRequest],
         names: Mapping[int, str],
-        max_slots: int,
+        places: Places,
         seconds_left: SecondsLeft,
     ) -> None:
         self.requests = requests
         self.names = names
-        self.max_slots = max_slots
+        self.places = places
         self.seconds_left = seconds_left
         self.started = time.perf_counter()
         self.live = Live(console=console, refresh_per_second=8, transient=True)
@@ -120,8 +138,8 @@ class LiveView:
     def __exit__(self, *error: object) -> None:
         self.live.stop()
 
-    def show(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int], waiting: int) -> None:
-        self.live.update(Group(self._header(waiting), self._slots(running, slot_of), self._footer()))
+    def show(self, running: Sequence[ShownRequest], waiting: int) -> None:
+        self.live.update(Group(self._header(waiting), self._places(running), self._footer()))
 
     def _header(self, waiting: int) -> Text:
         tokens = sum(len(request.generated_tokens) for request in self.requests)
@@ -131,27 +149,30 @@ class LiveView:
             f"{seconds:5.1f} s   {tokens} tokens   {tokens / max(seconds, 1e-9):5.1f} tokens/s   {waiting} waiting",
         )
 
-    def _slots(self, running: Sequence[ShownRequest], slot_of: Mapping[int, int]) -> Table:
+    def _places(self, running: Sequence[ShownRequest]) -> Table:
         table = Table(expand=True, pad_edge=False)
-        table.add_column("slot", justify="right", width=4)
+        table.add_column(self.places.column, justify="right", width=len(self.places.column))
         table.add_column("request", width=24, no_wrap=True)
         table.add_column("prompt", width=12)
         table.add_column("answer", width=10, justify="right")
         table.add_column("text", ratio=1, no_wrap=True)
         rows: list[tuple[int, list[RenderableType]]] = []
         for request in running:
-            slot = slot_of.get(request.request_id)
+            order, place = self.places.place(request)
             row: list[RenderableType] = [
-                "…" if slot is None else str(slot),
+                place,
                 Text(self.names[request.request_id]),
                 ProgressBar(total=len(request.prompt), completed=min(request.offset, len(request.prompt)), width=12),
                 f"{len(request.generated_tokens)}/{request.max_tokens}",
                 Text(harmless(request.text[-200:].replace("\n", " "))[-self._text_width() :]),
             ]
-            rows.append((self.max_slots if slot is None else slot, row))
-        for _, row in sorted(rows, key=lambda item: item[0]):
+            rows.append((order, row))
+        room = max(self.places.rows, self.live.console.height - _OTHER_LINES)
+        for _, row in sorted(rows, key=lambda item: item[0])[:room]:
             table.add_row(*row)
-        for _ in range(self.max_slots - len(rows)):
+        if len(rows) > room:
+            table.add_row("", Text(f"and {len(rows) - room} others", style="dim"), "", "", "")
+        for _ in range(self.places.rows - len(rows)):
             table.add_row("", Text("free", style="dim"), "", "", "")
         return table
 
@@ -159,4 +180,5 @@ class LiveView:
         return max(10, self.live.console.width - 64)
 
     def _footer(self) -> Text:
-        return Text(_progress(self.requests, self.seconds_left), style="dim")
+        lines = [self.places.memory(), _progress(self.requests, self.seconds_left)]
+        return Text("\n".join(line for line in lines if line), style="dim")

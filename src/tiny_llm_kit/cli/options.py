@@ -1,10 +1,13 @@
 """Options that several programs have, in the same words."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tiny_llm_kit.cli.outputs import OutFolder
+from tiny_llm_kit.workloads.paged import PagedSizes
 
 KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
@@ -14,8 +17,43 @@ kernels_option = click.option(
     type=click.Choice(KERNELS),
     help="What computes: arrays, MLX's fused kernels, or the course's Metal kernels.  [default: arrays on a CPU, else mlx]",
 )
+engine_option = click.option(
+    "--engine", type=click.Choice(("slots", "paged")), default="slots", show_default=True, help="Week 2's, or week 3's."
+)
 model_option = click.option(
     "--model", help="A hub name, a folder or a .gguf file.  [default: the embedded SmolLM2-135M-Instruct]"
 )
 out_option = click.option("--out", type=OutFolder(), default=Path("results"), show_default=True, help="Where results go.")
 seed_type = click.IntRange(0, LARGEST_SEED)
+
+_count = click.IntRange(min=1)
+_sizes = PagedSizes()
+_PAGED = (
+    click.option("--block-size", type=_count, help=f"Paged: tokens of a block.  [default: {_sizes.block_size}]"),
+    click.option("--num-blocks", type=_count, help="Paged: blocks.  [default: as many tokens as the slots would hold]"),
+    click.option("--max-num-seqs", type=_count, help=f"Paged: most requests at a time.  [default: {_sizes.max_num_seqs}]"),
+    click.option(
+        "--max-num-batched-tokens",
+        type=_count,
+        help=f"Paged: most tokens of a step, decodes and prompts.  [default: {_sizes.max_num_batched_tokens}]",
+    ),
+)
+
+
+def paged_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a program that runs the paged engine; `paged_sizes` takes their values."""
+    for option in reversed(_PAGED):
+        command = option(command)
+    return command
+
+
+def paged_sizes(**given: int | None) -> PagedSizes:
+    """The sizes that were asked for, and the default ones in place of None."""
+    return PagedSizes(**{name: value for name, value in given.items() if value is not None})
+
+
+def refuse(engine: str, **given: Any) -> None:
+    """ValueError for an option that was given, and means nothing to the engine that was chosen."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"--{name.replace('_', '-')} means nothing to --engine {engine}: leave it out")

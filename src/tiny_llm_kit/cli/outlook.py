@@ -8,11 +8,20 @@ from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.workloads.items import WorkItem
 
 
-def what_is_served(model: str, items: Sequence[WorkItem], slots: int, batch_size: int, prefill_step: int) -> str:
-    """`slots` are used, of the `batch_size` that were asked for."""
-    unused = f" (of {batch_size}: there is nobody for the others)" if slots < batch_size else ""
+def what_is_served(model: str, items: Sequence[WorkItem], memory: str, tokens: int) -> str:
+    """`memory` is what `slots` or `blocks` says, and `tokens` the most prompt tokens of a step."""
     prompts = "1 prompt" if len(items) == 1 else f"{len(items)} prompts"
-    return f"{model}: {prompts}, slots: {slots}{unused}, {prefill_step} prompt tokens per step"
+    return f"{model}: {prompts}, {memory}, {tokens} prompt tokens per step"
+
+
+def slots(used: int, asked_for: int) -> str:
+    """`used` are used, of those that were asked for."""
+    unused = f" (of {asked_for}: there is nobody for the others)" if used < asked_for else ""
+    return f"slots: {used}{unused}"
+
+
+def blocks(count: int, block_size: int) -> str:
+    return f"{count} blocks of {block_size} tokens"
 
 
 def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool, load: LoadMeter) -> str:

@@ -28,17 +28,30 @@ def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkI
     member wastes most of its slots. (Orca, OSDI 2022, section 3, is about that waste.) The default list is one whose
     tail is long: 3511 prompt tokens, 1226 output tokens, of which the longest request has 245.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}; a workload has at least 1 request")
+    _check_count(count)
     random = _generator(seed)
     prompt_lengths = random.integers(8, 200, size=count, endpoint=True)
     output_lengths = np.clip(np.rint(random.lognormal(np.log(32), 0.8, size=count)), 8, 256).astype(int)
     return _random_prompts(random, vocab_size, prompt_lengths.tolist(), output_lengths.tolist())
 
 
-def prefill_heavy(vocab_size: int, seed: int = 0) -> list[WorkItem]:
-    """8 random prompts of 512 tokens, each asking for 32: reading weighs more than writing, as in summarizing."""
-    return _random_prompts(_generator(seed), vocab_size, [512] * 8, [32] * 8)
+def prefill_heavy(vocab_size: int, seed: int = 0, count: int = 8) -> list[WorkItem]:
+    """Random prompts of 512 tokens, each asking for 32: reading weighs more than writing, as in summarizing."""
+    _check_count(count)
+    return _random_prompts(_generator(seed), vocab_size, [512] * count, [32] * count)
+
+
+def shared_prefix(vocab_size: int, seed: int = 0, count: int = 64) -> list[WorkItem]:
+    """Random prompts that begin with the same 400 tokens and go on with 20 to 60 of their own, uniform; each asks for 32.
+
+    So does a service whose requests all come with one system prompt: 400 tokens of about 440 are the same work again.
+    """
+    _check_count(count)
+    random = _generator(seed)
+    own_lengths = random.integers(20, 60, size=count, endpoint=True).tolist()
+    (system,) = _random_prompts(random, vocab_size, [400], [32])
+    own = _random_prompts(random, vocab_size, own_lengths, [32] * count)
+    return [replace(item, prompt=system.prompt + item.prompt) for item in own]
 
 
 def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | None = None) -> list[WorkItem]:
@@ -66,9 +79,10 @@ def poisson_arrivals(items: Sequence[WorkItem], requests_per_second: float, seed
 WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {
     "heavy-tail": heavy_tail,
     "prefill-heavy": prefill_heavy,
+    "shared-prefix": shared_prefix,
     "chat": chat,
 }
-SEEDED = ("heavy-tail", "prefill-heavy")
+SEEDED = ("heavy-tail", "prefill-heavy", "shared-prefix")
 """Those that are another list for another `seed`."""
 
 
@@ -77,6 +91,11 @@ def workload(name: str, tokenizer: ChatTokenizer, **options: Any) -> list[WorkIt
     if name not in WORKLOADS:
         raise ValueError(f"no workload is called {name!r}; there are: {', '.join(WORKLOADS)}")
     return WORKLOADS[name](tokenizer if name == "chat" else tokenizer.vocab_size, **options)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count is {count}; a workload has at least 1 request")
 
 
 def _generator(seed: int) -> np.random.Generator:

@@ -53,15 +53,18 @@ def make_requests(
     tokenizer: Tokenizer | None = None,
     sampling: Any = None,
     on_update: Callable[[Any, str], None] | None = None,
+    paged: bool = False,
 ) -> list[Any]:
     """New requests of an answer package, one per item.
 
     tokenizer: ends answers at its end tokens and turns them into text; without one, answers go on to their `max_tokens`.
     sampling: request i draws with its seed plus i; None: greedily.
+    paged: for the paged engine, whose requests hold blocks.
     """
+    kind = answer.PagedRequest if paged else answer.Request
     sampling = sampling or answer.SamplingParams()
     return [
-        answer.Request(
+        kind(
             list(item.prompt),
             item.max_tokens,
             replace(sampling, seed=sampling.seed + i),

@@ -252,7 +252,7 @@ class Engine(StreamingBook):
     @task(week=3, day=4, number=6)
     def _allocate(self, count: int) -> list[int]:
         if count > self.pool.num_free:
-            self.prefix_cache.evict(count - self.pool.num_free)
+            self.metrics.num_evictions += self.prefix_cache.evict(count - self.pool.num_free)
         blocks = self.pool.allocate(count)
         assert blocks is not None, "a plan gives away only what is there"
         return blocks

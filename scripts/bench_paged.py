@@ -1,0 +1,6 @@
+"""`pdm run bench-paged`: the paged engine beside the slot engine and mlx-lm, and what its steps cost."""
+
+from start import start
+
+if __name__ == "__main__":
+    start("bench_paged")

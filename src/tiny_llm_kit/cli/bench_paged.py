@@ -1,0 +1,176 @@
+"""`pdm run bench-paged`: the paged engine beside the slot engine and mlx-lm, and what its steps cost."""
+
+import gc
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from tiny_llm_kit.bench import paged_report
+from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
+from tiny_llm_kit.bench.paged_costs import PARTS, Costs, expected_seconds, measure_costs
+from tiny_llm_kit.bench.paged_report import ENGINES, Served
+from tiny_llm_kit.bench.peer import mlx_lm_model
+from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
+from tiny_llm_kit.bench.run import MAX_TRIES, Case, Run, run_in_turn
+from tiny_llm_kit.bench.step_times import StepTimes, measure_step_times
+from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
+from tiny_llm_kit.cli.bench import TARGET_SLOTS, Numbers
+from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, paged_options, paged_sizes, seed_type
+from tiny_llm_kit.cli.outputs import write_results
+from tiny_llm_kit.cli.progress import Bar, progress_bar, working
+from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
+from tiny_llm_kit.cli.text import harmless
+from tiny_llm_kit.machine.description import LoadMeter, describe_machine
+from tiny_llm_kit.models.load import load
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+from tiny_llm_kit.workloads.lists import SEEDED, workload
+from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
+
+SEEDS = (1, 2, 3)
+NOTE = (
+    "Engines in turn, in one process, with the same weights and BLAS. paged has the memory of the slots, in blocks. mlx-lm is"
+    " its BatchGenerator with as many rows as there are slots; it shares no prefixes. In flight: requests being served, on"
+    " average over the steps that leave somebody waiting, or at most, where nobody ever waits."
+)
+
+Lists = dict[tuple[str, int], list[WorkItem]]
+
+
+@click.command()
+@model_option
+@click.option("--workload", "workloads", type=click.Choice(SEEDED), multiple=True, help="Only these.  [default: all]")
+@click.option("--seed", "seeds", type=seed_type, multiple=True, help="Lists of requests; repeatable.  [default: 1, 2, 3]")
+@click.option("--requests", type=click.IntRange(min=1), help="Of each list.  [default: the workload's own number]")
+@click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Only these.  [default: all]")
+@click.option("--batch-sizes", type=Numbers(), default=str(TARGET_SLOTS), show_default=True, help="Slots, or their memory.")
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Quiet runs of each case.")
+@click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Of the slot engine.")
+@paged_options
+@kernels_option
+@click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@out_option
+@click.option("--solution", default="ref", show_default=True, help="Whose engines: ref, or tiny_llm for your own.")
+@ends_politely()
+def main(
+    model: str | None,
+    workloads: tuple[str, ...],
+    seeds: tuple[int, ...],
+    requests: int | None,
+    engines: tuple[str, ...],
+    batch_sizes: list[int],
+    repeats: int,
+    prefill_step: int,
+    kernels: str | None,
+    noise: float,
+    out: Path,
+    solution: str,
+    **sizes: int | None,
+) -> None:
+    """Compare the paged engine with the slot engine and mlx-lm, and measure what its steps cost.
+
+    Three lists each of heavy-tail, prefill-heavy and shared-prefix; then the gaps between tokens while a long prompt is read,
+    the time of a plan, peak memory, and where the time of a step goes. A run during which other programs had more than --noise
+    of the CPU is repeated, and does not count. Close what you can before you start; at first it says how long it will take.
+    """
+    console = make_console()
+    answer = import_answer(solution)
+    with working(console, "Loading the model"):
+        loaded = load(model, keep_quantized=False)
+        options = {} if requests is None else {"count": requests}
+        lists: Lists = {
+            (name, seed): workload(name, loaded.tokenizer, seed=seed, **options)
+            for name in workloads or SEEDED
+            for seed in seeds or SEEDS
+        }
+        check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
+        network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
+        paged = paged_sizes(**sizes)
+        check_paged(loaded, lists.values(), batch_sizes, paged)
+    wanted = [engine for engine in ENGINES if not engines or engine in engines]
+    slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
+    with working(console, "Timing a few steps"):
+        times = measure_step_times(answer, network, slots)
+    seconds = repeats * len(wanted) * len(batch_sizes) * sum(_seconds(times, items) for items in lists.values())
+    console.print(f"On this machine, this will take about {minutes(seconds + expected_seconds(times))}.", highlight=False)
+    with working(console, "Preparing mlx-lm's model"):
+        peer = mlx_lm_model(loaded.config, loaded.weights) if "mlx-lm" in wanted else None
+    gc.freeze()  # as in `bench`
+
+    served = []
+    try:
+        with progress_bar(console, "quiet runs", total=len(lists) * len(wanted) * len(batch_sizes) * repeats) as bar:
+            for (name, seed), items in lists.items():
+                bar.describe(f"{name}, seed {seed}: quiet runs")
+                ours = AnswerEngines(answer, network, items, prefill_step, paged, kernels)
+                serve = {"slots": ours.continuous, "paged": ours.paged}
+                if peer is not None:
+                    serve["mlx-lm"] = MlxLmEngine(peer, items).serve
+                cases = [Case(engine, size, partial(serve[engine], size)) for size in batch_sizes for engine in wanted]
+                on_run = partial(_show_run, bar, f"{name}, {seed}")
+                served.append(Served(name, seed, run_in_turn(cases, repeats, noise, on_run)))
+    except RequestFailed as error:
+        raise click.ClickException(harmless(str(error))) from None
+    costs, others = _costs(console, answer, network, kernels, noise)
+
+    goals = [*paged_report.targets(served, slots), *costs.targets(quiet=others <= noise)]
+    tables = [
+        Table(harmless(loaded.name), paged_report.COLUMNS, paged_report.rows(served)),
+        Table("targets", TARGET_COLUMNS, [goal.row() for goal in goals]),
+        *costs.tables(),
+    ]
+    notes = [NOTE, f"While the costs of steps were measured, other programs had {others:.1%} of the CPU."]
+    for table in tables:
+        console.print(plain_table(table.title, table.columns, table.rows))
+    for note in notes:
+        console.print(note, highlight=False)
+    document = {
+        "machine": describe_machine(),
+        "model": loaded.name,
+        "kernels": kernels,
+        "repeats": repeats,
+        "prefill_step": prefill_step,
+        "sizes": asdict(paged),
+        "targets": [goal.as_json() for goal in goals],
+        "results": paged_report.as_json(served),
+        **costs.as_json(),
+        "cpu_share_of_others": others,
+    }
+    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), *notes])
+    draw = partial(paged_report.draw, served, costs.gaps, slots, title=loaded.name)
+    write_results(console, out, "paged", document, text, draw)
+    if others > noise or any(not result.quiet for one in served for result in one.results):
+        raise click.ClickException("some cases had no quiet run and so have no result: close other programs, and run again")
+
+
+def _costs(console: Console, answer: ModuleType, network: Any, kernels: str | None, noise: float) -> tuple[Costs, float]:
+    """What steps cost, and the share of the CPU that others had meanwhile; tried again while that is above `noise`."""
+    for _ in range(MAX_TRIES):
+        with LoadMeter() as meter, progress_bar(console, "costs of steps", total=PARTS) as bar:
+            costs = measure_costs(answer, network, kernels, partial(_begin, bar))
+        if not meter.noisy(noise):
+            break
+    return costs, meter.others
+
+
+def _seconds(times: StepTimes, items: Sequence[WorkItem]) -> float:
+    """About what a list takes with one engine, for an estimate of the whole."""
+    return times.continuous(sum(len(item.prompt) for item in items), [item.max_tokens for item in items])
+
+
+def _show_run(bar: Bar, name: str, case: Case, run: Run) -> None:
+    speed = sum(map(len, run.served.tokens)) / run.seconds
+    verdict = f"others had {run.others:.0%} of the CPU: not counted" if run.noisy else f"others {run.others:.1%}"
+    bar.print(f"{name:>18}  {case.engine:>6} {case.batch_size:>3} slots  {speed:6.1f} tokens/s  ({verdict})")
+    if not run.noisy:
+        bar.advance()
+
+
+def _begin(bar: Bar, part: str) -> None:
+    bar.describe(part)
+    bar.advance()

@@ -1,0 +1,128 @@
+"""The engines of `batch-main`: how each is made, and what is shown of the memory that its requests share."""
+
+from collections import Counter
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Protocol
+
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
+
+
+class ServedEngine(Protocol):
+    """An engine, and words for its memory.
+
+    name: of its schedule, where schedules are compared. column: what a running request has of the memory.
+    rows: lines of the live picture that are there even if nobody is in them.
+    """
+
+    name: str
+    column: str
+    rows: int
+    engine: Any
+
+    def place(self, request: Any) -> tuple[int, str]:
+        """By what the running are sorted, and what stands in the column."""
+
+    def memory(self) -> str:
+        """How the memory is used now, in a line; nothing, where the rows say all."""
+
+    def summary(self, crowded: float | None) -> str:
+        """The same of the whole run; `crowded` is the share of slots in use while somebody waited, None if nobody did."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Settings and figures that other engines have not."""
+
+
+class SlotEngine:
+    """The engine of week 2: a request has a slot."""
+
+    name = "continuous"
+    column = "slot"
+
+    def __init__(
+        self, answer: ModuleType, model: Any, items: Sequence[WorkItem], slots: int, prefill_step: int, strategy: str
+    ) -> None:
+        self.rows = slots
+        self.strategy = strategy
+        self.engine = answer.ContinuousBatchScheduler(
+            model,
+            slots,
+            max_seq_len=needed_seq_len(items),
+            prefill_step=prefill_step,
+            strategy=answer.STRATEGIES[strategy](),
+        )
+
+    def place(self, request: Any) -> tuple[int, str]:
+        slot = self.engine.slots.slot_of.get(request.request_id)
+        return (self.rows, "…") if slot is None else (slot, str(slot))
+
+    def memory(self) -> str:
+        return ""
+
+    def summary(self, crowded: float | None) -> str:
+        waiting = "and nobody waited" if crowded is None else f"while somebody waited {crowded:.1%}"
+        return f"slots in use {self.engine.metrics.slot_utilization:.1%}, {waiting}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"strategy": self.strategy, "slot_utilization": self.engine.metrics.slot_utilization}
+
+
+class PagedEngine:
+    """The engine of week 3: a request has blocks, and shares some of them."""
+
+    name = "paged"
+    column = "blocks"
+    rows = 0
+
+    def __init__(
+        self,
+        answer: ModuleType,
+        model: Any,
+        items: Sequence[WorkItem],
+        slots: int,
+        sizes: PagedSizes,
+        kernels: str | None = None,
+    ) -> None:
+        self.sizes = sizes
+        self.engine = paged_engine(answer, model, items, slots, sizes, kernels)
+        self.most_used = 0
+
+    def place(self, request: Any) -> tuple[int, str]:
+        return 0, str(len(request.blocks))
+
+    def memory(self) -> str:
+        held = Counter(block for request in self.engine.running.values() for block in request.blocks)
+        self.most_used = max(self.most_used, len(held))
+        shared = sum(count > 1 for count in held.values())
+        pool, metrics = self.engine.pool, self.engine.metrics
+        kept = pool.num_blocks - pool.num_free - len(held)
+        return (
+            f"blocks: {len(held)} of {pool.num_blocks} used, {shared} of them shared, {kept} kept for reuse, {pool.num_free}"
+            f" free; {_counts(metrics)}"
+        )
+
+    def summary(self, crowded: float | None) -> str:
+        blocks = f"at most {self.most_used} of {self.engine.pool.num_blocks} blocks in use"
+        return f"{blocks}; {_counts(self.engine.metrics)}"
+
+    def as_json(self) -> dict[str, Any]:
+        metrics, pool = self.engine.metrics, self.engine.pool
+        return {
+            "num_blocks": pool.num_blocks,
+            "block_size": pool.block_size,
+            "max_num_seqs": self.sizes.max_num_seqs,
+            "max_num_batched_tokens": self.sizes.max_num_batched_tokens,
+            "most_blocks_used": self.most_used,
+            "prefix_cache_queries": metrics.prefix_cache_queries,
+            "prefix_cache_hits": metrics.prefix_cache_hits,
+            "num_preemptions": metrics.num_preemptions,
+            "num_evictions": metrics.num_evictions,
+            "computed_tokens": metrics.computed_tokens,
+        }
+
+
+def _counts(metrics: Any) -> str:
+    return (
+        f"evicted {metrics.num_evictions}, preempted {metrics.num_preemptions}, prefix hits {metrics.prefix_cache_hit_rate:.0%}"
+    )

@@ -1,0 +1,70 @@
+"""How a paged engine is built for a list of work: with the memory that slots would take, unless it is told otherwise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+
+
+@dataclass(frozen=True)
+class PagedSizes:
+    """The sizes of a paged engine, in the engine's own names.
+
+    num_blocks: None for as many as hold the tokens that slots for the same work would hold.
+    """
+
+    block_size: int = 16
+    num_blocks: int | None = None
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 192
+
+    def check(self) -> None:
+        """ValueError if no step could have a token of each request that runs."""
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}, less than max_num_seqs, {self.max_num_seqs}: give at"
+                f" least {self.max_num_seqs}, for a token of each"
+            )
+
+    def blocks(self, slots: int, items: Sequence[WorkItem]) -> int:
+        """The blocks of the pool; as many tokens as `slots` slots hold, each as long as the longest of the items.
+
+        Raises:
+            ValueError: if the pool could not hold the longest of them.
+        """
+        seq_len = needed_seq_len(items)
+        least = -(-seq_len // self.block_size)
+        if self.num_blocks is None:
+            return max(least, slots * seq_len // self.block_size)
+        if self.num_blocks < least:
+            raise ValueError(
+                f"num_blocks is {self.num_blocks}, and the longest request needs {least} blocks of {self.block_size} tokens"
+                f" for its {seq_len}: give at least {least}"
+            )
+        return self.num_blocks
+
+
+def paged_engine(
+    answer: ModuleType, model: Any, items: Sequence[WorkItem], slots: int, sizes: PagedSizes, kernels: str | None = None
+) -> Any:
+    """The paged engine of an answer package, for these items.
+
+    slots: what the memory of the pool is that of, where `sizes` does not say.
+    kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's.
+    """
+    return answer.Engine(
+        model,
+        num_blocks=sizes.blocks(slots, items),
+        block_size=sizes.block_size,
+        max_num_seqs=sizes.max_num_seqs,
+        max_num_batched_tokens=sizes.max_num_batched_tokens,
+        max_seq_len=needed_seq_len(items),
+        paged_attention=choose_paged_attention(answer, kernels),
+    )
+
+
+def choose_paged_attention(answer: ModuleType, kernels: str | None) -> Callable[..., Any] | None:
+    """The answer's own kernel for attention over blocks, if its kernels were asked for; None gathers them for the model's."""
+    return getattr(answer, "paged_attention", None) if kernels == "course" else None
