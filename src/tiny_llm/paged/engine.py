@@ -34,7 +34,7 @@ class Engine(StreamingBook):
         model: see `Model`.
         num_blocks, block_size: the memory for keys and values of all requests together, in tokens of one sequence.
         max_num_seqs, max_num_batched_tokens, watermark: see `Scheduler`.
-        max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the pool holds.
+        max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the model was made for.
         prefix_caching: whether requests share the blocks of equal beginnings.
         paged_attention: see `PagedKvCache`.
         clock: seconds, for the metrics and for deadlines.
@@ -59,7 +59,7 @@ class Engine(StreamingBook):
         if max_seq_len is not None and max_seq_len < 1:
             raise ValueError(f"max_seq_len is {max_seq_len}: it must be at least 1")
         self.pool = BlockPool(num_blocks, block_size)
-        super().__init__(max_seq_len or num_blocks * block_size, model.config.vocab_size, clock)
+        super().__init__(max_seq_len or model.config.max_position_embeddings, model.config.vocab_size, clock)
         self.scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
         self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
         self.prefix_caching = prefix_caching
@@ -86,46 +86,6 @@ class Engine(StreamingBook):
             BaseException: as `ContinuousBatchScheduler.step`.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
-
-    @task(week=3, day=4, number=6)
-    def preempt(self, request: PagedRequest) -> None:
-        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
-
-        A token that is in flight for it is kept when it comes back.
-
-        Raises:
-            ValueError: if the request does not run.
-        """
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
-
-    @task(week=3, day=4, number=6)
-    def release(self, request: Request) -> None:
-        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
-
-    @task(week=3, day=4, number=6)
-    def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
-        middle of a change, so they are made anew. Those who wait go on waiting.
-        """
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
-
-    @task(week=3, day=4, number=6)
-    def check_integrity(self) -> None:
-        """Everything must be accounted for, between any two steps.
-
-        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
-        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
-        Whoever waits or runs has as many tokens `in_flight` as are on their way.
-
-        Raises:
-            RuntimeError: saying what is not so.
-        """
-        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
-
-    @property
-    def _running(self) -> list[PagedRequest]:
-        return [request for request in self.running.values() if isinstance(request, PagedRequest)]
 
     @task(week=3, day=4, number=6)
     def _end_late(self) -> None:
@@ -172,3 +132,43 @@ class Engine(StreamingBook):
     def _publish(self, request: PagedRequest) -> None:
         """File the full blocks of a request whose next token has come back: all tokens before it are computed, and sound."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=6)
+    def preempt(self, request: PagedRequest) -> None:
+        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
+
+        A token that is in flight for it is kept when it comes back.
+
+        Raises:
+            ValueError: if the request does not run.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=6)
+    def release(self, request: Request) -> None:
+        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=6)
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
+        middle of a change, so they are made anew. Those who wait go on waiting.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=6)
+    def check_integrity(self) -> None:
+        """Everything must be accounted for, between any two steps.
+
+        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
+        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
+        Whoever waits or runs has as many tokens `in_flight` as are on their way.
+
+        Raises:
+            RuntimeError: saying what is not so.
+        """
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @property
+    def _running(self) -> list[PagedRequest]:
+        return [request for request in self.running.values() if isinstance(request, PagedRequest)]

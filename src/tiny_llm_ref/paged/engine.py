@@ -34,7 +34,7 @@ class Engine(StreamingBook):
         model: see `Model`.
         num_blocks, block_size: the memory for keys and values of all requests together, in tokens of one sequence.
         max_num_seqs, max_num_batched_tokens, watermark: see `Scheduler`.
-        max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the pool holds.
+        max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the model was made for.
         prefix_caching: whether requests share the blocks of equal beginnings.
         paged_attention: see `PagedKvCache`.
         clock: seconds, for the metrics and for deadlines.
@@ -59,7 +59,7 @@ class Engine(StreamingBook):
         if max_seq_len is not None and max_seq_len < 1:
             raise ValueError(f"max_seq_len is {max_seq_len}: it must be at least 1")
         self.pool = BlockPool(num_blocks, block_size)
-        super().__init__(max_seq_len or num_blocks * block_size, model.config.vocab_size, clock)
+        super().__init__(max_seq_len or model.config.max_position_embeddings, model.config.vocab_size, clock)
         self.scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
         self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
         self.prefix_caching = prefix_caching
@@ -106,73 +106,6 @@ class Engine(StreamingBook):
             new_tokens = self._update(landed)
         active = len(plan.decodes) + len(plan.chunks)
         return self.close_iteration(active, self.scheduler.max_num_seqs, queue_size, new_tokens)
-
-    @task(week=3, day=4, number=6)
-    def preempt(self, request: PagedRequest) -> None:
-        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
-
-        A token that is in flight for it is kept when it comes back.
-
-        Raises:
-            ValueError: if the request does not run.
-        """
-        if request.request_id not in self.running:
-            raise ValueError(f"request {request.request_id} is {request.state}, and only one that runs can be preempted")
-        self.waiting[request.request_id] = request  # first of all, as in `end`
-        del self.running[request.request_id]
-        self.release(request)
-        request.preemptions += 1
-        self.metrics.num_preemptions += 1
-
-    @task(week=3, day=4, number=6)
-    def release(self, request: Request) -> None:
-        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
-        assert isinstance(request, PagedRequest)
-        self.prefix_cache.release(request.let_go())
-
-    @task(week=3, day=4, number=6)
-    def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
-        middle of a change, so they are made anew. Those who wait go on waiting.
-        """
-        self._in_flight = InFlight()
-        self.waiting.mend()
-        for request in [*self._running, *self.waiting.values()]:
-            request.let_go()
-            request.in_flight = 0
-        self.pool = BlockPool(self.pool.num_blocks, self.pool.block_size)
-        self.prefix_cache = PrefixCache(self.pool)
-        self.runner.reset()
-        super().abandon(error)
-
-    @task(week=3, day=4, number=6)
-    def check_integrity(self) -> None:
-        """Everything must be accounted for, between any two steps.
-
-        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
-        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
-        Whoever waits or runs has as many tokens `in_flight` as are on their way.
-
-        Raises:
-            RuntimeError: saying what is not so.
-        """
-        self.pool.check_integrity([*(request.blocks for request in self._running), self.prefix_cache.blocks])
-        self.prefix_cache.check_integrity()
-        for request in self._running:
-            if request.finish_reason is not None:
-                raise RuntimeError(f"request {request.request_id} has finished and still runs")
-            if blocks_for(request.offset, self.pool.block_size) > len(request.blocks):
-                raise RuntimeError(f"request {request.request_id} has computed {request.offset} tokens in {request.blocks}")
-        if holding := [request.request_id for request in self.waiting.values() if request.blocks or request.offset]:
-            raise RuntimeError(f"requests {holding} wait and hold blocks")
-        on_their_way = Counter(request.request_id for request in self._in_flight.requests)
-        for request in [*self._running, *self.waiting.values()]:
-            if request.in_flight != (launched := on_their_way[request.request_id]):
-                raise RuntimeError(f"request {request.request_id} expects {request.in_flight} tokens, and {launched} will come")
-
-    @property
-    def _running(self) -> list[PagedRequest]:
-        return [request for request in self.running.values() if isinstance(request, PagedRequest)]
 
     @task(week=3, day=4, number=6)
     def _end_late(self) -> None:
@@ -287,3 +220,70 @@ class Engine(StreamingBook):
             duplicates = self.prefix_cache.insert(known, request.blocks[:full])
             request.blocks = [duplicates.get(block, block) for block in request.blocks]
             request.published = full
+
+    @task(week=3, day=4, number=6)
+    def preempt(self, request: PagedRequest) -> None:
+        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
+
+        A token that is in flight for it is kept when it comes back.
+
+        Raises:
+            ValueError: if the request does not run.
+        """
+        if request.request_id not in self.running:
+            raise ValueError(f"request {request.request_id} is {request.state}, and only one that runs can be preempted")
+        self.waiting[request.request_id] = request  # first of all, as in `end`
+        del self.running[request.request_id]
+        self.release(request)
+        request.preemptions += 1
+        self.metrics.num_preemptions += 1
+
+    @task(week=3, day=4, number=6)
+    def release(self, request: Request) -> None:
+        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
+        assert isinstance(request, PagedRequest)
+        self.prefix_cache.release(request.let_go())
+
+    @task(week=3, day=4, number=6)
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
+        middle of a change, so they are made anew. Those who wait go on waiting.
+        """
+        self._in_flight = InFlight()
+        self.waiting.mend()
+        for request in [*self._running, *self.waiting.values()]:
+            request.let_go()
+            request.in_flight = 0
+        self.pool = BlockPool(self.pool.num_blocks, self.pool.block_size)
+        self.prefix_cache = PrefixCache(self.pool)
+        self.runner.reset()
+        super().abandon(error)
+
+    @task(week=3, day=4, number=6)
+    def check_integrity(self) -> None:
+        """Everything must be accounted for, between any two steps.
+
+        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
+        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
+        Whoever waits or runs has as many tokens `in_flight` as are on their way.
+
+        Raises:
+            RuntimeError: saying what is not so.
+        """
+        self.pool.check_integrity([*(request.blocks for request in self._running), self.prefix_cache.blocks])
+        self.prefix_cache.check_integrity()
+        for request in self._running:
+            if request.finish_reason is not None:
+                raise RuntimeError(f"request {request.request_id} has finished and still runs")
+            if blocks_for(request.offset, self.pool.block_size) > len(request.blocks):
+                raise RuntimeError(f"request {request.request_id} has computed {request.offset} tokens in {request.blocks}")
+        if holding := [request.request_id for request in self.waiting.values() if request.blocks or request.offset]:
+            raise RuntimeError(f"requests {holding} wait and hold blocks")
+        on_their_way = Counter(request.request_id for request in self._in_flight.requests)
+        for request in [*self._running, *self.waiting.values()]:
+            if request.in_flight != (launched := on_their_way[request.request_id]):
+                raise RuntimeError(f"request {request.request_id} expects {request.in_flight} tokens, and {launched} will come")
+
+    @property
+    def _running(self) -> list[PagedRequest]:
+        return [request for request in self.running.values() if isinstance(request, PagedRequest)]

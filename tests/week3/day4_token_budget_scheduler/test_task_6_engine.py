@@ -202,13 +202,16 @@ def test_task_6_engine_a_prompt_that_leaves_no_room_is_refused(toy: ToyModel) ->
     assert request.generated_tokens == alone(toy, request.prompt, 8), "prompt and answer have max_seq_len = 20 together"
 
 
-def test_task_6_engine_the_pool_is_the_limit_where_none_is_given(toy: ToyModel) -> None:
+def test_task_6_engine_the_model_is_the_limit_where_none_is_given(toy: ToyModel) -> None:
     served = engine(toy, num_blocks=5)
-    request = ask(13, 500)
-    assert_returned(serve(served, request), request)
+    with refuses(ValueError, "submit, of 13 + 500 tokens where 5 blocks of 4 hold 20, and the model takes 512", "blocks"):
+        served.submit(ask(13, 500))
+    served = engine(toy, num_blocks=200)
+    request = served.submit(ask(509, 500))
+    serve(served)
     expect_no_error(request)
-    assert request.generated_tokens == alone(toy, request.prompt, 7), (
-        "5 blocks of 4 hold 20 tokens, 13 of which are the prompt's"
+    assert len(request.generated_tokens) == 3, (
+        "the model takes max_position_embeddings = 512 tokens, 509 of which are the prompt's"
     )
 
 
