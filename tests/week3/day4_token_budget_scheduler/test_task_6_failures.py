@@ -393,6 +393,45 @@ def test_task_6_failures_an_interrupt_between_two_changes(toy: ToyModel, monkeyp
     assert_can_still_serve(served, toy)
 
 
+@pytest.mark.parametrize("done", ["nothing", "half"])
+@pytest.mark.parametrize("change", ["__setitem__", "__delitem__"])
+def test_task_6_failures_an_interrupt_while_the_queue_changes(
+    toy: ToyModel, monkeypatch: pytest.MonkeyPatch, change: str, done: str
+) -> None:
+    """A signal comes when a preempted request is about to wait again, or a waiting one has just been chosen."""
+    armed = False
+    given = getattr(answer.FairQueue, change)
+
+    def interrupted(queue: Any, request_id: int, *request: Any) -> None:
+        nonlocal armed
+        if not armed:
+            given(queue, request_id, *request)
+            return
+        armed = False
+        if done == "half" and request:
+            queue.data[request_id] = request[0]
+        elif done == "half":
+            del queue.data[request_id]
+        raise Interruption
+
+    monkeypatch.setattr(answer.FairQueue, change, interrupted)
+    served = engine(toy, num_blocks=9, watermark=0, prefix_caching=False)
+    requests = [served.submit(ask(8, 12, seed)) for seed in range(3)]
+    if change == "__setitem__":
+        step_until(served, lambda: requests[0].offset > 8)
+    armed = True
+    with suppress(Interruption):
+        finish_all(served)
+    served.check_integrity()
+    end_all(served)
+    for request in requests:
+        assert request.state == "finished", (
+            f"request {request.request_id} was about to {'wait again' if change == '__setitem__' else 'run'} when the step was"
+            f" interrupted, and has got lost: it is {request.state}, and neither waits nor runs"
+        )
+    assert_can_still_serve(served, toy)
+
+
 def test_task_6_failures_of_a_plan_are_not_silent(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     served = engine(toy)
     running = served.submit(ask(4, 30))

@@ -7,8 +7,18 @@ from typing import Any
 import pytest
 
 from answer import answer
-from paged_engines import ask, engine, serve
-from support import POISON, FragileModel, ToyModel, assert_alone, finish_all, is_poisoned, make_prompt, step_until
+from paged_engines import ask, ask_with_eos, engine, serve
+from support import (
+    POISON,
+    CountingModel,
+    FragileModel,
+    ToyModel,
+    assert_alone,
+    finish_all,
+    is_poisoned,
+    make_prompt,
+    step_until,
+)
 
 
 class ObservedRun:
@@ -158,3 +168,18 @@ def test_task_6_metrics_overtaking_takes_no_time(toy: ToyModel) -> None:
     finally:
         type(many[0]).__setattr__ = given
     assert looks < 50, f"{looks} changes were made to requests while one of them overtook 49: thousands may wait"
+
+
+def test_task_6_metrics_count_whoever_is_computed_for(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    served = engine(model)
+    for request in (ask(1, 5), ask_with_eos(toy, 1, 2, 9, seed=1), ask(1, 2, 3), ask_with_eos(toy, 1, 1, 9, seed=4)):
+        served.submit(request)
+    while served.has_work:
+        model.calls.clear()
+        served.step()
+        rows = sum(length for _, length in model.calls)
+        assert served.metrics.active_requests == rows, (
+            f"each of these requests has one token in a step, and {rows} were given to the model: so many requests were active,"
+            " also those whose end is read in the same step"
+        )
