@@ -106,6 +106,15 @@ def test_task_6_deadlines_do_not_hang_on_the_order_of_arrival(toy: ToyModel) -> 
     assert_alone(toy, runs)
 
 
+def test_task_6_deadlines_that_pass_together(toy: ToyModel) -> None:
+    clock = Clock()
+    served = engine(toy, clock=clock)
+    requests = [served.submit(ask(4, 20, seed, deadline=105 + seed)) for seed in range(3)]
+    served.step()
+    clock.now = 110
+    assert_returned(served.step(), *requests)  # all three have passed, and the next step says so
+
+
 def test_task_6_deadlines_sooner_first_among_one_user_s(toy: ToyModel) -> None:
     served = engine(toy, max_num_seqs=1, clock=Clock())
     patient, urgent = ask(4, 3, deadline=900), ask(4, 3, seed=1, deadline=200)

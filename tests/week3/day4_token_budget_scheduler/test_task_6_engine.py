@@ -343,6 +343,29 @@ def test_task_6_engine_answers_are_charged_too(toy: ToyModel) -> None:
     )
 
 
+def test_task_6_engine_prompts_are_charged_too(toy: ToyModel) -> None:
+    served = engine(toy, max_num_seqs=1)
+    readers = [ask(31, 1, seed, user="reader") for seed in range(3)]
+    askers = [ask(3, 1, seed, user="asker") for seed in range(10, 20)]
+    ended = serve(served, *readers, *askers)
+    before = ended.index(readers[1])
+    assert before >= 8, (
+        f"a prompt of 31 tokens costs as much as eight of 3 + 1 tokens; only {before - 1} of these were served before the"
+        " reader had the next turn"
+    )
+
+
+def test_task_6_engine_what_the_cache_has_is_not_charged(toy: ToyModel) -> None:
+    served = engine(toy, max_num_seqs=1)
+    serve(served, ask(33, 1, user="nobody"))
+    readers = [ask(33, 1, user="reader") for _ in range(6)]
+    askers = [ask(3, 1, seed, user="asker") for seed in range(10, 16)]
+    ended = serve(served, *readers, *askers)
+    assert ended.index(readers[5]) - ended.index(askers[3]) < 5, (
+        "of each 33 prompt tokens 32 are found and one is computed: such a request costs no more than one of 3 tokens"
+    )
+
+
 def test_task_6_engine_urgent_requests_go_first(toy: ToyModel) -> None:
     served = engine(toy, max_num_seqs=1)
     normal = [ask(3, 3, seed) for seed in range(3)]

@@ -171,6 +171,24 @@ def test_task_6_failures_of_an_admission(toy: ToyModel) -> None:
     assert_alone(toy, again)
 
 
+def test_task_6_failures_of_a_sampler(toy: ToyModel) -> None:
+    class Broken:
+        greedy = False
+
+        def __call__(self, logits: Any, tokens: Any) -> Any:
+            raise BrokenModelError("this sampler fails, as this test wants it to")
+
+    served = engine(toy, max_num_seqs=2)
+    victim, beside, waiting = (served.submit(ask(4, 9, seed)) for seed in range(3))
+    step_until(served, lambda: len(victim.generated_tokens) == 2)
+    victim.sampler = Broken()
+    assert_returned(end_all(served), victim, beside, waiting)
+    for request in (victim, beside):
+        assert_failed(toy, request, BrokenModelError, "one row's sampler raised, and the rows of a step are drawn together")
+    assert_alone(toy, waiting)
+    assert_can_still_serve(served, toy)
+
+
 # The device.
 
 

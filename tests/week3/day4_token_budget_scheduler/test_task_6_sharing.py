@@ -167,6 +167,67 @@ def test_task_6_sharing_in_a_pool_without_room_for_a_copy(toy: ToyModel) -> None
     assert_alone(toy, third, fourth)  # all four blocks are cached, and there is none for a copy of the last
 
 
+class WatchedModel(CountingModel):
+    """Notes into which blocks each call writes, and who else holds them."""
+
+    served: Any = None
+
+    def __call__(self, tokens: mx.array, offset: Any, cache: Any, *args: Any, **kwargs: Any) -> mx.array:
+        for block in sorted({slot // 4 for slot in cache[0].batch.slots.tolist()}):
+            holders = self.served.pool.references(block)
+            assert (holders, self.served.prefix_cache.holds(block)) == (1, False), (
+                f"a step writes into block {block}, which {holders} hold, the prefix cache among them if it is in there: others"
+                " read it, so it has to be copied first"
+            )
+        return super().__call__(tokens, offset, cache, *args, **kwargs)
+
+
+def test_task_6_sharing_nobody_writes_what_others_read(toy: ToyModel) -> None:
+    model = WatchedModel(toy)
+    served = model.served = engine(model)
+    owner = served.submit(ask(12, 20))
+    step_until(served, lambda: len(owner.generated_tokens) == 2)
+    serve(served, ask(12, 9), ask(12, 5), answer.PagedRequest([*owner.prompt, 7], 6))
+    serve(served, ask(12, 9))
+    assert_alone(toy, owner)
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_task_6_sharing_what_is_found_is_held_before_anything_is_evicted(toy: ToyModel, others: int) -> None:
+    served = engine(toy, num_blocks=14)
+    runs = served.submit(ask(4, 40))
+    step_until(served, lambda: runs.state == "decoding")
+    first = ask(8, 1, seed=1)
+    served.submit(first)
+    step_until(served, lambda: first.state == "finished")
+    seed = 2
+    while served.pool.num_free > 0:
+        filler = served.submit(ask(4 * min(2, served.pool.num_free), 1, seed))
+        step_until(served, lambda: filler.state == "finished" or not served.pool.num_free)  # noqa: B023
+        seed += 1
+    step_until(served, lambda: runs.offset == 4 * len(runs.blocks))
+    before = served.metrics.prefix_cache_hits
+    found = [served.submit(answer.PagedRequest([*first.prompt, *make_prompt(2, seed=30 + i)], 5)) for i in range(others)]
+    served.step()
+    assert served.metrics.prefix_cache_hits >= before + 8, (
+        "in this step one request begins a block, and another is admitted that begins with what was used longest ago: it holds"
+        " that before anything is evicted"
+    )
+    finish_all(served, after_step=served.check_integrity)
+    assert_alone(toy, runs, *found)
+
+
+def test_task_6_sharing_no_more_is_evicted_than_must_be(toy: ToyModel) -> None:
+    served = engine(toy, num_blocks=12)
+    for seed in range(3):
+        serve(served, ask(12, 1, seed))
+    serve(served, ask(18, 1, seed=9))
+    found = [hits(served, ask(12, 1, seed)) for seed in (2, 1)]
+    assert found == [11, 11], (
+        "9 of 12 blocks were cached and 5 were wanted: the two that were used longest ago had to go, and not what came later"
+    )
+
+
 # What is counted.
 
 
