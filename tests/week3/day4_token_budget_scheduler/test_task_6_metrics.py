@@ -173,7 +173,8 @@ def test_task_6_metrics_overtaking_takes_no_time(toy: ToyModel) -> None:
 def test_task_6_metrics_count_whoever_is_computed_for(toy: ToyModel) -> None:
     model = CountingModel(toy)
     served = engine(model)
-    for request in (ask(1, 5), ask_with_eos(toy, 1, 2, 9, seed=1), ask(1, 2, 3), ask_with_eos(toy, 1, 1, 9, seed=4)):
+    requests = [ask(1, 5), ask_with_eos(toy, 1, 2, 9, seed=1), ask(1, 2, 3), ask_with_eos(toy, 1, 1, 9, seed=4)]
+    for request in requests:
         served.submit(request)
     while served.has_work:
         model.calls.clear()
@@ -183,3 +184,5 @@ def test_task_6_metrics_count_whoever_is_computed_for(toy: ToyModel) -> None:
             f"each of these requests has one token in a step, and {rows} were given to the model: so many requests were active,"
             " also those whose end is read in the same step"
         )
+    kept = sum(len(request.generated_tokens) for request in requests)
+    assert served.metrics.total_tokens == kept, "an EOS is no token of the answer, and none that comes after it is kept"

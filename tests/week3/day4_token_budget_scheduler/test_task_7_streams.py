@@ -236,6 +236,36 @@ def test_task_7_stream_serves_everyone(toy: ToyModel) -> None:
     assert_alone(toy, short, long)
 
 
+def test_task_7_stream_of_a_slow_listener(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    served, request = engine(model), ask(6, 20)
+    stream = served.stream(request)
+    heard = [next(stream)]
+    for _ in range(5):
+        served.step()  # somebody else does
+    calls = len(model.calls)
+    heard += [next(stream) for _ in range(5)]
+    assert len(model.calls) == calls, "five more tokens had come back already: a next steps the engine only if there is none"
+    assert heard == request.generated_tokens, "they are yielded one after another"
+    assert heard + list(stream) == alone(toy, request.prompt, 20), "and the rest follows"
+
+
+def test_task_7_stream_of_a_slow_listener_whose_request_fails(toy: ToyModel) -> None:
+    broken = False
+    served, request = engine(FragileModel(toy, lambda tokens: broken)), ask(6, 20)
+    stream = served.stream(request)
+    heard = [next(stream)]
+    for _ in range(3):
+        served.step()
+    broken = True
+    served.step()
+    assert request.finish_reason == "error", "somebody else stepped the engine when the model failed"
+    with refuses(BrokenModelError, "the stream, after the tokens that came before"):
+        for token in stream:
+            heard.append(token)
+    assert heard == request.generated_tokens, "first all tokens that it got, then the error"
+
+
 def test_task_7_streams_side_by_side(toy: ToyModel) -> None:
     served = engine(toy)
     requests = [ask(4 + seed, 6 - seed, seed) for seed in range(4)]
