@@ -137,6 +137,11 @@ class Engine(StreamingBook):
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
+    def _assign_blocks(self, plan: MixedPlan) -> None:
+        """Move blocks as planned. What is found in the prefix cache is held before anything is evicted from it."""
+        raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=6)
     def _admit(self, request: PagedRequest, match: Match) -> None:
         """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it.
 

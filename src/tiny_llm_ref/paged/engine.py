@@ -186,6 +186,25 @@ class Engine(StreamingBook):
 
     @task(week=3, day=4, number=6)
     def _launch(self, plan: MixedPlan) -> InFlight:
+        launched = InFlight()
+        try:
+            self._assign_blocks(plan)
+            working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
+            if working:
+                with self.failures_end(working):
+                    if step := self.runner.run(plan):
+                        launched.add(*step)
+                    self.metrics.computed_tokens += plan.tokens
+            launched.start()
+            self.runner.start()
+            return launched
+        except Exception as error:  # a copied block is waited for, so that may be the first to hear that the device has failed
+            self.abandon(error)
+            return InFlight()
+
+    @task(week=3, day=4, number=6)
+    def _assign_blocks(self, plan: MixedPlan) -> None:
+        """Move blocks as planned. What is found in the prefix cache is held before anything is evicted from it."""
         for request in plan.preempted:
             self.preempt(request)
         for chunk in plan.chunks:
@@ -196,20 +215,6 @@ class Engine(StreamingBook):
         for chunk in plan.chunks:
             if chunk.match is not None:
                 self._admit(chunk.request, chunk.match)
-        launched = InFlight()
-        working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
-        if working:
-            with self.failures_end(working):
-                if step := self.runner.run(plan):
-                    launched.add(*step)
-                self.metrics.computed_tokens += plan.tokens
-        try:
-            launched.start()
-            self.runner.start()
-            return launched
-        except Exception as error:
-            self.abandon(error)
-            return InFlight()
 
     @task(week=3, day=4, number=6)
     def _admit(self, request: PagedRequest, match: Match) -> None:

@@ -260,7 +260,6 @@ def test_task_5_the_runner_waits_for_nothing(toy: ToyModel, way: dict[str, Any])
         served.run(plan([one], [(two, 3)]))
         served.run(plan([one], [(two, 1)]))
         served.run(plan([two, one]))
-        served.copy_block(0, 23)
 
 
 def test_task_5_copy_block_copies_all_layers(toy: ToyModel) -> None:

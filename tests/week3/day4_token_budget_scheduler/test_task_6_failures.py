@@ -243,6 +243,26 @@ def test_task_6_failures_of_the_device_in_a_step_without_a_token(toy: ToyModel) 
     assert_can_still_serve(served, toy)
 
 
+def test_task_6_failures_of_the_device_when_a_block_is_copied(toy: ToyModel) -> None:
+    unreadable = UnreadableModel(toy, inner=True)
+    served = engine(unreadable)
+    serve(served, ask(12, 4))
+    running = served.submit(ask(5, 20, seed=1))
+    step_until(served, lambda: len(running.generated_tokens) == 2)
+    with nothing_gets_out(), only_reading_fails():
+        unreadable.broken = True
+        ended = served.step()
+        unreadable.broken = False
+        newcomer = served.submit(ask(12, 9))  # all of its prompt is cached, so the last block is copied
+        ended += served.step()
+    served.check_integrity()
+    assert_failed(toy, running, Exception, "it ran when the device failed, and a copy of a block was the first to hear of it")
+    waiting = served.submit(ask(7, 6, seed=2))
+    assert_returned(ended + end_all(served), running, newcomer, waiting)
+    assert_alone(toy, waiting)
+    assert_can_still_serve(served, toy)
+
+
 def test_task_6_failures_of_the_device_leave_nothing_in_the_prefix_cache(toy: ToyModel) -> None:
     unreadable = UnreadableModel(toy, inner=True)
     served = engine(unreadable)

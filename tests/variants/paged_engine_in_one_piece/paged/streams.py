@@ -19,7 +19,8 @@ class StreamingBook:
                 yield from news
                 if request.finish_reason is not None and told == len(request.generated_tokens):
                     break
-                self._step_for_all()
+                if not news:
+                    self._step_for_all()
         finally:
             self.cancel(request)
             self._ended.pop(request.request_id, None)
