@@ -86,7 +86,11 @@ class RequestBook:
         except GeneratorExit:  # interrupted before the block began, or after it: the book is whole
             raise
         except BaseException as error:
-            self.abandon(error)
+            try:
+                self.abandon(error)
+            except BaseException:  # a second Ctrl-C, say: what it left half done is done over
+                self.abandon(error)
+                raise
             raise
         finally:
             self._busy = False

@@ -21,6 +21,7 @@ from paged_engines import ask, ask_with_eos, assert_can_still_serve, engine, ser
 from support import (
     POISON,
     BrokenModelError,
+    CountingModel,
     FragileModel,
     ToyModel,
     alone,
@@ -381,6 +382,37 @@ def test_task_6_failures_an_interrupted_step(toy: ToyModel, late: bool) -> None:
         assert_failed(toy, request, Interruption, "it ran when the step was interrupted")
     assert_returned(end_all(served), *decoding, reader, victim, *waiting)
     assert_alone(toy, victim, *waiting)
+    assert_can_still_serve(served, toy)
+
+
+def test_task_6_failures_interrupted_once_more(toy: ToyModel) -> None:
+    """The engine looks at its clock when it ends a request: the second Ctrl-C comes while those who run are being ended."""
+    interrupts = 0
+
+    def clock() -> float:
+        nonlocal interrupts
+        if interrupts:
+            interrupts -= 1
+            raise Interruption
+        return 0.0
+
+    class Interrupted(CountingModel):
+        def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
+            if interrupts:
+                raise Interruption
+            return super().__call__(*args, **kwargs)
+
+    served = engine(Interrupted(toy), clock=clock)
+    decoding, reader, victim = get_going(served)
+    interrupts = 2  # one that the look at deadlines meets, or else the model, and another one behind it
+    with refuses(Interruption, "step lets an interruption (which is no Exception) through"):
+        served.step()
+    interrupts = 0
+    served.check_integrity()
+    assert_returned(end_all(served), *decoding, reader, victim)
+    for request in (*decoding, reader):
+        assert_failed(toy, request, Interruption, "it ran when the step was interrupted, and then the ending was")
+    assert_alone(toy, victim)
     assert_can_still_serve(served, toy)
 
 
