@@ -11,7 +11,7 @@ from tiny_llm_kit.course import task
 
 from ..kv_cache import KvCacheBase
 from ..operators import Attention, Mask, array_attention
-from .ragged_batch import Group, RaggedBatch
+from .ragged_batch import Group, RaggedBatch, head_pieces
 
 PagedAttention = Callable[[mx.array, mx.array, mx.array, mx.array, mx.array, float], mx.array]
 """q `(B, H, L, D)`, pools of keys and values `(KV, num_blocks, block_size, D)`, table, lengths, scale, to `(B, H, L, D)`."""
@@ -87,6 +87,13 @@ class PagedKvCache(KvCacheBase):
             "Week 3 Day 1, task 4: attending through the tables. Read book/src/week3-01-paged-kv-cache.md"
         )
 
+    @task(week=3, day=1, number=4)
+    def _fetch_group(self, group: Group) -> tuple[mx.array, mx.array]:
+        """`fetch`, of the group's table."""
+        raise NotImplementedError(
+            "Week 3 Day 1, task 4: attending through the tables. Read book/src/week3-01-paged-kv-cache.md"
+        )
+
     def _current_batch(self) -> RaggedBatch:
         if self.batch is None:
             raise RuntimeError("the cache has no batch: set `batch` before the model is called")
@@ -104,3 +111,9 @@ def gather(pool: mx.array, table: mx.array) -> mx.array:
     raise NotImplementedError(
         "Week 3 Day 1, task 3: writing in place, and copying a block. Read book/src/week3-01-paged-kv-cache.md"
     )
+
+
+def _pick(pool: mx.array, pieces: mx.array) -> mx.array:
+    """`gather`, with what `head_pieces` made of the table. A head's part of a block is copied as a whole, not by numbers."""
+    kv_heads, num_blocks, _, dim = pool.shape
+    return pool.reshape(kv_heads * num_blocks, -1)[pieces].reshape(len(pieces), kv_heads, -1, dim)

@@ -5,7 +5,7 @@ ends and the next begins.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import mlx.core as mx
@@ -34,6 +34,18 @@ class Group:
     table: mx.array
     lengths: mx.array
     mask: mx.array
+    _pieces: list[mx.array] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def pieces(self, kv_heads: int, num_blocks: int) -> mx.array:
+        """`head_pieces` of the table. All layers of a model ask for the same, so that it is made once."""
+        if not self._pieces:
+            self._pieces.append(head_pieces(self.table, kv_heads, num_blocks))
+        return self._pieces[0]
+
+
+def head_pieces(table: mx.array, kv_heads: int, num_blocks: int) -> mx.array:
+    """A table `(rows, blocks)` to `(rows, KV, blocks)`: its blocks, counted in a pool where one head's follow another's."""
+    return mx.arange(kv_heads)[:, None] * num_blocks + table[:, None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tiny_llm_kit.course import task
 
 from ..kv_cache import KvCacheBase
 from ..operators import Attention, Mask, array_attention
-from .ragged_batch import Group, RaggedBatch
+from .ragged_batch import Group, RaggedBatch, head_pieces
 
 PagedAttention = Callable[[mx.array, mx.array, mx.array, mx.array, mx.array, float], mx.array]
 """q `(B, H, L, D)`, pools of keys and values `(KV, num_blocks, block_size, D)`, table, lengths, scale, to `(B, H, L, D)`."""
@@ -94,8 +94,15 @@ class PagedKvCache(KvCacheBase):
         if self.paged_attention is not None:
             out = self.paged_attention(part, *self._blocks(), group.table, group.lengths, scale)
         else:
-            out = attention(part, *self.fetch(group.table), scale, group.mask, None)
+            out = attention(part, *self._fetch_group(group), scale, group.mask, None)
         return out.swapaxes(0, 1).reshape(1, heads, -1, dim)
+
+    @task(week=3, day=1, number=4)
+    def _fetch_group(self, group: Group) -> tuple[mx.array, mx.array]:
+        """`fetch`, of the group's table."""
+        keys, values = self._blocks()
+        pieces = group.pieces(*keys.shape[:2])
+        return _pick(keys, pieces), _pick(values, pieces)
 
     def _current_batch(self) -> RaggedBatch:
         if self.batch is None:
@@ -111,7 +118,10 @@ class PagedKvCache(KvCacheBase):
 @task(week=3, day=1, number=3)
 def gather(pool: mx.array, table: mx.array) -> mx.array:
     """A pool `(KV, num_blocks, block_size, D)` and a table `(rows, blocks)` to `(rows, KV, blocks · block_size, D)`."""
+    return _pick(pool, head_pieces(table, *pool.shape[:2]))
+
+
+def _pick(pool: mx.array, pieces: mx.array) -> mx.array:
+    """`gather`, with what `head_pieces` made of the table. A head's part of a block is copied as a whole, not by numbers."""
     kv_heads, num_blocks, _, dim = pool.shape
-    # A head's part of a block lies in one piece. As a row of its own it is copied as a whole, not number by number.
-    pieces = mx.arange(kv_heads)[:, None] * num_blocks + table[:, None]
-    return pool.reshape(kv_heads * num_blocks, -1)[pieces].reshape(table.shape[0], kv_heads, -1, dim)
+    return pool.reshape(kv_heads * num_blocks, -1)[pieces].reshape(len(pieces), kv_heads, -1, dim)
