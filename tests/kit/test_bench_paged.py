@@ -162,8 +162,8 @@ def test_gaps_on_a_noisy_machine_are_no_measurement() -> None:
 
 def test_what_a_step_takes_is_the_sum_of_its_parts() -> None:
     model = tiny_llm_ref.Model(TINY.config, TINY.weights)
-    for tokens in (0, 16):
-        *parts, whole = step_parts(tiny_llm_ref, model, batch_rows=2, length=20, prompt_tokens=tokens).values()
+    for piece in ((0, 0), (16, 16), (16, 100)):
+        *parts, whole = step_parts(tiny_llm_ref, model, 2, 20, *piece).values()
         assert whole > 0
         assert sum(parts) == pytest.approx(whole)
         assert min(parts[:-1]) > 0, "products, writes, gathering and attention are all measured"

@@ -53,7 +53,7 @@ class Costs:
             "plan_microseconds": [asdict(plan) for plan in self.plans.values()],
             "peak_over_pool_and_weights": self.peak,
             "step_seconds": self.step_seconds,
-            "profile_seconds": dict(zip(map(str, paged_profile.PROMPTS), self.profile, strict=True)),
+            "profile_seconds": dict(zip(paged_profile.STEPS, self.profile, strict=True)),
             "building": {name: asdict(time) for name, time in self.building.items()},
         }
 
@@ -69,7 +69,10 @@ def measure_costs(answer: ModuleType, model: Any, kernels: str | None, begin: Ca
     begin("peak memory")
     peak = peak_memory.peak_over_pool_and_weights(answer, model, kernels=kernels)
     begin("where the time of a step goes")
-    parts = [paged_profile.step_parts(answer, model, prompt_tokens=tokens, kernels=kernels) for tokens in paged_profile.PROMPTS]
+    parts = [
+        paged_profile.step_parts(answer, model, prompt_tokens=tokens, tokens_before=before, kernels=kernels)
+        for tokens, before in paged_profile.STEPS.values()
+    ]
     building = build_time.paged_build_times(answer, model.config.num_layers)
     step_seconds = parts[0][paged_profile.PARTS[-1]]
     return Costs(found, plans, peak, step_seconds, parts, building)

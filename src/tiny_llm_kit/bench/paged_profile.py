@@ -14,10 +14,10 @@ from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, ROWS, products, sho
 from tiny_llm_kit.cli.tables import duration
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
-PROMPTS = (0, 32)
-"""Tokens of the piece of a prompt that a step reads beside its decodes; it comes after as many."""
+STEPS = {"8 rows decode": (0, 0), "and 32 prompt tokens after 32": (32, 32), "and 32 after 1968": (32, 1968)}
+"""The steps that are looked at: tokens of the piece of a prompt that is read beside the decodes, and tokens before it."""
 
-COLUMNS = ["part", "8 rows decode", "share", "and 32 prompt tokens", "share"]
+COLUMNS = ["part", *(column for step in STEPS for column in (step, "share"))]
 PARTS = ("products with weights", "writes to the pools", "gathering blocks", "attention", "everything else", "the step")
 
 
@@ -35,11 +35,12 @@ def step_parts(
     batch_rows: int = ROWS,
     length: int = LENGTH,
     prompt_tokens: int = 0,
+    tokens_before: int = 0,
     kernels: str | None = None,
 ) -> dict[str, float]:
     """Seconds of each of the `PARTS`, the last of which is the whole step; the shortest of `REPEATS`."""
     paged_attention = choose_paged_attention(answer, kernels)
-    steps = PagedSteps(answer, model, batch_rows, length, REPEATS + 2, prompt_tokens, paged_attention)
+    steps = PagedSteps(answer, model, batch_rows, length, REPEATS + 2, prompt_tokens, tokens_before, paged_attention)
     whole = shortest(steps.build)
     caches = steps.runner.caches
     batch = caches[0].batch

@@ -17,7 +17,8 @@ class PagedSteps:
 
     Args:
         steps: how many can be computed at most.
-        prompt_tokens: of the piece, which is the same in each step, and comes after as many others.
+        prompt_tokens: of the piece, which is the same in each step.
+        tokens_before: how many tokens of that prompt have been read before.
     """
 
     def __init__(
@@ -28,18 +29,20 @@ class PagedSteps:
         length: int,
         steps: int,
         prompt_tokens: int = 0,
+        tokens_before: int = 0,
         paged_attention: Callable[..., Any] | None = None,
     ) -> None:
         self.answer = answer
-        each, extra = answer.blocks_for(length + steps + 1, BLOCK_SIZE), answer.blocks_for(3 * prompt_tokens, BLOCK_SIZE)
+        end = tokens_before + prompt_tokens
+        each, extra = answer.blocks_for(length + steps + 1, BLOCK_SIZE), answer.blocks_for(end, BLOCK_SIZE)
         self.runner = answer.PagedRunner(model, rows * each + extra, BLOCK_SIZE, paged_attention)
         self.decodes = [self._request(length, row * each, each, steps) for row in range(rows)]
         prompts = [answer.Chunk(request, 0, length) for request in self.decodes]
         self.chunks = []
         if prompt_tokens:
-            late = self._request(3 * prompt_tokens, rows * each, extra, 1)
-            prompts.append(answer.Chunk(late, 0, prompt_tokens))
-            self.chunks = [answer.Chunk(late, prompt_tokens, 2 * prompt_tokens)]
+            late = self._request(end + 1, rows * each, extra, 1)
+            prompts.append(answer.Chunk(late, 0, tokens_before))
+            self.chunks = [answer.Chunk(late, tokens_before, end)]
         mx.eval(self._run([], prompts), [cache.pools for cache in self.runner.caches])
 
     def _request(self, length: int, first_block: int, blocks: int, steps: int) -> Any:
