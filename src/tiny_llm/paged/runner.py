@@ -1,7 +1,5 @@
 """The device's side of the paged engine: one call of the model for all that a plan says. Nothing is read back here."""
 
-from collections.abc import Sequence
-
 import mlx.core as mx
 
 from tiny_llm_kit.course import task

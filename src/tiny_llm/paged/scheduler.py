@@ -6,7 +6,7 @@ chunks share a step as in Sarathi-Serve (OSDI 2024, section 4.3), preemption by 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tiny_llm_kit.course import task
 

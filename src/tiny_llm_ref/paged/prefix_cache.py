@@ -30,6 +30,11 @@ class Match:
     blocks: list[int]
     tokens: int
 
+    def in_full(self, block_size: int) -> "Match":
+        """The same without a block that is used in part: nothing has to be copied then."""
+        whole = self.tokens // block_size
+        return Match(self.blocks[:whole], whole * block_size)
+
 
 @dataclass(eq=False)
 class Node:

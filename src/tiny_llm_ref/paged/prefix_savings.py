@@ -39,8 +39,7 @@ def admit(cache: PrefixCache, tokens: Sequence[int]) -> Admission | None:
         None if there are not enough blocks even so; then nothing was taken and nothing evicted.
     """
     match = cache.match(tokens)
-    whole = match.tokens // cache.pool.block_size
-    in_full = Match(match.blocks[:whole], whole * cache.pool.block_size)
+    in_full = match.in_full(cache.pool.block_size)
     if match.tokens > in_full.tokens and (admitted := _admit(cache, tokens, match)):
         return admitted
     return _admit(cache, tokens, in_full)

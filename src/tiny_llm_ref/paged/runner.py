@@ -1,7 +1,5 @@
 """The device's side of the paged engine: one call of the model for all that a plan says. Nothing is read back here."""
 
-from collections.abc import Sequence
-
 import mlx.core as mx
 
 from tiny_llm_kit.course import task
@@ -52,7 +50,6 @@ class PagedRunner:
             Those who get a token, and the tokens: of all decodes, and of the chunks that reach the end of what is known. None
             if nobody does.
         """
-        size = self.block_size
         rows = [Row(request.offset, request.offset + 1, request.blocks) for request in plan.decodes]
         asking = list(plan.decodes)
         for chunk in plan.chunks:
@@ -60,7 +57,7 @@ class PagedRunner:
             rows.append(Row(chunk.start, chunk.end, chunk.request.blocks, complete))
             if complete:
                 asking.append(chunk.request)
-        batch = make_ragged_batch(rows, self._tokens(plan), size)
+        batch = make_ragged_batch(rows, self._tokens(plan), self.block_size)
         for cache in self.caches:
             cache.batch = batch
         logits = self.model(batch.tokens, batch.positions, self.caches, None, logits_to_keep=batch.keep)[0]
@@ -82,18 +79,11 @@ class PagedRunner:
     @task(week=3, day=4, number=5)
     def _tokens(self, plan: MixedPlan) -> mx.array:
         """The tokens of a step `(T,)`: those that are in flight come from the last step's, without a way through the host."""
-        known: list[int] = []
-        places: list[int] = []
-
-        def add(tokens: Sequence[int]) -> None:
-            places.extend(range(len(self.last_tokens) + len(known), len(self.last_tokens) + len(known) + len(tokens)))
-            known.extend(tokens)
-
-        for request in plan.decodes:
-            if request.in_flight:
-                places.append(self.row_of[request.request_id])
-            else:
-                add(request.tokens[request.offset :])
+        known = [0 if request.in_flight else request.tokens[request.offset] for request in plan.decodes]
         for chunk in plan.chunks:
-            add(chunk.request.tokens[chunk.start : chunk.end])
+            known += chunk.request.tokens[chunk.start : chunk.end]
+        places = list(range(len(self.last_tokens), len(self.last_tokens) + len(known)))
+        for place, request in enumerate(plan.decodes):
+            if request.in_flight:
+                places[place] = self.row_of[request.request_id]
         return mx.concatenate([self.last_tokens, mx.array(known, dtype=mx.uint32)])[mx.array(places)]

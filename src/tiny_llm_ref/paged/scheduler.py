@@ -6,7 +6,7 @@ chunks share a step as in Sarathi-Serve (OSDI 2024, section 4.3), preemption by 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tiny_llm_kit.course import task
 
@@ -175,11 +175,9 @@ class _FreeBlocks:
         A block that is used in part takes another one, for the copy. Where there is no room for that, it is done without.
         """
         size = self.pool.block_size
-        match = self.prefix_cache.match(tokens)
-        candidates = [match]
-        if match.tokens < len(match.blocks) * size:
-            candidates.append(replace(match, blocks=match.blocks[:-1], tokens=(len(match.blocks) - 1) * size))
-        for match in candidates:
+        found = self.prefix_cache.match(tokens)
+        in_full = found.in_full(size)
+        for match in [found] if found == in_full else [found, in_full]:
             needed = blocks_for(len(tokens), size) - match.tokens // size + sum(map(self._idle, match.blocks))
             if needed + reserve <= self.free:
                 self.free -= needed
