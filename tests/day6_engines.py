@@ -1,9 +1,9 @@
 """What the engine tests of week 2 day 6 share, and in part those of week 3: small engines, small requests, and whether an
 engine is still whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -11,7 +11,11 @@ from unittest.mock import patch
 import mlx.core as mx
 
 from answer import answer
-from support import CountingModel, ToyModel, alone, assert_alone, finish_all, make_prompt
+from support import CountingModel, NearTie, ToyModel, alone, assert_alone, finish_all, make_prompt
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
+
+ENDS = ("max_tokens", "a single token", "EOS", "EOS at once", "a stop string")
+"""The ways in which an answer may come to its end."""
 
 
 def engine(model: Any, slots: int = 2, **options: Any) -> Any:
@@ -26,9 +30,36 @@ def ask(length: int, max_tokens: int, seed: int = 0, **options: Any) -> Any:
 
 def ask_with_eos(toy: ToyModel, length: int, position: int, max_tokens: int, seed: int = 0, **options: Any) -> Any:
     """A request that ends by an EOS, which is token `position` of its answer (the first is 0) and none before."""
-    answers = ((seed, alone(toy, make_prompt(length, seed), position + 1)) for seed in count(seed))
-    seed, tokens = next(found for found in answers if found[1][-1] not in found[1][:-1])
-    return ask(length, max_tokens, seed, eos_token_ids=[tokens[-1]], **options)
+    seed, eos = find_eos(toy, length, position, position + 1, seed)
+    return ask(length, max_tokens, seed, eos_token_ids=[eos], **options)
+
+
+def find_eos(toy: ToyModel, length: int, position: int, clear: int, seed: int) -> tuple[int, int]:
+    """A seed of a prompt, not below this one, and token `position` of its answer, which none before it equals.
+
+    clear: how many tokens of the answer must be clear, see `alone`.
+    """
+    for other in count(seed):
+        with suppress(NearTie):
+            tokens = alone(toy, make_prompt(length, other), clear)[: position + 1]
+            if tokens[-1] not in tokens[:-1]:
+                return other, tokens[-1]
+    raise AssertionError
+
+
+def ask_to_end(toy: ToyModel, end: str, ask: Callable[..., Any], ask_with_eos: Callable[..., Any], **options: Any) -> Any:
+    """One of the five requests of `ENDS`, made with an engine's own `ask` and `ask_with_eos`."""
+    match end:
+        case "max_tokens":
+            return ask(5, 7, **options)
+        case "a single token":
+            return ask(5, 1, **options)
+        case "EOS":
+            return ask_with_eos(toy, 5, 4, 12, **options)
+        case "EOS at once":
+            return ask_with_eos(toy, 5, 0, 12, **options)
+    text = ByteTokenizer().decode(alone(toy, make_prompt(5), 12))
+    return ask(5, 12, stop=[text[4:7]], detokenizer=ByteTokenizer().detokenizer(), **options)
 
 
 def drawn_alone(toy: ToyModel, request: Any, tokens: int) -> list[int]:

@@ -1,11 +1,10 @@
 """What the engine tests of week 3 day 4 share: small engines, small requests, and whether an engine is still whole."""
 
-from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from answer import answer
-from support import CountingModel, NearTie, ToyModel, alone, assert_alone, finish_all, make_prompt
+from day6_engines import find_eos
+from support import CountingModel, ToyModel, assert_alone, finish_all, make_prompt
 
 
 def engine(model: Any, **options: Any) -> Any:
@@ -21,12 +20,8 @@ def ask(length: int, max_tokens: int, seed: int = 0, **options: Any) -> Any:
 
 def ask_with_eos(toy: ToyModel, length: int, position: int, max_tokens: int, seed: int = 0, **options: Any) -> Any:
     """A request that ends by an EOS, which is token `position` of its answer (the first is 0) and none before."""
-    for other in count(seed):
-        with suppress(NearTie):
-            tokens = alone(toy, make_prompt(length, other), max(position + 1, max_tokens))[: position + 1]
-            if tokens[-1] not in tokens[:-1]:
-                return ask(length, max_tokens, other, eos_token_ids=[tokens[-1]], **options)
-    raise AssertionError
+    seed, eos = find_eos(toy, length, position, max(position + 1, max_tokens), seed)
+    return ask(length, max_tokens, seed, eos_token_ids=[eos], **options)
 
 
 def serve(served: Any, *requests: Any) -> list[Any]:

@@ -3,67 +3,29 @@
 An engine that reads at once gives the same answers, and the device stands still while it does: it passes all but these tests.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import mlx.core as mx
 import pytest
-from mlx.utils import tree_flatten
 
 from answer import answer
-from day6_engines import UnreadableModel, ask, ask_with_eos, engine, only_reading_fails
-from support import CountingModel, ToyModel, assert_alone, expect_no_error, finish_all, step_until
+from day6_engines import UnreadableModel, ask, ask_with_eos, engine
+from launching_ahead import (
+    READ_LATER,
+    WISHES,
+    WatchingModel,
+    assert_reads_the_step_before,
+    note_what_is_started,
+    waits_for_nothing,
+)
+from support import ToyModel, assert_alone, expect_no_error, finish_all, step_until
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
-
-READ_LATER = "launch the next step first, then read the tokens of the one before it"
-
-
-class WatchingModel(CountingModel):
-    """Notes, at each call, how many tokens `watched` has been given."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.watched: Any = None
-        self.known: list[int] = []
-
-    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        self.known.append(len(self.watched.generated_tokens))
-        return super().__call__(tokens, *args, **kwargs)
 
 
 def watched_engine(toy: ToyModel, request: Any, slots: int) -> tuple[WatchingModel, Any]:
-    model = WatchingModel(toy)
-    model.watched = request
+    model = WatchingModel(toy, request)
     scheduler = engine(model, slots)
     scheduler.submit(request)
     return model, scheduler
-
-
-@contextmanager
-def waits_for_nothing(what: str) -> Iterator[None]:
-    """In this block nothing is on the device that could be read."""
-    __tracebackhide__ = True
-    try:
-        with only_reading_fails():
-            yield
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise AssertionError(
-            f"{what} waits for the device ({error}): no .item(), .tolist(), mx.eval or comparison of an array here, tokens are"
-            " handed on as arrays"
-        ) from error
-
-
-WISHES: dict[str, dict[str, Any]] = {
-    "greedy": {},
-    "drawn": {"sampling": answer.SamplingParams(temperature=2.0, seed=1)},
-    "penalized": {"sampling": answer.SamplingParams(repetition_penalty=1.5)},
-    "with an EOS": {"eos_token_ids": [0]},
-    "with a stop string": {"stop": ["never said"]},
-    "with an on_update": {"on_update": lambda request, new_text: None},
-}
 
 
 @pytest.mark.parametrize("wish", WISHES)
@@ -143,14 +105,7 @@ def test_task_4_ahead_a_slot_is_given_away_before_its_last_token_is_back(toy: To
 
 
 def test_task_4_ahead_the_device_is_set_to_work_before_anything_is_read(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    given = mx.async_eval
-
-    def async_eval(*arrays: Any) -> None:
-        started.extend(array for _, array in tree_flatten(arrays))
-        given(*arrays)
-
-    monkeypatch.setattr(mx, "async_eval", async_eval)
+    started = note_what_is_started(monkeypatch)
     scheduler = engine(toy)
     scheduler.submit(ask(4, 9))
     scheduler.step()
@@ -166,19 +121,7 @@ def test_task_4_ahead_a_step_does_not_wait_for_what_it_launches(toy: ToyModel) -
     requests = [scheduler.submit(ask(4, 20)), scheduler.submit(ask(6, 20, seed=1))]
     step_until(scheduler, lambda: all(request.generated_tokens for request in requests))
     newcomer = scheduler.submit(ask(5, 20, seed=2))
-    before = [len(request.generated_tokens) for request in requests]
-    with only_reading_fails():
-        model.broken = True
-        scheduler.step()
-        model.broken = False
-    for request in [*requests, newcomer]:
-        if request.error is not None:
-            raise AssertionError(
-                "what was launched in this iteration can't be computed, and the iteration has waited for it: only the tokens of"
-                " the iteration before are read"
-            ) from request.error
-    after = [len(request.generated_tokens) for request in requests]
-    assert after == [count + 1 for count in before], "the tokens of the iteration before are read in this one"
+    assert_reads_the_step_before(scheduler, model, requests, newcomer)
 
 
 @pytest.mark.parametrize(

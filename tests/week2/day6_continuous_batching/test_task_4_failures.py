@@ -12,8 +12,10 @@ import pytest
 
 from answer import answer
 from day6_engines import (
+    ENDS,
     UnreadableModel,
     ask,
+    ask_to_end,
     ask_with_eos,
     assert_beginning,
     assert_can_still_serve,
@@ -29,7 +31,6 @@ from support import (
     CountingModel,
     FragileModel,
     ToyModel,
-    alone,
     assert_alone,
     expect_no_error,
     finish_all,
@@ -38,7 +39,7 @@ from support import (
     refuses,
     step_until,
 )
-from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
 
 def serve(scheduler: Any) -> list[Any]:
@@ -82,7 +83,7 @@ def test_task_4_engine_a_failing_on_update_ends_its_request_only(toy: ToyModel, 
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
 
-@pytest.mark.parametrize("end", ["max_tokens", "a single token", "EOS", "EOS at once", "a stop string"])
+@pytest.mark.parametrize("end", ENDS)
 def test_task_4_engine_a_failing_last_update(toy: ToyModel, end: str) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=3)
@@ -92,14 +93,7 @@ def test_task_4_engine_a_failing_last_update(toy: ToyModel, end: str) -> None:
         if request.state == "finished":
             raise error
 
-    text = ByteTokenizer().decode(alone(toy, make_prompt(5), 12))
-    failing = {
-        "max_tokens": ask(5, 7, on_update=fail),
-        "a single token": ask(5, 1, on_update=fail),
-        "EOS": ask_with_eos(toy, 5, 4, 12, on_update=fail),
-        "EOS at once": ask_with_eos(toy, 5, 0, 12, on_update=fail),
-        "a stop string": ask(5, 12, stop=[text[4:7]], detokenizer=ByteTokenizer().detokenizer(), on_update=fail),
-    }[end]
+    failing = ask_to_end(toy, end, ask, ask_with_eos, on_update=fail)
     others = [ask(3, 12), ask(9, 12)]
     for request in (others[0], failing, others[1]):
         scheduler.submit(request)

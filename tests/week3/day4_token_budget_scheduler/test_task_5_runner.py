@@ -1,7 +1,6 @@
 """Week 3 Day 4, task 5: one call of the model for decodes and prompt chunks. Nothing is read back in it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 
 from answer import answer
-from day6_engines import UnreadableModel, drawn_alone, only_reading_fails
+from day6_engines import UnreadableModel, drawn_alone
+from launching_ahead import waits_for_nothing
 from oracles import mlx_lm_model
 from paged_engines import ask
 from support import POISON, CountingModel, ToyModel, alone
@@ -232,21 +232,6 @@ def test_task_5_a_preempted_request_draws_the_same_tokens(toy: ToyModel) -> None
         )
 
 
-@contextmanager
-def waits_for_nothing() -> Iterator[None]:
-    __tracebackhide__ = True
-    try:
-        with only_reading_fails():
-            yield
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise AssertionError(
-            f"run waits for the device ({error}): no .item(), .tolist(), mx.eval or comparison of an array here, tokens are"
-            " handed on as arrays"
-        ) from error
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_task_5_the_runner_waits_for_nothing(toy: ToyModel, way: dict[str, Any]) -> None:
     model = UnreadableModel(toy, inner=True)
@@ -255,7 +240,7 @@ def test_task_5_the_runner_waits_for_nothing(toy: ToyModel, way: dict[str, Any])
         seat(ask(4, 20, seed, sampling=answer.SamplingParams(**way)), *range(8 * seed, 8 * seed + 8)) for seed in range(2)
     )
     model.broken = True
-    with waits_for_nothing():
+    with waits_for_nothing("run"):
         served.run(plan(chunks=[(one, 4)]))
         served.run(plan([one], [(two, 3)]))
         served.run(plan([one], [(two, 1)]))

@@ -2,48 +2,20 @@
 
 from typing import Any
 
-import mlx.core as mx
 import pytest
-from mlx.utils import tree_flatten
 
-from answer import answer
-from day6_engines import UnreadableModel, only_reading_fails
+from day6_engines import UnreadableModel
+from launching_ahead import READ_LATER, WISHES, WatchingModel, assert_reads_the_step_before, note_what_is_started
 from paged_engines import ask, ask_with_eos, engine
-from support import CountingModel, ToyModel, assert_alone, expect_no_error, finish_all, step_until
+from support import ToyModel, assert_alone, expect_no_error, finish_all, step_until
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
-
-READ_LATER = "launch the next step first, then read the tokens of the one before it"
-
-
-class WatchingModel(CountingModel):
-    """Notes, at each call, how many tokens `watched` has been given."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.watched: Any = None
-        self.known: list[int] = []
-
-    def __call__(self, tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        self.known.append(len(self.watched.generated_tokens))
-        return super().__call__(tokens, *args, **kwargs)
 
 
 def watched_engine(toy: ToyModel, request: Any, **options: Any) -> tuple[WatchingModel, Any]:
-    model = WatchingModel(toy)
-    model.watched = request
+    model = WatchingModel(toy, request)
     served = engine(model, **options)
     served.submit(request)
     return model, served
-
-
-WISHES: dict[str, dict[str, Any]] = {
-    "greedy": {},
-    "drawn": {"sampling": answer.SamplingParams(temperature=2.0, seed=1)},
-    "penalized": {"sampling": answer.SamplingParams(repetition_penalty=1.5)},
-    "with an EOS": {"eos_token_ids": [0]},
-    "with a stop string": {"stop": ["never said"]},
-    "with an on_update": {"on_update": lambda request, new_text: None},
-}
 
 
 @pytest.mark.parametrize("wish", WISHES)
@@ -86,14 +58,7 @@ def test_task_6_ahead_room_is_given_away_before_a_last_token_is_back(toy: ToyMod
 
 
 def test_task_6_ahead_the_device_is_set_to_work_before_anything_is_read(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    given = mx.async_eval
-
-    def async_eval(*arrays: Any) -> None:
-        started.extend(array for _, array in tree_flatten(arrays))
-        given(*arrays)
-
-    monkeypatch.setattr(mx, "async_eval", async_eval)
+    started = note_what_is_started(monkeypatch)
     served = engine(toy)
     served.submit(ask(30, 9))
     served.step()
@@ -109,19 +74,7 @@ def test_task_6_ahead_a_step_does_not_wait_for_what_it_launches(toy: ToyModel) -
     requests = [served.submit(ask(4, 20)), served.submit(ask(6, 20, seed=1))]
     step_until(served, lambda: all(request.generated_tokens for request in requests))
     newcomer = served.submit(ask(5, 20, seed=2))
-    before = [len(request.generated_tokens) for request in requests]
-    with only_reading_fails():
-        model.broken = True
-        served.step()
-        model.broken = False
-    for request in [*requests, newcomer]:
-        if request.error is not None:
-            raise AssertionError(
-                "what was launched in this step can't be computed, and the step has waited for it: only the tokens of the step"
-                " before are read"
-            ) from request.error
-    after = [len(request.generated_tokens) for request in requests]
-    assert after == [count + 1 for count in before], "the tokens of the step before are read in this one"
+    assert_reads_the_step_before(served, model, requests, newcomer)
 
 
 def test_task_6_ahead_an_end_that_nobody_could_count_wastes_a_row_and_no_more(toy: ToyModel) -> None:

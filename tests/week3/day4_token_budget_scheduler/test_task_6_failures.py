@@ -10,7 +10,9 @@ import pytest
 
 from answer import answer
 from day6_engines import (
+    ENDS,
     UnreadableModel,
+    ask_to_end,
     assert_beginning,
     assert_failed,
     assert_returned,
@@ -24,14 +26,12 @@ from support import (
     CountingModel,
     FragileModel,
     ToyModel,
-    alone,
     assert_alone,
     finish_all,
     make_prompt,
     refuses,
     step_until,
 )
-from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 
 def end_all(served: Any) -> list[Any]:
@@ -75,7 +75,7 @@ def test_task_6_failures_of_an_on_update_end_its_request_only(toy: ToyModel, pos
     assert_can_still_serve(served, toy)
 
 
-@pytest.mark.parametrize("end", ["max_tokens", "a single token", "EOS", "EOS at once", "a stop string"])
+@pytest.mark.parametrize("end", ENDS)
 def test_task_6_failures_of_a_last_update(toy: ToyModel, end: str) -> None:
     served = engine(toy)
     error = KeyError("the client has gone")
@@ -84,14 +84,7 @@ def test_task_6_failures_of_a_last_update(toy: ToyModel, end: str) -> None:
         if request.state == "finished":
             raise error
 
-    text = ByteTokenizer().decode(alone(toy, make_prompt(5), 12))
-    failing = {
-        "max_tokens": ask(5, 7, on_update=fail),
-        "a single token": ask(5, 1, on_update=fail),
-        "EOS": ask_with_eos(toy, 5, 4, 12, on_update=fail),
-        "EOS at once": ask_with_eos(toy, 5, 0, 12, on_update=fail),
-        "a stop string": ask(5, 12, stop=[text[4:7]], detokenizer=ByteTokenizer().detokenizer(), on_update=fail),
-    }[end]
+    failing = ask_to_end(toy, end, ask, ask_with_eos, on_update=fail)
     others = [ask(3, 12), ask(9, 12)]
     for request in (others[0], failing, others[1]):
         served.submit(request)
