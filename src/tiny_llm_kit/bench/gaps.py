@@ -11,6 +11,7 @@ import numpy as np
 
 from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.cli.tables import duration
+from tiny_llm_kit.workloads.lists import plain_prompt
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
 BUDGETS = (16, 32, 64, 128, 256)
@@ -50,7 +51,7 @@ class Gaps:
 def measure_gaps(answer: ModuleType, model: Any, budget: int, prompt: int = PROMPT, kernels: str | None = None) -> Gaps:
     """Let `ROWS` requests decode, admit one of `prompt` tokens, and read it at `budget` tokens a step."""
     steps = QUIET + -(-prompt // budget) + 16
-    blocks = ROWS * -(-(FIRST + steps) // _BLOCK) + -(-(prompt + 2) // _BLOCK)
+    blocks = ROWS * answer.blocks_for(FIRST + steps, _BLOCK) + answer.blocks_for(prompt + 2, _BLOCK)
     engine = answer.Engine(
         model,
         num_blocks=2 * blocks,  # nobody is to wait for memory here
@@ -60,11 +61,11 @@ def measure_gaps(answer: ModuleType, model: Any, budget: int, prompt: int = PROM
         prefix_caching=False,
         paged_attention=choose_paged_attention(answer, kernels),
     )
-    decoding = [engine.submit(answer.PagedRequest(_tokens(FIRST, row), steps)) for row in range(ROWS)]
+    decoding = [engine.submit(answer.PagedRequest(plain_prompt(FIRST, row), steps)) for row in range(ROWS)]
     while not all(request.generated_tokens for request in decoding):
         engine.step()
     before = [_timed(engine) for _ in range(QUIET + 1)]
-    late = engine.submit(answer.PagedRequest(_tokens(prompt, ROWS), 2))
+    late = engine.submit(answer.PagedRequest(plain_prompt(prompt, ROWS), 2))
     during = [before[-1]]
     while not late.generated_tokens:
         during.append(_timed(engine))
@@ -72,10 +73,6 @@ def measure_gaps(answer: ModuleType, model: Any, budget: int, prompt: int = PROM
         engine.cancel(request)
     engine.run()
     return Gaps(_differences(before), _differences(during))
-
-
-def _tokens(count: int, first: int) -> list[int]:
-    return [32 + (first + place) % 64 for place in range(count)]
 
 
 def _timed(engine: Any) -> float:

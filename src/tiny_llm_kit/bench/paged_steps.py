@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 
 from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, shortest
+from tiny_llm_kit.workloads.lists import plain_prompt
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
 BLOCK_SIZE = 16
@@ -46,7 +47,7 @@ class PagedSteps:
         mx.eval(self._run([], prompts), [cache.pools for cache in self.runner.caches])
 
     def _request(self, length: int, first_block: int, blocks: int, steps: int) -> Any:
-        request = self.answer.PagedRequest([32 + (first_block + place) % 64 for place in range(length)], steps + 1)
+        request = self.answer.PagedRequest(plain_prompt(length, first_block), steps + 1)
         request.hold(list(range(first_block, first_block + blocks)))
         return request
 

@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from tiny_llm_kit.bench.overhead import arrays_in
 from tiny_llm_kit.bench.report import Target
+from tiny_llm_kit.workloads.lists import plain_prompt
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
 ROWS = 8
@@ -32,7 +33,7 @@ def peak_over_pool_and_weights(answer: ModuleType, model: Any, num_blocks: int =
         paged_attention=choose_paged_attention(answer, kernels),
     )
     for row in range(ROWS):
-        engine.submit(answer.PagedRequest([32 + (row + place) % 64 for place in range(PROMPT)], STEPS))
+        engine.submit(answer.PagedRequest(plain_prompt(PROMPT, row), STEPS))
     mx.reset_peak_memory()
     for _ in range(STEPS):
         engine.step()

@@ -66,7 +66,7 @@ def measure_plan_time(answer: ModuleType, running: int, waiting: int, steps: int
     """Plan so many steps in which that many run and wait, each time with all seats taken but for those who just left."""
     engine = answer.Engine(
         NoModel(),
-        num_blocks=running * (-(-(PROMPT + MOST_ANSWER) // 16) + 1),
+        num_blocks=running * (answer.blocks_for(PROMPT + MOST_ANSWER, 16) + 1),
         max_num_seqs=running,
         max_num_batched_tokens=running + 1024,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from tiny_llm_kit.cli.tables import duration
+from tiny_llm_kit.workloads.lists import plain_prompt
 
 ROWS = 8
 LENGTH = 160
@@ -38,7 +39,7 @@ def step_profile(answer: ModuleType, model: Any, rows: int = ROWS, length: int =
 def decode_seconds(answer: ModuleType, model: Any, rows: int, length: int = LENGTH) -> float:
     """The time of a decode step of so many rows, which hold `length` tokens each (a few more at its end)."""
     runner = answer.ModelRunner(model, rows, length + REPEATS + 2)
-    requests = [answer.Request([32 + (row + i) % 64 for i in range(length)], REPEATS + 2) for row in range(rows)]
+    requests = [answer.Request(plain_prompt(length, row), REPEATS + 2) for row in range(rows)]
     for slot, request in enumerate(requests):
         runner.join(request, slot, runner.prefill(request, 0, length))
     return shortest(lambda: runner.decode(requests).tokens)

@@ -19,7 +19,7 @@ class PagedSchedule(Schedule):
         seqs = chance.randint(1, 6)
         return self.answer.Engine(
             self.model,
-            num_blocks=-(-MOST_COMPUTED // size) + chance.choice([0, 1, 2, 4, 8, 50]),
+            num_blocks=self.answer.blocks_for(MOST_COMPUTED, size) + chance.choice([0, 1, 2, 4, 8, 50]),
             block_size=size,
             max_num_seqs=seqs,
             max_num_batched_tokens=seqs + chance.choice([0, 1, 3, 8, 30]),

@@ -16,7 +16,7 @@ from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, paged_options, paged_sizes, refuse, seed_type
 from tiny_llm_kit.cli.outputs import write_results
-from tiny_llm_kit.cli.progress import progress_bar, working
+from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
@@ -182,10 +182,15 @@ def _run(console: Console, workload_name: str, cases: list[Case], repeats: int, 
     with progress_bar(console, f"{workload_name}: quiet runs", total=len(cases) * repeats) as bar:
 
         def on_run(case: Case, run: Run) -> None:
-            speed = sum(map(len, run.served.tokens)) / run.seconds
-            verdict = f"others had {run.others:.0%} of the CPU: not counted" if run.noisy else f"others {run.others:.1%}"
-            bar.print(f"{case.engine:>10} {case.batch_size:>3} slots  {speed:6.1f} tokens/s  ({verdict})")
-            if not run.noisy:
-                bar.advance()
+            show_run(bar, f"{case.engine:>10} {case.batch_size:>3} slots", run)
 
         return run_in_turn(cases, repeats, noise, on_run)
+
+
+def show_run(bar: Bar, name: str, run: Run) -> None:
+    """A line on a run; the bar advances if it counts."""
+    speed = sum(map(len, run.served.tokens)) / run.seconds
+    verdict = f"others had {run.others:.0%} of the CPU: not counted" if run.noisy else f"others {run.others:.1%}"
+    bar.print(f"{name}  {speed:6.1f} tokens/s  ({verdict})")
+    if not run.noisy:
+        bar.advance()

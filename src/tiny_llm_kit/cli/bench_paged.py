@@ -20,7 +20,7 @@ from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
 from tiny_llm_kit.bench.run import MAX_TRIES, Case, Run, run_in_turn
 from tiny_llm_kit.bench.step_times import StepTimes, measure_step_times
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.bench import TARGET_SLOTS, Numbers
+from tiny_llm_kit.cli.bench import TARGET_SLOTS, Numbers, show_run
 from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, paged_options, paged_sizes, seed_type
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
@@ -164,11 +164,7 @@ def _seconds(times: StepTimes, items: Sequence[WorkItem]) -> float:
 
 
 def _show_run(bar: Bar, name: str, case: Case, run: Run) -> None:
-    speed = sum(map(len, run.served.tokens)) / run.seconds
-    verdict = f"others had {run.others:.0%} of the CPU: not counted" if run.noisy else f"others {run.others:.1%}"
-    bar.print(f"{name:>18}  {case.engine:>6} {case.batch_size:>3} slots  {speed:6.1f} tokens/s  ({verdict})")
-    if not run.noisy:
-        bar.advance()
+    show_run(bar, f"{name:>18}  {case.engine:>6} {case.batch_size:>3} slots", run)
 
 
 def _begin(bar: Bar, part: str) -> None:

@@ -18,7 +18,15 @@ from tiny_llm_kit.workloads.requests import ChatTokenizer, in_chat_form, shorten
 FIRST_PLAIN_TOKEN = 32
 """Vocabularies begin with special tokens; random prompts take ids from here on."""
 
+PLAIN_TOKENS = 64
+"""How many of them prompts of which nothing but the length matters go round."""
+
 CHAT_PROMPTS = Path(__file__).parent / "data" / "chat_prompts.json"
+
+
+def plain_prompt(length: int, first: int = 0) -> list[int]:
+    """A prompt where only the length matters, and that another `first` makes another one."""
+    return [FIRST_PLAIN_TOKEN + (first + place) % PLAIN_TOKENS for place in range(length)]
 
 
 def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkItem]:
