@@ -12,6 +12,7 @@ from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
 from .embedding import Embedding
 from .engine import ContinuousBatchScheduler
+from .event_log import BatchState, Event, EventKind, EventLog
 from .generate import generate_tokens, generate_tokens_with_cache, greedy, stream_text
 from .kernels.decode_attention import decode_attention
 from .kernels.flash_attention import flash_attention, flash_attention_simdgroup
@@ -32,7 +33,15 @@ from .kernels.rms_norm import fused_rms_norm
 from .kv_cache import KvCache, KvCacheBase
 from .linear import FusedLinear, Linear, linear
 from .masking import create_batch_mask
-from .metrics import BatchingMetrics, BatchState, Event, EventKind, Timeline
+from .measure.arrivals import arrival_times
+from .measure.batching_law import continuous_steps, expected_longest, predicted_ratio, static_steps
+from .measure.cost_model import Call, CostModel, FittedCost, Roofline, fit_cost, roofline_of
+from .measure.dynamic_batching import DynamicBatcher
+from .measure.load import closed_loop, open_loop
+from .measure.request_times import RequestTimes, RunRecorder
+from .measure.simulator import simulate_groups, simulate_slots
+from .measure.summary import Slo, Spread, Summary, percentile, spread, summarize
+from .metrics import BatchingMetrics, Timeline
 from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
@@ -48,6 +57,7 @@ from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
+from .paged.simulator import simulate_paged
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -82,14 +92,19 @@ __all__ = [
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
+    "Call",
     "Chunk",
     "ContinuousBatchScheduler",
+    "CostModel",
+    "DynamicBatcher",
     "Embedding",
     "Engine",
     "Event",
     "EventKind",
+    "EventLog",
     "FairQueue",
     "Fifo",
+    "FittedCost",
     "FusedLinear",
     "Group",
     "KvCache",
@@ -112,22 +127,29 @@ __all__ = [
     "RaggedBatch",
     "Request",
     "RequestBook",
+    "RequestTimes",
     "RoPE",
+    "Roofline",
     "Row",
+    "RunRecorder",
     "Sampler",
     "SamplingParams",
     "Savings",
     "Scheduler",
     "SelfAttention",
     "ShortestRemaining",
+    "Slo",
     "SlotManager",
+    "Spread",
     "StepPlan",
     "StopStrings",
     "Strategy",
+    "Summary",
     "TextStream",
     "Timeline",
     "TransformerBlock",
     "admit",
+    "arrival_times",
     "attend_in_parts",
     "batch_generate",
     "blocks_for",
@@ -136,9 +158,13 @@ __all__ = [
     "causal_mask",
     "choose_parts",
     "chunk_bounds",
+    "closed_loop",
+    "continuous_steps",
     "create_batch_mask",
     "decode_attention",
     "dequantize",
+    "expected_longest",
+    "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
     "fused_rms_norm",
@@ -158,18 +184,22 @@ __all__ = [
     "min_p",
     "multi_head_attention",
     "online_softmax",
+    "open_loop",
     "pack",
     "paged_attention",
     "paged_attention_arrays",
     "paged_attention_decode",
     "paged_attention_prefill",
     "paged_attention_split",
+    "percentile",
     "perplexity",
     "plan_step",
+    "predicted_ratio",
     "prefill",
     "prefill_chunk",
     "quantize",
     "repetition_penalty",
+    "roofline_of",
     "rope_frequencies",
     "run_continuous",
     "run_sequential",
@@ -179,9 +209,15 @@ __all__ = [
     "scaled_dot_product_attention",
     "seen_tokens",
     "silu",
+    "simulate_groups",
+    "simulate_paged",
+    "simulate_slots",
     "slot_mapping",
     "softmax",
+    "spread",
+    "static_steps",
     "stream_text",
+    "summarize",
     "top_k",
     "top_p",
     "unpack",

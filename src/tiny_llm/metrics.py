@@ -1,58 +1,15 @@
-"""Metrics: every figure is computed from one log of events.
-
-It knows no request object and no array: an event is a time, a kind and an id.
-"""
+"""Metrics: every figure is computed from the log of events. No request object and no array is known here."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple
 
 import numpy as np
 
 from tiny_llm_kit.course import task
 
+from .event_log import ENDS, BatchState, Event, EventKind
+
 KEPT = 10_000
-
-
-class EventKind(Enum):
-    """What can happen to a request, in the order in which it happens."""
-
-    ARRIVED = "arrived"
-    ADMITTED = "admitted"
-    FIRST_TOKEN = "first_token"
-    FINISHED = "finished"
-
-
-class Event(NamedTuple):
-    """`tokens` counts the generated tokens when the kind is FINISHED."""
-
-    time: float
-    kind: EventKind
-    request_id: int
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
-class BatchState:
-    """What one iteration looked like from outside.
-
-    Args:
-        time: seconds on the scheduler's clock, at the iteration's end.
-        active_requests: requests that held a slot, or a claim on one, as the iteration's plan left them.
-        max_slots: how many could have.
-        queue_size: requests that the plan left waiting.
-        new_tokens: tokens that came back in this iteration.
-        events: what happened since the last state.
-    """
-
-    time: float
-    active_requests: int
-    max_slots: int
-    queue_size: int
-    new_tokens: int
-    events: Sequence[Event] = ()
 
 
 @dataclass

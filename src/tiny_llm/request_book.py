@@ -12,8 +12,12 @@ from typing import Any
 
 from tiny_llm_kit.course import task
 
-from .metrics import BatchingMetrics, BatchState, Event, EventKind
+from .event_log import EventKind, EventLog
+from .metrics import BatchingMetrics
 from .request import Request
+
+_END_OF = {"cancelled": EventKind.CANCELLED, "error": EventKind.FAILED}
+"""How an end is logged, by the finish reason; all others are FINISHED."""
 
 
 class RequestBook:
@@ -35,11 +39,11 @@ class RequestBook:
         self.max_seq_len = max_seq_len
         self.vocab_size = vocab_size
         self.clock = clock
+        self.event_log = EventLog(clock)
         self.metrics = BatchingMetrics()
         self.waiting: MutableMapping[int, Any] = OrderedDict()  # a queue that also gives up its middle at once
         self.running: dict[int, Request] = {}
         self._ended: dict[int, Request] = {}  # and not returned yet by `step`
-        self._events: list[Event] = []
         self._busy = False
         self._thread = threading.get_ident()
 
@@ -47,6 +51,11 @@ class RequestBook:
     def has_work(self) -> bool:
         """Whether anyone waits, runs, or has ended and not been returned yet."""
         return bool(self.waiting or self.running or self._ended)
+
+    @property
+    def idle_until(self) -> float | None:
+        """Until when, on the clock, `step` does nothing although somebody waits; None, unless an engine waits on purpose."""
+        return None
 
     def step(self) -> list[Request]:
         """Run one iteration and return the requests that have ended since the last one. Every engine has its own."""
@@ -144,11 +153,15 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def close_iteration(self, active: int, max_slots: int, queue_size: int, new_tokens: int) -> list[Request]:
-        """Tell the metrics of an iteration and of all events since the last one; return who has ended since then.
+        """Close an iteration in the log, tell the metrics of it, and return who has ended since the last one.
 
         Args: see `BatchState`.
         """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
+
+    def log_chunk(self, request: Request, start: int, end: int) -> None:
+        """Log that the tokens `start` … `end` − 1 of a request have been launched."""
+        self.event_log.record(EventKind.PREFILL_CHUNK, request.request_id, end - start, end)
 
     def check_thread(self) -> None:
         """RuntimeError in any other thread than the one that made the book."""
@@ -166,5 +179,6 @@ class RequestBook:
         """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 
-    def _log(self, kind: EventKind, request: Request, tokens: int = 0) -> None:
-        self._events.append(Event(self.clock(), kind, request.request_id, tokens))
+    def _log_end(self, request: Request) -> None:
+        kind = _END_OF.get(request.finish_reason or "", EventKind.FINISHED)
+        self.event_log.record(kind, request.request_id, len(request.generated_tokens))

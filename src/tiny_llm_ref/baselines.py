@@ -89,6 +89,7 @@ def _start_group(runner: ModelRunner, book: RequestBook, group: Sequence[Request
         book.admit(request)
         for start, end in chunk_bounds(len(request.prompt), prefill_step):
             first_token = runner.prefill(request, start, end)
+            book.log_chunk(request, start, end)
             if first_token is not None:
                 in_flight.add([request], first_token)
                 runner.join(request, slot, first_token)

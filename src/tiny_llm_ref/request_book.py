@@ -12,8 +12,12 @@ from typing import Any
 
 from tiny_llm_kit.course import task
 
-from .metrics import BatchingMetrics, BatchState, Event, EventKind
+from .event_log import EventKind, EventLog
+from .metrics import BatchingMetrics
 from .request import Request
+
+_END_OF = {"cancelled": EventKind.CANCELLED, "error": EventKind.FAILED}
+"""How an end is logged, by the finish reason; all others are FINISHED."""
 
 
 class RequestBook:
@@ -35,11 +39,11 @@ class RequestBook:
         self.max_seq_len = max_seq_len
         self.vocab_size = vocab_size
         self.clock = clock
+        self.event_log = EventLog(clock)
         self.metrics = BatchingMetrics()
         self.waiting: MutableMapping[int, Any] = OrderedDict()  # a queue that also gives up its middle at once
         self.running: dict[int, Request] = {}
         self._ended: dict[int, Request] = {}  # and not returned yet by `step`
-        self._events: list[Event] = []
         self._busy = False
         self._thread = threading.get_ident()
 
@@ -47,6 +51,11 @@ class RequestBook:
     def has_work(self) -> bool:
         """Whether anyone waits, runs, or has ended and not been returned yet."""
         return bool(self.waiting or self.running or self._ended)
+
+    @property
+    def idle_until(self) -> float | None:
+        """Until when, on the clock, `step` does nothing although somebody waits; None, unless an engine waits on purpose."""
+        return None
 
     def step(self) -> list[Request]:
         """Run one iteration and return the requests that have ended since the last one. Every engine has its own."""
@@ -121,7 +130,7 @@ class RequestBook:
                 " by this model's tokenizer?"
             )
         request.max_tokens = min(request.max_tokens, room)
-        self._log(EventKind.ARRIVED, request)
+        self.event_log.record(EventKind.ARRIVED, request.request_id, len(request.prompt))
         self.waiting[request.request_id] = request
         return request
 
@@ -134,7 +143,7 @@ class RequestBook:
             other.overtaken += 1
         self.running[request.request_id] = request  # first of all, as in `end`
         self.waiting.pop(request.request_id)
-        self._log(EventKind.ADMITTED, request)
+        self.event_log.record(EventKind.ADMITTED, request.request_id)
 
     @task(week=2, day=6, number=1)
     def take(self, request: Request, token: int) -> int:
@@ -145,8 +154,7 @@ class RequestBook:
         if request.finish_reason is not None:
             return 0
         before = len(request.generated_tokens)
-        if not before:
-            self._log(EventKind.FIRST_TOKEN, request)
+        self.event_log.record(EventKind.TOKEN if before else EventKind.FIRST_TOKEN, request.request_id)
         try:
             request.accept(token)
         except Exception as error:
@@ -185,7 +193,7 @@ class RequestBook:
                 self._tell(request)
         finally:
             self.release(request)
-            self._log(EventKind.FINISHED, request, len(request.generated_tokens))
+            self._log_end(request)
 
     @contextmanager
     def failures_end(self, requests: Sequence[Request]) -> Iterator[None]:
@@ -198,15 +206,18 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def close_iteration(self, active: int, max_slots: int, queue_size: int, new_tokens: int) -> list[Request]:
-        """Tell the metrics of an iteration and of all events since the last one; return who has ended since then.
+        """Close an iteration in the log, tell the metrics of it, and return who has ended since the last one.
 
         Args: see `BatchState`.
         """
-        events, self._events = self._events, []
-        self.metrics.update(BatchState(self.clock(), active, max_slots, queue_size, new_tokens, events))
+        self.metrics.update(self.event_log.close_step(active, max_slots, queue_size, new_tokens))
         ended = list(self._ended.values())
         self._ended = {}
         return ended
+
+    def log_chunk(self, request: Request, start: int, end: int) -> None:
+        """Log that the tokens `start` … `end` − 1 of a request have been launched."""
+        self.event_log.record(EventKind.PREFILL_CHUNK, request.request_id, end - start, end)
 
     def check_thread(self) -> None:
         """RuntimeError in any other thread than the one that made the book."""
@@ -233,5 +244,6 @@ class RequestBook:
         finally:
             self._busy = before
 
-    def _log(self, kind: EventKind, request: Request, tokens: int = 0) -> None:
-        self._events.append(Event(self.clock(), kind, request.request_id, tokens))
+    def _log_end(self, request: Request) -> None:
+        kind = _END_OF.get(request.finish_reason or "", EventKind.FINISHED)
+        self.event_log.record(kind, request.request_id, len(request.generated_tokens))

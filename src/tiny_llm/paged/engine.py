@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 
 from tiny_llm_kit.course import task
 
+from ..event_log import EventKind
 from ..in_flight import InFlight
-from ..metrics import EventKind
 from ..model import Model
 from ..request import Request
 from .block_pool import BlockPool, blocks_for

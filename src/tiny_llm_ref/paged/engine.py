@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 
 from tiny_llm_kit.course import task
 
+from ..event_log import EventKind
 from ..in_flight import InFlight
-from ..metrics import EventKind
 from ..model import Model
 from ..request import Request
 from .block_pool import BlockPool, blocks_for
@@ -127,6 +127,8 @@ class Engine(StreamingBook):
                 with self.failures_end(working):
                     if step := self.runner.run(plan):
                         launched.add(*step)
+                    for chunk in plan.chunks:
+                        self.log_chunk(chunk.request, chunk.start, chunk.end)
                     self.metrics.computed_tokens += plan.tokens
             launched.start()
             self.runner.start()
@@ -163,7 +165,7 @@ class Engine(StreamingBook):
             self._copy_last_block(request)
         self._grow(request, len(request.tokens))
         if not request.preemptions:
-            self._log(EventKind.ADMITTED, request)
+            self.event_log.record(EventKind.ADMITTED, request.request_id)
             if self.prefix_caching:
                 self.metrics.prefix_cache_queries += len(request.prompt)
                 self.metrics.prefix_cache_hits += match.tokens
@@ -235,6 +237,7 @@ class Engine(StreamingBook):
         self.waiting[request.request_id] = request  # first of all, as in `end`
         del self.running[request.request_id]
         self.release(request)
+        self.event_log.record(EventKind.PREEMPTED, request.request_id)
         request.preemptions += 1
         self.metrics.num_preemptions += 1
 

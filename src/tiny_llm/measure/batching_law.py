@@ -1,0 +1,37 @@
+"""How much longer static batches take than continuous ones, from the lengths of the answers alone.
+
+A static batch of B runs for as many steps as its longest answer, while a slot of a continuous batch needs only the mean: the
+ratio of the steps is about E[longest of B] / mean, if slots never stand empty and a step takes the same time in both.
+"""
+
+from collections.abc import Sequence
+
+from tiny_llm_kit.course import task
+
+
+@task(week=2, day=7, number=8)
+def expected_longest(lengths: Sequence[int], batch_size: int) -> float:
+    """The mean of the longest of `batch_size` answers, each drawn independently from `lengths`. Exact, without drawing.
+
+    Raises:
+        ValueError: if there are no lengths or `batch_size` is less than 1.
+    """
+    raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")
+
+
+@task(week=2, day=7, number=8)
+def predicted_ratio(lengths: Sequence[int], batch_size: int) -> float:
+    """The law: E[longest of B] / mean."""
+    raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")
+
+
+@task(week=2, day=7, number=8)
+def static_steps(lengths: Sequence[int], batch_size: int) -> int:
+    """The steps of a list of answers in groups, in their order."""
+    raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")
+
+
+@task(week=2, day=7, number=8)
+def continuous_steps(lengths: Sequence[int], batch_size: int) -> int:
+    """The steps of the same list where each answer begins when a slot becomes free, in their order."""
+    raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")

@@ -1,0 +1,53 @@
+"""Clients: an open loop, whose requests arrive whatever the server does, and a closed loop, whose clients wait for an answer.
+
+In a closed loop a slow server is asked less often, so it never has a queue longer than its clients. In an open loop the queue
+grows when the server is too slow, as it does in front of real servers.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from tiny_llm_kit.course import task
+
+from ..request import Request
+from ..request_book import RequestBook
+from .request_times import RunRecorder
+
+
+@task(week=2, day=7, number=4)
+def open_loop(
+    engine: RequestBook,
+    requests: Sequence[Request],
+    arrivals: Sequence[float],
+    recorder: RunRecorder,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[float]:
+    """Submit each request when its time has come, and step the engine until all have ended.
+
+    A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like any
+    other, so the recorder is told when it was wanted. To leave that out is "coordinated omission" (Gil Tene): a server that
+    stalls would hide its own stall. Between steps nobody sleeps while there is work that can be done.
+
+    Args:
+        engine: has nothing to do yet; its clock is the one that counts. Its `idle_until` is respected.
+        arrivals: seconds after the start, ascending, one for each request.
+        recorder: one of the readers of the engine's log already.
+        sleep: waits so many seconds on the engine's clock.
+    Returns:
+        For each request, by how many seconds it was submitted late.
+    Raises:
+        ValueError: if there are not as many arrivals as requests, or they do not ascend.
+    """
+    raise NotImplementedError("Week 2 Day 7, task 4: open and closed loops. Read book/src/week2-07-measuring.md")
+
+
+@task(week=2, day=7, number=4)
+def closed_loop(engine: RequestBook, requests: Sequence[Request], clients: int) -> None:
+    """Serve the requests for so many clients, each of whom sends the next one as soon as its last one has ended.
+
+    Requests are sent in their order. A request that the engine refuses ends with that error, and its client goes on.
+
+    Raises:
+        ValueError: if `clients` is less than 1.
+    """
+    raise NotImplementedError("Week 2 Day 7, task 4: open and closed loops. Read book/src/week2-07-measuring.md")

@@ -1,0 +1,91 @@
+"""What each request lived through, read from the event log: TTFT, TPOT, inter-token latency, end to end, queue time."""
+
+from dataclasses import dataclass, field
+
+from tiny_llm_kit.course import task
+
+from ..event_log import BatchState, EventKind
+
+
+@dataclass
+class RequestTimes:
+    """When things happened to one request, in seconds on the log's clock; None for what has not happened.
+
+    Args:
+        arrived: when its client wanted it; see `RunRecorder.wanted`.
+        prompt_tokens: its prompt's length.
+        admitted: when it was admitted first.
+        tokens: when each of its tokens came back, in order, as far as the log says so: it always tells the first one's time.
+        ended, end: when and how it ended.
+        generated: how many tokens it had generated at its end.
+        preemptions: how often it lost its memory.
+    """
+
+    arrived: float
+    prompt_tokens: int = 0
+    admitted: float | None = None
+    tokens: list[float] = field(default_factory=list)
+    ended: float | None = None
+    end: EventKind | None = None
+    generated: int = 0
+    preemptions: int = 0
+
+    @property
+    @task(week=2, day=7, number=1)
+    def queue_time(self) -> float | None:
+        """Seconds from arrival to admission."""
+        raise NotImplementedError
+
+    @property
+    @task(week=2, day=7, number=1)
+    def ttft(self) -> float | None:
+        """Time to first token: seconds from arrival until the first token had come back."""
+        raise NotImplementedError
+
+    @property
+    @task(week=2, day=7, number=1)
+    def tpot(self) -> float | None:
+        """Time per output token: mean seconds per token after the first, up to the end; None with fewer than two tokens."""
+        raise NotImplementedError
+
+    @property
+    @task(week=2, day=7, number=1)
+    def inter_token_latencies(self) -> list[float]:
+        """Seconds between each token and the one before it, as its reader sees them."""
+        raise NotImplementedError
+
+    @property
+    @task(week=2, day=7, number=1)
+    def latency(self) -> float | None:
+        """Seconds from arrival to the end."""
+        raise NotImplementedError
+
+
+class RunRecorder:
+    """Reads the log of a run, and keeps the times of every request and what the steps held.
+
+    Put it among the readers before the run: `engine.event_log.readers.append(recorder.read)`. It keeps everything, for a run
+    that is to be looked at when it is over; a server keeps `BatchingMetrics` instead.
+    """
+
+    def __init__(self) -> None:
+        self.requests: dict[int, RequestTimes] = {}
+        self.steps = 0
+        self.tokens = 0
+        self.started: float | None = None  # the first arrival, as its client wanted it
+        self.ended = 0.0  # the end of the last step
+        self.used_slots = 0  # active requests, summed over the steps
+        self.offered_slots = 0  # slots, summed over the steps
+
+    @task(week=2, day=7, number=1)
+    def read(self, state: BatchState) -> None:
+        """Take in one iteration."""
+        raise NotImplementedError
+
+    @task(week=2, day=7, number=4)
+    def wanted(self, request_id: int, time: float) -> None:
+        """Note when a client wanted to send a request, which may be before the engine heard of it: that is when it arrived.
+
+        Called before or after the log tells of the arrival.
+        """
+        raise NotImplementedError

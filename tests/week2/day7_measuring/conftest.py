@@ -1,0 +1,1 @@
+"""Tests of Week 2 Day 7: measuring."""
