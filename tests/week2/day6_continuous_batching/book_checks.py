@@ -9,6 +9,9 @@ from tiny_llm_kit.models.tiny_random import ByteTokenizer
 TOKENIZER = ByteTokenizer()
 (EOS,) = TOKENIZER.eos_token_ids
 
+ENDS = ("finished", "cancelled", "failed")
+"""How the log calls the ways to end."""
+
 STOPS = [
     ("one END two", ["END"], "one "),
     ("one two", ["on"], ""),

@@ -7,7 +7,15 @@ import pytest
 
 from answer import answer
 from support import refuses
-from week2.day6_continuous_batching.book_checks import FailingDetokenizer, WatchedBook, ended, serve, take_all
+from week2.day6_continuous_batching.book_checks import (
+    FailingDetokenizer,
+    WatchedBook,
+    codes,
+    ended,
+    serve,
+    take_all,
+    text_request,
+)
 
 
 def test_task_1_the_way_through_the_book() -> None:
@@ -96,7 +104,7 @@ def test_task_1_a_request_is_submitted_once() -> None:
     with refuses(ValueError, "submit, of a request that has finished"):
         book.submit(request)
     assert ended(book) == [request], "the refused calls have changed nothing"
-    assert book.log.kinds(request) == ["arrived", "admitted", "finished"], "and nobody has arrived a second time"
+    assert book.log.kinds(request) == ["arrived", "admitted", "cancelled"], "and nobody has arrived a second time"
 
 
 def test_task_1_those_who_were_overtaken_are_counted_at_admission() -> None:
@@ -199,8 +207,9 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     assert (ended(book), book.released, list(book.running.values())) == ([request], [request], [other]), (
         "it is out of the book, once, and nobody else has anything to do with it"
     )
-    assert book.log.kinds(request) == ["arrived", "admitted", "first_token", "finished"], (
-        "a first token has come, whatever became of its text"
+    second = ["token"] * (moment in ("the last token", "EOS"))
+    assert book.log.kinds(request) == ["arrived", "admitted", "first token", *second, "failed"], (
+        "a token that has come back is logged, whatever became of its text, and an end by error is logged as failed"
     )
 
 
@@ -226,23 +235,46 @@ def test_task_1_every_event_has_its_time() -> None:
     ended(book)
     (state,) = book.log.states
     assert state.time == 128, "a BatchState has the time of the iteration's end"
-    assert [(event.time, event.kind.value, event.tokens) for event in book.log.of(served)] == [
-        (1, "arrived", 0),
-        (4, "admitted", 0),
-        (8, "first_token", 0),
-        (32, "finished", 3),
-    ], "arrived at submit, admitted at admit, first_token when the first token is taken, finished at the end, with 3 tokens"
-    assert [(event.time, event.kind.value, event.tokens) for event in book.log.of(waits)] == [
-        (2, "arrived", 0),
-        (64, "finished", 0),
-    ], "one that is cancelled while it waits arrives and finishes, and nothing in between"
+    assert [(event.time, event.kind.value) for event in book.log.of(served)] == [
+        (1, "arrived"),
+        (4, "admitted"),
+        (8, "first token"),
+        (16, "token"),
+        (32, "token"),
+        (32, "finished"),
+    ], "arrived at submit, admitted at admit, a token each time that one is taken, finished at the end"
+    assert [(event.time, event.kind.value) for event in book.log.of(waits)] == [(2, "arrived"), (64, "cancelled")], (
+        "one that is cancelled while it waits arrives and is cancelled, and nothing in between"
+    )
+
+
+def test_task_1_an_arrival_is_logged_with_the_length_of_its_prompt() -> None:
+    book, requests = WatchedBook(), [answer.Request([5] * length, 3) for length in (1, 4, 190)]
+    for request in requests:
+        book.submit(request)
+    ended(book)
+    (state,) = book.log.states
+    arrivals = [(event.kind.value, event.request_id, event.tokens) for event in state.events]
+    assert arrivals == [("arrived", request.request_id, len(request.prompt)) for request in requests], (
+        "submit logs each arrival in its turn, with the number of the prompt's tokens: those of the answer are not there yet"
+    )
 
 
 @pytest.mark.parametrize(
-    ("tokens", "reason", "kept"),
-    [([40, 41], "length", 2), ([40, 7], "stop", 1), ([7], "stop", 0), ([40], "cancelled", 1), ([40], "error", 1)],
+    ("tokens", "reason", "end", "kept"),
+    [
+        ([40, 41], "length", "finished", 2),
+        ([40, 7], "stop", "finished", 1),
+        ([7], "stop", "finished", 0),
+        ([40], "cancelled", "cancelled", 1),
+        ([], "cancelled", "cancelled", 0),
+        ([40], "error", "failed", 1),
+        ([], "error", "failed", 0),
+    ],
 )
-def test_task_1_finished_counts_the_tokens_that_were_kept(tokens: list[int], reason: str, kept: int) -> None:
+def test_task_1_an_end_is_logged_with_its_kind_and_the_tokens_that_were_kept(
+    tokens: list[int], reason: str, end: str, kept: int
+) -> None:
     book, request = WatchedBook(), answer.Request([5], 2, eos_token_ids=[7])
     serve(book, request)
     take_all(book, request, tokens)
@@ -253,10 +285,39 @@ def test_task_1_finished_counts_the_tokens_that_were_kept(tokens: list[int], rea
     take_all(book, request, [41, 7])  # what was on its way
     ended(book)
     assert request.finish_reason == reason, "the reason of the end"
-    assert book.log.kinds(request) == ["arrived", "admitted", "first_token", "finished"], (
-        f"each event is reported once, in this order, also when the end is {reason!r}; a first token is one that is an EOS, too"
+    came = ["first token", "token"][: len(tokens)]
+    assert book.log.kinds(request) == ["arrived", "admitted", *came, end], (
+        f"a token event for each token that came back before the end, also for an EOS, and then {end!r}, since the request ended"
+        f" with {reason!r}"
     )
-    assert book.log.of(request)[-1].tokens == kept, "an EOS, and what comes after the end, is not counted"
+    assert book.log.of(request)[-1].tokens == kept, "an end counts the tokens of the answer: no EOS, nothing after the end"
+
+
+def test_task_1_a_stop_string_is_a_finish_like_any_other() -> None:
+    book, request = WatchedBook(), text_request(9, stop=["b"])
+    serve(book, request)
+    take_all(book, request, codes("aab"))
+    ended(book)
+    assert book.log.kinds(request) == ["arrived", "admitted", "first token", "token", "token", "finished"], (
+        "each token that came back is logged, the one that completes the stop string, too, and then the end"
+    )
+    assert book.log.of(request)[-1].tokens == 3, "an end counts the generated tokens, though the text ends before the last"
+
+
+def test_task_1_tokens_of_several_requests_are_logged_as_they_are_taken() -> None:
+    book, first, second = WatchedBook(), answer.Request([5], 3), answer.Request([6], 3)
+    serve(book, first, second)
+    for request in (second, first, first, second):
+        book.take(request, 40)
+    ended(book)
+    (state,) = book.log.states
+    tokens = [(event.request_id, event.kind.value) for event in state.events if "token" in event.kind.value]
+    assert tokens == [
+        (second.request_id, "first token"),
+        (first.request_id, "first token"),
+        (first.request_id, "token"),
+        (second.request_id, "token"),
+    ], "each request has a first token of its own, and the events stand in the order in which things happened"
 
 
 def test_task_1_an_iteration_is_reported_with_what_has_happened_since_the_last() -> None:
@@ -275,9 +336,29 @@ def test_task_1_an_iteration_is_reported_with_what_has_happened_since_the_last()
     ], "metrics.update gets a BatchState of each iteration, an idle one too, with the numbers that close_iteration was given"
     assert [[event.kind.value for event in state.events] for state in states] == [
         ["arrived", "admitted"],
-        ["first_token", "finished", "arrived", "admitted"],
+        ["first token", "finished", "arrived", "admitted"],
         [],
     ], "each event is reported once, with the iteration that is closed next, in the order in which they happened"
+    assert [(state.step, {event.step for event in state.events}) for state in states] == [(0, {0}), (1, {1}), (2, set())], (
+        "iterations are numbered from 0, and each event carries the number of the iteration that it is reported with"
+    )
+
+
+def test_task_1_readers_of_the_log_are_told_what_the_metrics_are_told() -> None:
+    book, early, late = WatchedBook(), [], []
+    book.event_log.readers.append(early.append)
+    request = answer.Request([5], 2)
+    serve(book, request)
+    book.close_iteration(active=1, max_slots=4, queue_size=2, new_tokens=0)
+    book.event_log.readers.append(late.append)
+    book.take(request, 40)
+    book.cancel(request)
+    book.close_iteration(active=1, max_slots=4, queue_size=0, new_tokens=1)
+    assert early == book.log.states, (
+        "a function in event_log.readers is given the state of every iteration, the same that the metrics are given: events"
+        " have to go through the book's own event_log"
+    )
+    assert late == book.log.states[1:], "a reader that comes later is given the iterations from then on"
 
 
 def test_task_1_the_book_belongs_to_one_thread() -> None:
