@@ -40,6 +40,7 @@ class ContinuousBatchScheduler:
                 if request.state == "waiting":
                     self.admit(request)
                 try:
+                    self.log_chunk(request, start, end)
                     first = self.runner.prefill(request, start, end)
                     if first is not None:
                         asked.append(([request], first))

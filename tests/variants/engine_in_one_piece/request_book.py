@@ -2,7 +2,7 @@
 
 from tiny_llm_kit.course import task
 
-from .metrics import EventKind
+from .event_log import EventKind
 from .request import Request
 
 
@@ -14,14 +14,14 @@ class RequestBook:
             self.waiting[earlier].overtaken += 1
         self.running[request.request_id] = request
         del self.waiting[request.request_id]
-        self._log(EventKind.ADMITTED, request)
+        self.event_log.record(EventKind.ADMITTED, request.request_id)
 
     @task(week=2, day=6, number=1)
     def take(self, request: Request, token: int) -> int:
         if request.state == "finished":
             return 0
-        if not request.generated_tokens:
-            self._log(EventKind.FIRST_TOKEN, request)
+        kind = EventKind.TOKEN if request.generated_tokens else EventKind.FIRST_TOKEN
+        self.event_log.record(kind, request.request_id)
         had = len(request.generated_tokens)
         try:
             request.accept(token)
@@ -50,7 +50,7 @@ class RequestBook:
                 self._news_for(request)
         finally:
             self.release(request)
-            self._log(EventKind.FINISHED, request, len(request.generated_tokens))
+            self._log_end(request)
 
     def _news_for(self, request: Request) -> None:
         if request.on_update is None:

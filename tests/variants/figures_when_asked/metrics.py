@@ -28,7 +28,8 @@ class BatchingMetrics:
                 self.started = min(event.time, self.started if self.started is not None else event.time)
             if event.request_id in self._log:
                 self._log[event.request_id][event.kind] = event
-                if event.kind == EventKind.FINISHED:
+                if event.kind in ENDS:
+                    self._log[event.request_id][EventKind.FINISHED] = event
                     self._close(self._log.pop(event.request_id))
 
     def _close(self, events: dict[EventKind, Event]) -> None:

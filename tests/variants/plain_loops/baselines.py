@@ -58,7 +58,9 @@ def run_static(
             book.admit(request)
             token, length = None, len(request.prompt)
             for start in range(0, length, prefill_step):
-                token = runner.prefill(request, start, min(start + prefill_step, length))
+                end = min(start + prefill_step, length)
+                token = runner.prefill(request, start, end)
+                book.log_chunk(request, start, end)
             runner.join(request, slot, token)
             drawn += token.tokens.tolist()
         while True:

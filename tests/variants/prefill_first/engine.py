@@ -15,6 +15,7 @@ class ContinuousBatchScheduler:
                 self.admit(chunk.request)
             with self.failures_end([chunk.request]):
                 first_token = self.runner.prefill(chunk.request, chunk.start, chunk.end)
+                self.log_chunk(chunk.request, chunk.start, chunk.end)
                 if first_token is not None:
                     launched.add([chunk.request], first_token)
                     self._join(chunk.request, first_token)

@@ -4,8 +4,8 @@ import mlx.core as mx
 
 from tiny_llm_kit.course import task
 
+from ..event_log import EventKind
 from ..in_flight import Drawn
-from ..metrics import EventKind
 from ..request import Request
 from .block_pool import BlockPool, blocks_for
 from .prefix_cache import PrefixCache
@@ -56,6 +56,8 @@ class Engine:
             try:
                 if everyone:
                     asked = self.runner.run(plan)
+                    for chunk in plan.chunks:
+                        self.log_chunk(chunk.request, chunk.start, chunk.end)
                     self.metrics.computed_tokens += len(plan.decodes) + sum(c.end - c.start for c in plan.chunks)
             except Exception as error:
                 for request in everyone:
@@ -103,7 +105,7 @@ class Engine:
             table.append(self.take_block())
         request.hold(table, match.tokens)
         if request.preemptions == 0:
-            self._log(EventKind.ADMITTED, request)
+            self.event_log.record(EventKind.ADMITTED, request.request_id)
             if self.prefix_caching:
                 self.metrics.prefix_cache_hits += match.tokens
                 self.metrics.prefix_cache_queries += len(request.prompt)
@@ -126,6 +128,7 @@ class Engine:
         self.waiting[request.request_id] = request
         self.running.pop(request.request_id)
         self.prefix_cache.release(request.let_go())
+        self.event_log.record(EventKind.PREEMPTED, request.request_id)
         self.metrics.num_preemptions += 1
         request.preemptions += 1
 
