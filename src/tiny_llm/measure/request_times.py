@@ -1,10 +1,11 @@
 """What each request lived through, read from the event log: TTFT, TPOT, inter-token latency, end to end, queue time."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tiny_llm_kit.course import task
 
-from ..event_log import BatchState, EventKind
+from ..event_log import ENDS, BatchState, Event, EventKind
 
 
 @dataclass
@@ -15,7 +16,8 @@ class RequestTimes:
         arrived: when its client wanted it; see `RunRecorder.wanted`.
         prompt_tokens: its prompt's length.
         admitted: when it was admitted first.
-        tokens: when each of its tokens came back, in order, as far as the log says so: it always tells the first one's time.
+        tokens: when each of its tokens came back, in order, an EOS, too, as far as the log says so: that of a simulation tells
+            the first one's time alone.
         ended, end: when and how it ended.
         generated: how many tokens it had generated at its end.
         preemptions: how often it lost its memory.
@@ -45,19 +47,20 @@ class RequestTimes:
     @property
     @task(week=2, day=7, number=1)
     def tpot(self) -> float | None:
-        """Time per output token: mean seconds per token after the first, up to the end; None with fewer than two tokens."""
+        """Time per output token: mean seconds per generated token after the first, up to the end; None before the end, and with
+        fewer than two."""
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
     @property
     @task(week=2, day=7, number=1)
     def inter_token_latencies(self) -> list[float]:
-        """Seconds between each token and the one before it, as its reader sees them."""
+        """Seconds between each token and the one before it, as its reader sees them; empty if the log tells of one at most."""
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
     @property
     @task(week=2, day=7, number=1)
     def latency(self) -> float | None:
-        """Seconds from arrival to the end."""
+        """End to end: seconds from arrival to the end, however it ended."""
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
 
@@ -69,17 +72,22 @@ class RunRecorder:
     """
 
     def __init__(self) -> None:
-        self.requests: dict[int, RequestTimes] = {}
+        self.requests: dict[int, RequestTimes] = {}  # by id, in the order in which the log tells of them
         self.steps = 0
-        self.tokens = 0
+        self.tokens = 0  # that came back and became part of an answer
         self.started: float | None = None  # the first arrival, as its client wanted it
         self.ended = 0.0  # the end of the last step
         self.used_slots = 0  # active requests, summed over the steps
         self.offered_slots = 0  # slots, summed over the steps
+        self._wanted: dict[int, float] = {}  # of requests of which the log has not told yet
 
     @task(week=2, day=7, number=1)
     def read(self, state: BatchState) -> None:
-        """Take in one iteration."""
+        """Take in one iteration. What happens to a request of whose arrival the log has not told is passed over."""
+        raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=1)
+    def _note(self, event: Event) -> None:
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
     @task(week=2, day=7, number=4)
@@ -89,3 +97,6 @@ class RunRecorder:
         Called before or after the log tells of the arrival.
         """
         raise NotImplementedError("Week 2 Day 7, task 4: open and closed loops. Read book/src/week2-07-measuring.md")
+
+    def _begin_by(self, time: float) -> None:
+        self.started = time if self.started is None else min(self.started, time)

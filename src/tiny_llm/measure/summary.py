@@ -1,10 +1,12 @@
 """A run in a few figures: percentiles, throughput, goodput, utilization."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 from tiny_llm_kit.course import task
 
+from ..event_log import EventKind
 from .request_times import RequestTimes, RunRecorder
 
 
@@ -20,8 +22,8 @@ class Slo:
 
     @task(week=2, day=7, number=2)
     def met_by(self, times: RequestTimes) -> bool:
-        """Whether a request finished within both limits. One that failed or was cancelled did not; one of a single token has no
-        TPOT and cannot break that limit."""
+        """Whether a request finished within both limits, or just at them. One that failed or was cancelled did not; one of a
+        single token has no TPOT and cannot break that limit."""
         raise NotImplementedError("Week 2 Day 7, task 2: a run in a few figures. Read book/src/week2-07-measuring.md")
 
 
@@ -46,7 +48,7 @@ class Summary:
         goodput: finished requests that met the SLO, per second; None without one.
         slot_utilization: share of the slots in use, over all steps, 0 … 1. A slot in use says nothing of the machine: a step
             with one row can take as long as one with eight.
-        queue_time, ttft, tpot, inter_token, latency: over the finished requests.
+        queue_time, ttft, tpot, inter_token, latency: over the finished requests; inter_token over the gaps of all of them.
     """
 
     seconds: float
@@ -85,7 +87,14 @@ def spread(values: Sequence[float]) -> Spread:
 def summarize(recorder: RunRecorder, slo: Slo | None = None, warm_up: float = 0.0) -> Summary:
     """The figures of a run; requests that arrived in its first `warm_up` seconds do not count.
 
+    Rates are 0 where no time has passed.
+
     Raises:
         ValueError: if `warm_up` is negative.
     """
+    raise NotImplementedError("Week 2 Day 7, task 2: a run in a few figures. Read book/src/week2-07-measuring.md")
+
+
+@task(week=2, day=7, number=2)
+def _spread_of(figures: Iterable[float | None]) -> Spread:
     raise NotImplementedError("Week 2 Day 7, task 2: a run in a few figures. Read book/src/week2-07-measuring.md")

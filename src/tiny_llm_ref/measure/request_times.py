@@ -1,10 +1,11 @@
 """What each request lived through, read from the event log: TTFT, TPOT, inter-token latency, end to end, queue time."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tiny_llm_kit.course import task
 
-from ..event_log import BatchState, EventKind
+from ..event_log import ENDS, BatchState, Event, EventKind
 
 
 @dataclass
@@ -15,7 +16,8 @@ class RequestTimes:
         arrived: when its client wanted it; see `RunRecorder.wanted`.
         prompt_tokens: its prompt's length.
         admitted: when it was admitted first.
-        tokens: when each of its tokens came back, in order, as far as the log says so: it always tells the first one's time.
+        tokens: when each of its tokens came back, in order, an EOS, too, as far as the log says so: that of a simulation tells
+            the first one's time alone.
         ended, end: when and how it ended.
         generated: how many tokens it had generated at its end.
         preemptions: how often it lost its memory.
@@ -34,31 +36,34 @@ class RequestTimes:
     @task(week=2, day=7, number=1)
     def queue_time(self) -> float | None:
         """Seconds from arrival to admission."""
-        raise NotImplementedError
+        return None if self.admitted is None else self.admitted - self.arrived
 
     @property
     @task(week=2, day=7, number=1)
     def ttft(self) -> float | None:
         """Time to first token: seconds from arrival until the first token had come back."""
-        raise NotImplementedError
+        return self.tokens[0] - self.arrived if self.tokens else None
 
     @property
     @task(week=2, day=7, number=1)
     def tpot(self) -> float | None:
-        """Time per output token: mean seconds per token after the first, up to the end; None with fewer than two tokens."""
-        raise NotImplementedError
+        """Time per output token: mean seconds per generated token after the first, up to the end; None before the end, and with
+        fewer than two."""
+        if self.ended is None or self.generated < 2 or not self.tokens:
+            return None
+        return (self.ended - self.tokens[0]) / (self.generated - 1)
 
     @property
     @task(week=2, day=7, number=1)
     def inter_token_latencies(self) -> list[float]:
-        """Seconds between each token and the one before it, as its reader sees them."""
-        raise NotImplementedError
+        """Seconds between each token and the one before it, as its reader sees them; empty if the log tells of one at most."""
+        return [after - before for before, after in pairwise(self.tokens)]
 
     @property
     @task(week=2, day=7, number=1)
     def latency(self) -> float | None:
-        """Seconds from arrival to the end."""
-        raise NotImplementedError
+        """End to end: seconds from arrival to the end, however it ended."""
+        return None if self.ended is None else self.ended - self.arrived
 
 
 class RunRecorder:
@@ -69,18 +74,44 @@ class RunRecorder:
     """
 
     def __init__(self) -> None:
-        self.requests: dict[int, RequestTimes] = {}
+        self.requests: dict[int, RequestTimes] = {}  # by id, in the order in which the log tells of them
         self.steps = 0
-        self.tokens = 0
+        self.tokens = 0  # that came back and became part of an answer
         self.started: float | None = None  # the first arrival, as its client wanted it
         self.ended = 0.0  # the end of the last step
         self.used_slots = 0  # active requests, summed over the steps
         self.offered_slots = 0  # slots, summed over the steps
+        self._wanted: dict[int, float] = {}  # of requests of which the log has not told yet
 
     @task(week=2, day=7, number=1)
     def read(self, state: BatchState) -> None:
-        """Take in one iteration."""
-        raise NotImplementedError
+        """Take in one iteration. What happens to a request of whose arrival the log has not told is passed over."""
+        for event in state.events:
+            self._note(event)
+        self.steps += 1
+        self.tokens += state.new_tokens
+        self.ended = state.time
+        self.used_slots += state.active_requests
+        self.offered_slots += state.max_slots
+
+    @task(week=2, day=7, number=1)
+    def _note(self, event: Event) -> None:
+        if event.kind is EventKind.ARRIVED:
+            arrived = self._wanted.pop(event.request_id, event.time)
+            self.requests[event.request_id] = RequestTimes(arrived, prompt_tokens=event.tokens)
+            self._begin_by(arrived)
+            return
+        times = self.requests.get(event.request_id)
+        if times is None:  # its arrival was lost with an iteration that was interrupted
+            return
+        if event.kind is EventKind.ADMITTED and times.admitted is None:
+            times.admitted = event.time
+        elif event.kind in (EventKind.FIRST_TOKEN, EventKind.TOKEN):
+            times.tokens.append(event.time)
+        elif event.kind is EventKind.PREEMPTED:
+            times.preemptions += 1
+        elif event.kind in ENDS:
+            times.ended, times.end, times.generated = event.time, event.kind, event.tokens
 
     @task(week=2, day=7, number=4)
     def wanted(self, request_id: int, time: float) -> None:
@@ -88,4 +119,11 @@ class RunRecorder:
 
         Called before or after the log tells of the arrival.
         """
-        raise NotImplementedError
+        if request_id in self.requests:
+            self.requests[request_id].arrived = time
+            self._begin_by(time)
+        else:
+            self._wanted[request_id] = time
+
+    def _begin_by(self, time: float) -> None:
+        self.started = time if self.started is None else min(self.started, time)

@@ -1,10 +1,12 @@
 """A run in a few figures: percentiles, throughput, goodput, utilization."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 from tiny_llm_kit.course import task
 
+from ..event_log import EventKind
 from .request_times import RequestTimes, RunRecorder
 
 
@@ -20,9 +22,11 @@ class Slo:
 
     @task(week=2, day=7, number=2)
     def met_by(self, times: RequestTimes) -> bool:
-        """Whether a request finished within both limits. One that failed or was cancelled did not; one of a single token has no
-        TPOT and cannot break that limit."""
-        raise NotImplementedError
+        """Whether a request finished within both limits, or just at them. One that failed or was cancelled did not; one of a
+        single token has no TPOT and cannot break that limit."""
+        if times.end is not EventKind.FINISHED or times.ttft is None:
+            return False
+        return times.ttft <= self.ttft and (times.tpot is None or times.tpot <= self.tpot)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Summary:
         goodput: finished requests that met the SLO, per second; None without one.
         slot_utilization: share of the slots in use, over all steps, 0 … 1. A slot in use says nothing of the machine: a step
             with one row can take as long as one with eight.
-        queue_time, ttft, tpot, inter_token, latency: over the finished requests.
+        queue_time, ttft, tpot, inter_token, latency: over the finished requests; inter_token over the gaps of all of them.
     """
 
     seconds: float
@@ -72,20 +76,61 @@ def percentile(values: Sequence[float], percent: float) -> float:
     Raises:
         ValueError: if there are no values, or `percent` is not from 0 to 100.
     """
-    raise NotImplementedError
+    if not values:
+        raise ValueError("there are no values, so none of them lies anywhere: ask only if there are some")
+    if not 0 <= percent <= 100:
+        raise ValueError(f"percent is {percent}: it must be from 0 to 100")
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 @task(week=2, day=7, number=2)
 def spread(values: Sequence[float]) -> Spread:
     """Mean and percentiles; all 0 without values."""
-    raise NotImplementedError
+    if not values:
+        return Spread(0.0, 0.0, 0.0, 0.0)
+    ordered = sorted(values)
+    return Spread(fsum(ordered) / len(ordered), *(percentile(ordered, percent) for percent in (50, 95, 99)))
 
 
 @task(week=2, day=7, number=2)
 def summarize(recorder: RunRecorder, slo: Slo | None = None, warm_up: float = 0.0) -> Summary:
     """The figures of a run; requests that arrived in its first `warm_up` seconds do not count.
 
+    Rates are 0 where no time has passed.
+
     Raises:
         ValueError: if `warm_up` is negative.
     """
-    raise NotImplementedError
+    if not warm_up >= 0:
+        raise ValueError(f"warm_up is {warm_up}: it must be 0 seconds or more")
+    begin = (recorder.started or 0.0) + warm_up
+    counted = [times for times in recorder.requests.values() if times.arrived >= begin]
+    finished = [times for times in counted if times.end is EventKind.FINISHED]
+    seconds = max(recorder.ended - min(times.arrived for times in counted), 0.0) if counted else 0.0
+
+    def per_second(count: int) -> float:
+        return count / seconds if seconds else 0.0
+
+    return Summary(
+        seconds=seconds,
+        requests=len(counted),
+        finished=len(finished),
+        tokens_per_second=per_second(sum(times.generated for times in finished)),
+        requests_per_second=per_second(len(finished)),
+        goodput=None if slo is None else per_second(sum(slo.met_by(times) for times in finished)),
+        slot_utilization=recorder.used_slots / recorder.offered_slots if recorder.offered_slots else 0.0,
+        queue_time=_spread_of(times.queue_time for times in finished),
+        ttft=_spread_of(times.ttft for times in finished),
+        tpot=_spread_of(times.tpot for times in finished),
+        inter_token=spread([gap for times in finished for gap in times.inter_token_latencies]),
+        latency=_spread_of(times.latency for times in finished),
+    )
+
+
+@task(week=2, day=7, number=2)
+def _spread_of(figures: Iterable[float | None]) -> Spread:
+    return spread([figure for figure in figures if figure is not None])
