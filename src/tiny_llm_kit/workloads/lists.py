@@ -76,14 +76,6 @@ def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | N
     return in_chat_form(shortened(prompts[:count], max_tokens), tokenizer)
 
 
-def poisson_arrivals(items: Sequence[WorkItem], requests_per_second: float, seed: int = 0) -> list[WorkItem]:
-    """The same requests, arriving independently of one another at a mean rate: the gaps are exponential."""
-    if not requests_per_second > 0:
-        raise ValueError(f"requests_per_second is {requests_per_second}; it must be more than 0")
-    gaps = _generator(seed).exponential(1 / requests_per_second, size=len(items))
-    return [replace(item, arrival=arrival) for item, arrival in zip(items, np.cumsum(gaps).tolist(), strict=True)]
-
-
 WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {
     "heavy-tail": heavy_tail,
     "prefill-heavy": prefill_heavy,
