@@ -1,10 +1,10 @@
 """Lists of requests to measure an engine with: the same list for the same arguments, on every machine.
 
-Here is only what a server is asked for, and when. No model and no engine: token ids come from a vocabulary size, or,
+Here is only what a server is asked for. No model and no engine: token ids come from a vocabulary size, or,
 where the prompts are real text, from a tokenizer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
