@@ -9,7 +9,7 @@ import pytest
 
 from tiny_llm_kit.workloads import lists as workloads
 from tiny_llm_kit.workloads.items import WorkItem
-from tiny_llm_kit.workloads.lists import WORKLOADS, chat, heavy_tail, poisson_arrivals, prefill_heavy, shared_prefix, workload
+from tiny_llm_kit.workloads.lists import WORKLOADS, chat, heavy_tail, prefill_heavy, shared_prefix, workload
 
 VOCAB_SIZE = 1000
 
@@ -80,26 +80,6 @@ def test_requests_arrive_together_unless_told_otherwise() -> None:
     assert {item.arrival for item in heavy_tail(VOCAB_SIZE) + chat(StubTokenizer())} == {0.0}
 
 
-def test_poisson_arrivals_come_at_the_rate_asked_for() -> None:
-    items = heavy_tail(VOCAB_SIZE, count=1000)
-    arriving = poisson_arrivals(items, requests_per_second=4, seed=3)
-    times = np.array([item.arrival for item in arriving])
-    gaps = np.diff(times, prepend=0)
-    assert np.all(gaps > 0)
-    # Exponential gaps: mean and standard deviation are both 1/4. Over 1000 the mean strays by 3 % and the deviation by
-    # 4.5 % (one standard error); three of them are allowed.
-    assert gaps.mean() == pytest.approx(0.25, rel=0.1)
-    assert gaps.std() == pytest.approx(0.25, rel=0.15)
-    assert [(item.prompt, item.max_tokens) for item in arriving] == [(item.prompt, item.max_tokens) for item in items]
-
-
-def test_a_seed_fixes_the_arrivals() -> None:
-    items = prefill_heavy(VOCAB_SIZE)
-    assert poisson_arrivals(items, 2, seed=1) == poisson_arrivals(items, 2, seed=1)
-    assert poisson_arrivals(items, 2, seed=1) != poisson_arrivals(items, 2, seed=2)
-    assert {item.arrival for item in items} == {0.0}, "the list that was given should stay as it was"
-
-
 def test_chat_goes_through_the_template() -> None:
     items = chat(StubTokenizer())
     for item in items:
@@ -154,8 +134,6 @@ def test_an_unknown_workload_is_answered_with_the_known() -> None:
         (lambda: chat(StubTokenizer(), count=0), "count is 0"),
         (lambda: chat(StubTokenizer(), count=10_000), "ask for 1 to"),
         (lambda: chat(StubTokenizer(), max_tokens=0), "max_tokens is 0"),
-        (lambda: poisson_arrivals([], 0), "requests_per_second is 0"),
-        (lambda: poisson_arrivals([], float("nan")), "requests_per_second is nan"),
     ],
 )
 def test_bad_arguments_are_named(call: Callable[[], object], message: str) -> None:

@@ -5,10 +5,15 @@ Inference servers for models without a KV cache work like this (Triton's dynamic
 
 import time
 from collections.abc import Callable
+from itertools import islice
+from math import inf
 
 from tiny_llm_kit.course import task
 
+from ..in_flight import InFlight
 from ..model import Model
+from ..model_runner import ModelRunner
+from ..prefill import chunk_bounds
 from ..request import Request
 from ..request_book import RequestBook
 
@@ -44,7 +49,24 @@ class DynamicBatcher(RequestBook):
         prefill_step: int = 128,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        raise NotImplementedError
+        for name, size in {"batch_size": batch_size, "max_seq_len": max_seq_len, "prefill_step": prefill_step}.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}: it must be at least 1")
+        if not max_wait >= 0:
+            raise ValueError(f"max_wait is {max_wait}: it must be 0 seconds or more")
+        super().__init__(max_seq_len, model.config.vocab_size, clock)
+        self.batch_size = batch_size
+        self.max_wait = max_wait
+        self.prefill_step = prefill_step
+        self.runner = ModelRunner(model, batch_size, 2 * max_seq_len)  # a row that is done runs on, past its own end
+        self._came: dict[int, float] = {}  # when each who waits has come
+        self._group: list[Request] = []  # a row each, whether it has ended or not
+        self._in_flight = InFlight()
+
+    @task(week=2, day=7, number=5)
+    def submit(self, request: Request) -> Request:
+        """Queue a new request, see `RequestBook.submit`; from now on it waits for its group."""
+        raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")
 
     @property
     @task(week=2, day=7, number=5)
@@ -54,5 +76,44 @@ class DynamicBatcher(RequestBook):
 
     @task(week=2, day=7, number=5)
     def step(self) -> list[Request]:
-        """Run one iteration and return the requests that have ended since the last one; before `idle_until`, do nothing."""
+        """Run one iteration and return the requests that have ended since the last one; before `idle_until`, do nothing.
+
+        The iteration that starts a group computes its prompts, and the first tokens come back in it.
+
+        Raises:
+            BaseException: what interrupts an iteration; see `RequestBook.iteration`.
+        """
+        raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")
+
+    def release(self, request: Request) -> None:
+        """Forget when the request came. Its row stays until its group is over."""
+        self._came.pop(request.request_id, None)
+
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What is on its way is given up, and the next group begins with new memory."""
+        self._in_flight = InFlight()
+        super().abandon(error)
+
+    @task(week=2, day=7, number=5)
+    def _start_group(self) -> None:
+        """Admit whoever waits, as many as a group may have, and launch their prompts."""
+        raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=5)
+    def _prefill(self, request: Request) -> None:
+        """Launch a prompt, chunk by chunk, and give the request the next row of the group."""
+        raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=5)
+    def _launch(self) -> InFlight:
+        """Launch a token for each row of the group, unless all that anybody still wants is on its way."""
+        raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=5)
+    def _set_to_work(self, launched: InFlight) -> None:
+        raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=5)
+    def _update(self, landed: InFlight) -> int:
+        """Hand the tokens that have come back to their requests; return how many were kept."""
         raise NotImplementedError("Week 2 Day 7, task 5: dynamic batching. Read book/src/week2-07-measuring.md")

@@ -1,10 +1,10 @@
 """Lists of requests to measure an engine with: the same list for the same arguments, on every machine.
 
-Here is only what a server is asked for, and when. No model and no engine: token ids come from a vocabulary size, or,
+Here is only what a server is asked for. No model and no engine: token ids come from a vocabulary size, or,
 where the prompts are real text, from a tokenizer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,6 @@ def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | N
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; a request wants at least 1 token")
     return in_chat_form(shortened(prompts[:count], max_tokens), tokenizer)
-
-
-def poisson_arrivals(items: Sequence[WorkItem], requests_per_second: float, seed: int = 0) -> list[WorkItem]:
-    """The same requests, arriving independently of one another at a mean rate: the gaps are exponential."""
-    if not requests_per_second > 0:
-        raise ValueError(f"requests_per_second is {requests_per_second}; it must be more than 0")
-    gaps = _generator(seed).exponential(1 / requests_per_second, size=len(items))
-    return [replace(item, arrival=arrival) for item, arrival in zip(items, np.cumsum(gaps).tolist(), strict=True)]
 
 
 WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {

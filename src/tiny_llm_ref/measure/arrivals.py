@@ -1,5 +1,9 @@
 """When requests arrive: at random, evenly or in bursts, at a mean rate that does not care how busy the server is."""
 
+from math import isinf
+
+import numpy as np
+
 from tiny_llm_kit.course import task
 
 
@@ -8,13 +12,21 @@ def arrival_times(count: int, rate: float, burstiness: float = 1.0, seed: int = 
     """Seconds at which `count` requests arrive, ascending, the first one after a first gap.
 
     The gaps are drawn independently from a gamma distribution with mean 1 / rate and shape `burstiness`, as vLLM's benchmark
-    does: 1 is a Poisson process, where arrivals do not know of one another, less is burstier, and more is steadier. The
-    variance of a gap is 1 / (burstiness × rate²).
+    does: 1 is a Poisson process, where arrivals do not know of one another, less is burstier, and more is steadier; with
+    infinity all gaps are equal. The variance of a gap is 1 / (burstiness × rate²).
 
     Args:
         rate: requests per second. With infinity all arrive at 0.
-        seed: other seeds, other times; the same one gives the same times on every machine.
+        seed: other seeds, other times; the same one gives the same times on every machine, and at another rate the same on
+            another scale.
     Raises:
         ValueError: if `count` is negative, or `rate` or `burstiness` is not above 0.
     """
-    raise NotImplementedError
+    if count < 0:
+        raise ValueError(f"count is {count}: there cannot be fewer than 0 requests")
+    for name, value in (("rate", rate), ("burstiness", burstiness)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: it must be above 0")
+    random = np.random.Generator(np.random.PCG64(seed))
+    gaps = np.ones(count) if isinf(burstiness) else random.gamma(burstiness, 1 / burstiness, count)
+    return (np.cumsum(gaps) / rate).tolist()

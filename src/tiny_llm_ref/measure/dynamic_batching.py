@@ -5,10 +5,15 @@ Inference servers for models without a KV cache work like this (Triton's dynamic
 
 import time
 from collections.abc import Callable
+from itertools import islice
+from math import inf
 
 from tiny_llm_kit.course import task
 
+from ..in_flight import InFlight
 from ..model import Model
+from ..model_runner import ModelRunner
+from ..prefill import chunk_bounds
 from ..request import Request
 from ..request_book import RequestBook
 
@@ -44,15 +49,118 @@ class DynamicBatcher(RequestBook):
         prefill_step: int = 128,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        raise NotImplementedError
+        for name, size in {"batch_size": batch_size, "max_seq_len": max_seq_len, "prefill_step": prefill_step}.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}: it must be at least 1")
+        if not max_wait >= 0:
+            raise ValueError(f"max_wait is {max_wait}: it must be 0 seconds or more")
+        super().__init__(max_seq_len, model.config.vocab_size, clock)
+        self.batch_size = batch_size
+        self.max_wait = max_wait
+        self.prefill_step = prefill_step
+        self.runner = ModelRunner(model, batch_size, 2 * max_seq_len)  # a row that is done runs on, past its own end
+        self._came: dict[int, float] = {}  # when each who waits has come
+        self._group: list[Request] = []  # a row each, whether it has ended or not
+        self._in_flight = InFlight()
+
+    @task(week=2, day=7, number=5)
+    def submit(self, request: Request) -> Request:
+        """Queue a new request, see `RequestBook.submit`; from now on it waits for its group."""
+        super().submit(request)
+        self._came[request.request_id] = self.clock()
+        return request
 
     @property
     @task(week=2, day=7, number=5)
     def idle_until(self) -> float | None:
         """When the next group starts if nobody else comes; None if it can start now, or a group runs, or nobody waits."""
-        raise NotImplementedError
+        if self.running or not self.waiting or len(self.waiting) >= self.batch_size:
+            return None
+        oldest = next(iter(self.waiting))
+        start = self._came.get(oldest, -inf) + self.max_wait  # Ctrl-C may have come before it was noted
+        return start if self.clock() < start else None
 
     @task(week=2, day=7, number=5)
     def step(self) -> list[Request]:
-        """Run one iteration and return the requests that have ended since the last one; before `idle_until`, do nothing."""
-        raise NotImplementedError
+        """Run one iteration and return the requests that have ended since the last one; before `idle_until`, do nothing.
+
+        The iteration that starts a group computes its prompts, and the first tokens come back in it.
+
+        Raises:
+            BaseException: what interrupts an iteration; see `RequestBook.iteration`.
+        """
+        with self.iteration():
+            idle = self.idle_until is not None
+            if idle and not self._ended:
+                return []
+            if not self.running and not idle:
+                self._start_group()
+            active, queue_size = len(self.running), len(self.waiting)
+            landed, self._in_flight = self._in_flight, self._launch()
+            new_tokens = self._update(landed)
+        return self.close_iteration(active, self.batch_size, queue_size, new_tokens)
+
+    def release(self, request: Request) -> None:
+        """Forget when the request came. Its row stays until its group is over."""
+        self._came.pop(request.request_id, None)
+
+    def abandon(self, error: BaseException) -> None:
+        """End all that run. What is on its way is given up, and the next group begins with new memory."""
+        self._in_flight = InFlight()
+        super().abandon(error)
+
+    @task(week=2, day=7, number=5)
+    def _start_group(self) -> None:
+        """Admit whoever waits, as many as a group may have, and launch their prompts."""
+        members = list(islice(self.waiting.values(), self.batch_size))
+        self._group, self._in_flight = [], InFlight()
+        self.runner.reset()
+        for request in members:
+            self.admit(request)
+            with self.failures_end([request]):
+                self._prefill(request)
+        self._set_to_work(self._in_flight)
+
+    @task(week=2, day=7, number=5)
+    def _prefill(self, request: Request) -> None:
+        """Launch a prompt, chunk by chunk, and give the request the next row of the group."""
+        for start, end in chunk_bounds(len(request.prompt), self.prefill_step):
+            first_token = self.runner.prefill(request, start, end)
+            self.log_chunk(request, start, end)
+        assert first_token is not None, "the last chunk ends the prompt"
+        self.runner.join(request, len(self._group), first_token)
+        self._group.append(request)
+        self._in_flight.add([request], first_token)
+
+    @task(week=2, day=7, number=5)
+    def _launch(self) -> InFlight:
+        """Launch a token for each row of the group, unless all that anybody still wants is on its way."""
+        launched = InFlight()
+        if any(not request.all_launched for request in self.running.values()):
+            with self.failures_end(list(self.running.values())):
+                launched.add(self._group, self.runner.decode(self._group))
+            self._set_to_work(launched)
+        return launched
+
+    @task(week=2, day=7, number=5)
+    def _set_to_work(self, launched: InFlight) -> None:
+        try:
+            launched.start()
+        except Exception as error:
+            self.abandon(error)
+
+    @task(week=2, day=7, number=5)
+    def _update(self, landed: InFlight) -> int:
+        """Hand the tokens that have come back to their requests; return how many were kept."""
+        try:
+            tokens = landed.read()
+        except Exception as error:
+            self.abandon(error)
+            return 0
+        kept = 0
+        for request, token, sound in tokens:
+            if sound:
+                kept += self.take(request, token)
+            elif request.finish_reason is None:
+                self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
+        return kept

@@ -5,7 +5,10 @@ grows when the server is too slow, as it does in front of real servers.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import inf
 
 from tiny_llm_kit.course import task
 
@@ -26,7 +29,8 @@ def open_loop(
 
     A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like any
     other, so the recorder is told when it was wanted. To leave that out is "coordinated omission" (Gil Tene): a server that
-    stalls would hide its own stall. Between steps nobody sleeps while there is work that can be done.
+    stalls would hide its own stall. Between steps nobody sleeps while there is work that can be done. A request that the
+    engine refuses ends with that error.
 
     Args:
         engine: has nothing to do yet; its clock is the one that counts. Its `idle_until` is respected.
@@ -36,18 +40,77 @@ def open_loop(
     Returns:
         For each request, by how many seconds it was submitted late.
     Raises:
-        ValueError: if there are not as many arrivals as requests, or they do not ascend.
+        ValueError: if there are not as many arrivals as requests, or they do not ascend from 0 on.
     """
-    raise NotImplementedError
+    _check_arrivals(requests, arrivals)
+    start = engine.clock()
+    coming = deque((start + arrival, request) for arrival, request in zip(arrivals, requests, strict=True))
+    lateness = []
+    while True:
+        while coming and coming[0][0] <= (now := engine.clock()):
+            wanted, request = coming.popleft()
+            lateness.append(now - wanted)
+            if _submit(engine, request):
+                recorder.wanted(request.request_id, wanted)
+        idle_until = engine.idle_until
+        if engine.has_work and idle_until is None:
+            engine.step()
+        elif coming or engine.has_work:
+            next_arrival = coming[0][0] if coming else inf
+            _sleep_until(min(next_arrival, inf if idle_until is None else idle_until), engine, sleep)
+        else:
+            return lateness
 
 
 @task(week=2, day=7, number=4)
-def closed_loop(engine: RequestBook, requests: Sequence[Request], clients: int) -> None:
+def closed_loop(
+    engine: RequestBook, requests: Sequence[Request], clients: int, sleep: Callable[[float], None] = time.sleep
+) -> None:
     """Serve the requests for so many clients, each of whom sends the next one as soon as its last one has ended.
 
     Requests are sent in their order. A request that the engine refuses ends with that error, and its client goes on.
 
+    Args:
+        engine, sleep: see `open_loop`.
     Raises:
         ValueError: if `clients` is less than 1.
     """
-    raise NotImplementedError
+    if clients < 1:
+        raise ValueError(f"clients is {clients}: at least 1 is needed to send requests")
+    coming = deque(requests)
+    unanswered: set[Request] = set()
+    while coming or unanswered:
+        if coming and len(unanswered) < clients:
+            request = coming.popleft()
+            if _submit(engine, request):
+                unanswered.add(request)
+            continue
+        if engine.idle_until is not None:
+            _sleep_until(engine.idle_until, engine, sleep)
+        unanswered.difference_update(engine.step())
+
+
+@task(week=2, day=7, number=4)
+def _submit(engine: RequestBook, request: Request) -> bool:
+    """Submit a request; one that the engine refuses ends with that error. Returns whether it was taken."""
+    try:
+        engine.submit(request)
+        return True
+    except ValueError as refusal:
+        engine.end(request, "error", refusal)
+        return False
+
+
+@task(week=2, day=7, number=4)
+def _sleep_until(moment: float, engine: RequestBook, sleep: Callable[[float], None]) -> None:
+    """Sleep until this moment on the engine's clock, if it is still to come."""
+    if (seconds := moment - engine.clock()) > 0:
+        sleep(seconds)
+
+
+def _check_arrivals(requests: Sequence[Request], arrivals: Sequence[float]) -> None:
+    if len(arrivals) != len(requests):
+        raise ValueError(f"there are {len(arrivals)} arrivals for {len(requests)} requests: each request needs one")
+    for before, arrival in pairwise([0.0, *arrivals]):
+        if not before <= arrival < inf:
+            raise ValueError(f"an arrival at {arrival} s follows one at {before} s: they must ascend, from 0 on")
