@@ -40,6 +40,7 @@ from .measure.dynamic_batching import DynamicBatcher
 from .measure.load import closed_loop, open_loop
 from .measure.request_times import RequestTimes, RunRecorder
 from .measure.simulator import simulate_groups, simulate_slots
+from .measure.step_work import StepWork, chunk_call, decode_call, mixed_call
 from .measure.summary import Slo, Spread, Summary, percentile, spread, summarize
 from .metrics import BatchingMetrics, Timeline
 from .mlp import MLP, silu
@@ -142,6 +143,7 @@ __all__ = [
     "SlotManager",
     "Spread",
     "StepPlan",
+    "StepWork",
     "StopStrings",
     "Strategy",
     "Summary",
@@ -158,10 +160,12 @@ __all__ = [
     "causal_mask",
     "choose_parts",
     "chunk_bounds",
+    "chunk_call",
     "closed_loop",
     "continuous_steps",
     "create_batch_mask",
     "decode_attention",
+    "decode_call",
     "dequantize",
     "expected_longest",
     "fit_cost",
@@ -182,6 +186,7 @@ __all__ = [
     "matvec_vector",
     "measure_savings",
     "min_p",
+    "mixed_call",
     "multi_head_attention",
     "online_softmax",
     "open_loop",

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
+from tiny_llm_kit.bench.least_squares import nonnegative_least_squares
 from tiny_llm_kit.course import task
 from tiny_llm_kit.models.config import ModelConfig
 
@@ -27,6 +30,13 @@ class Call(NamedTuple):
 class CostModel(Protocol):
     """Takes the model's place in a simulation."""
 
+    @property
+    def launch_waits(self) -> bool:
+        """Whether launching an iteration returns only when it is computed, or at once, so that others can plan meanwhile.
+
+        On a GPU it returns at once. MLX's CPU backend lets only a few operations wait to be computed.
+        """
+
     def seconds(self, calls: Sequence[Call]) -> float:
         """How long an iteration takes that makes these calls; 0 if it makes none."""
 
@@ -45,6 +55,7 @@ class Roofline:
         kv_bytes: bytes of the keys and values of one token, in all layers.
         attention_flops: operations per pair of query and key, in all layers and heads.
         overhead: seconds per call, whatever it computes.
+        launch_waits: see `CostModel`.
     """
 
     flops: float
@@ -55,10 +66,14 @@ class Roofline:
     kv_bytes: float
     attention_flops: float
     overhead: float = 0.0
+    launch_waits: bool = False
 
     @task(week=2, day=7, number=6)
     def seconds(self, calls: Sequence[Call]) -> float:
-        """See `CostModel.seconds`: for each call the overhead, and the time to read or the time to compute, if that is more."""
+        """See `CostModel.seconds`: for each call the overhead, and the time to read or the time to compute, if that is more.
+
+        A call that wants no logits does not read the table of the output.
+        """
         raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
 
     @property
@@ -79,11 +94,14 @@ def roofline_of(
 ) -> Roofline:
     """The roofline of a model on a machine; a product with m × n weights takes 2 m n operations per token.
 
+    What is no product counts for nothing: norms, activations, and looking up embeddings. A table that is tied is read as the
+    output's, once. A query is multiplied with a key, and the result with a value: 4 operations per number of a head.
+
     Args:
-        bytes_per_key: bytes of each number of the keys and values.
+        kv_bytes_per_number: bytes of each number of the keys and values.
         For the others see `Roofline`.
     Raises:
-        ValueError: if `flops`, `bandwidth` or a size is not above 0.
+        ValueError: if `flops`, `bandwidth` or a size is not above 0, or `overhead` is below 0.
     """
     raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
 
@@ -92,26 +110,47 @@ def roofline_of(
 class FittedCost:
     """Seconds as a sum: so much per call, per token, … with weights from measured iterations.
 
-    The time over the number of tokens bends: up to the knee a call reads weights, beyond it computes. So tokens beyond each of
-    `bends` count once more.
+    The time over the number of tokens is no straight line: up to the knee a call reads weights, beyond it computes. So the
+    tokens of a call have another weight from each of `bends` on.
+
+    Args:
+        weights: seconds per call, per token up to the first bend, per token from each bend on up to the next, per output,
+            per key of the context, and per pair.
+        bends: numbers of tokens, ascending.
+        error: the mean of |predicted − measured| / measured, over the iterations it was fitted to.
+        launch_waits: see `CostModel`.
     """
 
     weights: tuple[float, ...]
     bends: tuple[int, ...]
-    error: float  # the mean of |predicted − measured| / measured, over the iterations it was fitted to
+    error: float
+    launch_waits: bool = False
 
+    @task(week=2, day=7, number=6)
     def seconds(self, calls: Sequence[Call]) -> float:
-        """See `CostModel.seconds`."""
-        raise NotImplementedError
+        """See `CostModel.seconds`. A simulator asks this tens of thousands of times a second."""
+        raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
 
 
 @task(week=2, day=7, number=6)
-def fit_cost(iterations: Sequence[tuple[Sequence[Call], float]], bends: Sequence[int] = (8, 32)) -> FittedCost:
+def fit_cost(
+    iterations: Sequence[tuple[Sequence[Call], float]], bends: Sequence[int] = (8, 32), launch_waits: bool = False
+) -> FittedCost:
     """The weights that predict measured iterations best: least squares of the relative errors, and no weight below 0.
+
+    Relative, so that a step of 10 ms counts as much as one of a second. No weight is below 0, since nothing takes less time for
+    computing more: a weight that measured noise would make negative is 0, and the others are the best ones without it.
 
     Args:
         iterations: the calls of each, and how many seconds it took.
+        bends, launch_waits: see `FittedCost`.
     Raises:
-        ValueError: if there are fewer iterations than weights.
+        ValueError: if there are fewer iterations than weights, one took no time, or `bends` do not ascend from above 0.
     """
+    raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
+
+
+@task(week=2, day=7, number=6)
+def _features(call: Call, bends: Sequence[int]) -> np.ndarray:
+    """What each weight is multiplied with: see `FittedCost`."""
     raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")

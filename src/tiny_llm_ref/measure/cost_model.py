@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
+from tiny_llm_kit.bench.least_squares import nonnegative_least_squares
 from tiny_llm_kit.course import task
 from tiny_llm_kit.models.config import ModelConfig
 
@@ -27,6 +30,13 @@ class Call(NamedTuple):
 class CostModel(Protocol):
     """Takes the model's place in a simulation."""
 
+    @property
+    def launch_waits(self) -> bool:
+        """Whether launching an iteration returns only when it is computed, or at once, so that others can plan meanwhile.
+
+        On a GPU it returns at once. MLX's CPU backend lets only a few operations wait to be computed.
+        """
+
     def seconds(self, calls: Sequence[Call]) -> float:
         """How long an iteration takes that makes these calls; 0 if it makes none."""
 
@@ -45,6 +55,7 @@ class Roofline:
         kv_bytes: bytes of the keys and values of one token, in all layers.
         attention_flops: operations per pair of query and key, in all layers and heads.
         overhead: seconds per call, whatever it computes.
+        launch_waits: see `CostModel`.
     """
 
     flops: float
@@ -55,17 +66,27 @@ class Roofline:
     kv_bytes: float
     attention_flops: float
     overhead: float = 0.0
+    launch_waits: bool = False
 
     @task(week=2, day=7, number=6)
     def seconds(self, calls: Sequence[Call]) -> float:
-        """See `CostModel.seconds`: for each call the overhead, and the time to read or the time to compute, if that is more."""
-        raise NotImplementedError
+        """See `CostModel.seconds`: for each call the overhead, and the time to read or the time to compute, if that is more.
+
+        A call that wants no logits does not read the table of the output.
+        """
+        total = 0.0
+        for tokens, outputs, context, pairs in calls:
+            weights = self.weights + self.output_weights if outputs else self.weights
+            read = weights * self.bytes_per_weight + context * self.kv_bytes
+            compute = 2 * (tokens * self.weights + outputs * self.output_weights) + pairs * self.attention_flops
+            total += self.overhead + max(read / self.bandwidth, compute / self.flops)
+        return total
 
     @property
     @task(week=2, day=7, number=6)
     def knee(self) -> float:
         """From how many rows on computing with the weights takes longer than reading them: below it a row costs nothing."""
-        raise NotImplementedError
+        return self.bytes_per_weight * self.flops / (2 * self.bandwidth)
 
 
 @task(week=2, day=7, number=6)
@@ -79,39 +100,111 @@ def roofline_of(
 ) -> Roofline:
     """The roofline of a model on a machine; a product with m × n weights takes 2 m n operations per token.
 
+    What is no product counts for nothing: norms, activations, and looking up embeddings. A table that is tied is read as the
+    output's, once. A query is multiplied with a key, and the result with a value: 4 operations per number of a head.
+
     Args:
-        bytes_per_key: bytes of each number of the keys and values.
+        kv_bytes_per_number: bytes of each number of the keys and values.
         For the others see `Roofline`.
     Raises:
-        ValueError: if `flops`, `bandwidth` or a size is not above 0.
+        ValueError: if `flops`, `bandwidth` or a size is not above 0, or `overhead` is below 0.
     """
-    raise NotImplementedError
+    sizes = {
+        "flops": flops,
+        "bandwidth": bandwidth,
+        "bytes_per_weight": bytes_per_weight,
+        "kv_bytes_per_number": kv_bytes_per_number,
+    }
+    for name, size in sizes.items():
+        if not size > 0:
+            raise ValueError(f"{name} is {size}: it must be above 0")
+    if not overhead >= 0:
+        raise ValueError(f"overhead is {overhead}: a call takes 0 seconds or more")
+    heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    attention = config.hidden_size * (heads + 2 * kv_heads) + heads * config.hidden_size
+    mlp = 3 * config.hidden_size * config.intermediate_size
+    return Roofline(
+        flops=flops,
+        bandwidth=bandwidth,
+        weights=config.num_layers * (attention + mlp),
+        output_weights=config.hidden_size * config.vocab_size,
+        bytes_per_weight=bytes_per_weight,
+        kv_bytes=2 * config.num_layers * kv_heads * kv_bytes_per_number,
+        attention_flops=4 * config.num_layers * heads,
+        overhead=overhead,
+    )
 
 
 @dataclass(frozen=True)
 class FittedCost:
     """Seconds as a sum: so much per call, per token, … with weights from measured iterations.
 
-    The time over the number of tokens bends: up to the knee a call reads weights, beyond it computes. So tokens beyond each of
-    `bends` count once more.
+    The time over the number of tokens is no straight line: up to the knee a call reads weights, beyond it computes. So the
+    tokens of a call have another weight from each of `bends` on.
+
+    Args:
+        weights: seconds per call, per token up to the first bend, per token from each bend on up to the next, per output,
+            per key of the context, and per pair.
+        bends: numbers of tokens, ascending.
+        error: the mean of |predicted − measured| / measured, over the iterations it was fitted to.
+        launch_waits: see `CostModel`.
     """
 
     weights: tuple[float, ...]
     bends: tuple[int, ...]
-    error: float  # the mean of |predicted − measured| / measured, over the iterations it was fitted to
+    error: float
+    launch_waits: bool = False
 
+    @task(week=2, day=7, number=6)
     def seconds(self, calls: Sequence[Call]) -> float:
-        """See `CostModel.seconds`."""
-        raise NotImplementedError
+        """See `CostModel.seconds`. A simulator asks this tens of thousands of times a second."""
+        per_call, *per_token, per_output, per_key, per_pair = self.weights
+        total = 0.0
+        for tokens, outputs, context, pairs in calls:
+            total += per_call + outputs * per_output + context * per_key + pairs * per_pair
+            start = 0
+            for bend, weight in zip(self.bends, per_token, strict=False):
+                if tokens <= bend:
+                    total += (tokens - start) * weight
+                    break
+                total += (bend - start) * weight
+                start = bend
+            else:
+                total += (tokens - start) * per_token[-1]
+        return total
 
 
 @task(week=2, day=7, number=6)
-def fit_cost(iterations: Sequence[tuple[Sequence[Call], float]], bends: Sequence[int] = (8, 32)) -> FittedCost:
+def fit_cost(
+    iterations: Sequence[tuple[Sequence[Call], float]], bends: Sequence[int] = (8, 32), launch_waits: bool = False
+) -> FittedCost:
     """The weights that predict measured iterations best: least squares of the relative errors, and no weight below 0.
+
+    Relative, so that a step of 10 ms counts as much as one of a second. No weight is below 0, since nothing takes less time for
+    computing more: a weight that measured noise would make negative is 0, and the others are the best ones without it.
 
     Args:
         iterations: the calls of each, and how many seconds it took.
+        bends, launch_waits: see `FittedCost`.
     Raises:
-        ValueError: if there are fewer iterations than weights.
+        ValueError: if there are fewer iterations than weights, one took no time, or `bends` do not ascend from above 0.
     """
-    raise NotImplementedError
+    if any(after <= before for before, after in zip((0, *bends), bends, strict=False)):
+        raise ValueError(f"bends are {tuple(bends)}: they must ascend, from above 0")
+    if len(iterations) < len(bends) + 5:
+        raise ValueError(f"{len(iterations)} iterations cannot tell {len(bends) + 5} weights: record a longer run")
+    seconds = np.array([seconds for _, seconds in iterations])
+    if not (seconds > 0).all():
+        raise ValueError(f"an iteration took {seconds.min()} seconds: each must take more than 0")
+    work = np.array([sum(_features(call, bends) for call in calls) for calls, _ in iterations])
+    relative = work / seconds[:, None]
+    weights = nonnegative_least_squares(relative, np.ones(len(seconds)))
+    error = float(np.abs(relative @ weights - 1).mean())
+    return FittedCost(tuple(weights.tolist()), tuple(bends), error, launch_waits)
+
+
+@task(week=2, day=7, number=6)
+def _features(call: Call, bends: Sequence[int]) -> np.ndarray:
+    """What each weight is multiplied with: see `FittedCost`."""
+    edges = np.minimum([0, *bends, call.tokens], call.tokens)
+    return np.array([1, *np.diff(edges), call.outputs, call.context, call.pairs], dtype=float)

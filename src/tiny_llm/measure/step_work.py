@@ -1,0 +1,139 @@
+"""What each iteration computed and how long it took, read from the event log: what a cost model is fitted to.
+
+The log tells which chunks were launched and how many requests took part in an iteration. Tokens are logged when they come
+back, so where those stand that decode follows from their prompts and from the iterations since.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..event_log import ENDS, BatchState, Event, EventKind
+from .cost_model import Call
+
+Schedule = Literal["slots", "groups", "paged"]
+
+
+def decode_call(rows: int, longest: int, block_size: int = 1) -> Call:
+    """A token for each row. Each reads as many keys as the longest row has, its new one included, in whole blocks."""
+    keys = rows * _whole_blocks(longest, block_size)
+    return Call(rows, rows, keys, keys)
+
+
+def chunk_call(start: int, end: int, last: bool, block_size: int = 1) -> Call:
+    """The tokens `start` … `end` − 1 of a prompt. A mask hides later keys, which are multiplied with all the same."""
+    keys = _whole_blocks(end, block_size)
+    return Call(end - start, int(last), keys, (end - start) * keys)
+
+
+def mixed_call(calls: Sequence[Call]) -> Call:
+    """The same in one call of the model."""
+    return Call(*map(sum, zip(*calls, strict=True)))
+
+
+def _whole_blocks(tokens: int, block_size: int) -> int:
+    return -(-tokens // block_size) * block_size
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """A request as the log has told of it so far.
+
+    Args:
+        known: tokens of its prompt and its answer.
+        computed: tokens whose keys and values are there.
+    """
+
+    known: int
+    computed: int = 0
+    ended: bool = False
+
+
+class StepWork:
+    """Reads a log, and keeps the calls of every iteration with the seconds they took, as `fit_cost` takes them.
+
+    An iteration launches its calls, and ends when the tokens of the one before have come back. Where launching waits, its calls
+    are computed by its own end; elsewhere by the end of the next one. There nobody waits for calls that ask for no token: they
+    are added to those of the next iteration.
+
+    Args:
+        schedule: "slots" (a call for the decodes, and one per chunk), "groups" (so, too, and rows that have ended run on), or
+            "paged" (one call).
+        block_size: of the paged engine.
+        launch_waits: see `CostModel`.
+    """
+
+    def __init__(self, schedule: Schedule = "slots", block_size: int = 1, launch_waits: bool = False) -> None:
+        self.schedule = schedule
+        self.block_size = block_size
+        self.launch_waits = launch_waits
+        self.iterations: list[tuple[list[Call], float]] = []
+        self._sequences: dict[int, _Sequence] = {}
+        self._decoding: list[_Sequence] = []
+        self._launched: list[Call] = []  # and not known to be done
+        self._awaited = False
+        self._since = 0.0
+
+    def read(self, state: BatchState) -> None:
+        """Take in one iteration."""
+        calls = self._calls(state)
+        if self.launch_waits:
+            self._done_at_its_end(state, calls)
+        else:
+            self._done_at_the_next(state, calls)
+
+    def _done_at_its_end(self, state: BatchState, calls: list[Call]) -> None:
+        if not self._launched:  # then there was nothing to do until somebody was admitted
+            self._since = min((e.time for e in state.events if e.kind is EventKind.ADMITTED), default=state.time)
+        if calls:
+            self.iterations.append((calls, state.time - self._since))
+        self._launched, self._since = calls, state.time
+
+    def _done_at_the_next(self, state: BatchState, calls: list[Call]) -> None:
+        if self._awaited:
+            self.iterations.append((self._launched, state.time - self._since))
+        if self._awaited or not self._launched or not calls:
+            self._launched, self._since = [], state.time
+        self._launched = self._launched + calls
+        self._awaited = any(call.outputs for call in calls)
+
+    def _calls(self, state: BatchState) -> list[Call]:
+        """What the iteration launched: chunks are logged then, and tokens after them."""
+        chunks: list[Call] = []
+        joining: list[_Sequence] = []
+        for event in state.events:
+            if event.kind is EventKind.ARRIVED:
+                self._sequences[event.request_id] = _Sequence(event.tokens)
+            elif sequence := self._sequences.get(event.request_id):
+                if event.kind is EventKind.PREFILL_CHUNK:
+                    chunks.append(self._chunk(sequence, event))
+                    if chunks[-1].outputs:
+                        joining.append(sequence)
+                elif event.kind is EventKind.PREEMPTED:
+                    self._decoding = [other for other in self._decoding if other is not sequence]
+                elif event.kind in (EventKind.FIRST_TOKEN, EventKind.TOKEN):
+                    sequence.known += 1
+                elif event.kind in ENDS:
+                    self._sequences.pop(event.request_id).ended = True
+        calls = [*self._decodes(state.active_requests - len(chunks)), *chunks]
+        self._decoding += joining
+        if self.schedule != "groups":
+            self._decoding = [sequence for sequence in self._decoding if not sequence.ended]
+        elif all(sequence.ended for sequence in self._decoding):
+            self._decoding = []
+        return [mixed_call(calls)] if self.schedule == "paged" and calls else calls
+
+    def _chunk(self, sequence: _Sequence, event: Event) -> Call:
+        sequence.computed = event.position
+        last = event.position == sequence.known
+        return chunk_call(event.position - event.tokens, event.position, last, self.block_size)
+
+    def _decodes(self, count: int) -> list[Call]:
+        """The call for those who decode. Whoever has ended took part only if `count` says that more did than go on."""
+        rows = sorted(self._decoding, key=lambda sequence: sequence.ended)
+        if self.schedule == "groups":
+            count = 0 if all(sequence.ended for sequence in rows) else len(rows)
+        rows = rows[:count]
+        for sequence in rows:
+            sequence.computed += 1
+        return [decode_call(len(rows), max(s.computed for s in rows), self.block_size)] if rows else []
