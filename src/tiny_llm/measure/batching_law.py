@@ -5,6 +5,9 @@ ratio of the steps is about E[longest of B] / mean, if slots never stand empty a
 """
 
 from collections.abc import Sequence
+from heapq import heapreplace
+from itertools import pairwise
+from statistics import fmean
 
 from tiny_llm_kit.course import task
 
@@ -12,6 +15,9 @@ from tiny_llm_kit.course import task
 @task(week=2, day=7, number=8)
 def expected_longest(lengths: Sequence[int], batch_size: int) -> float:
     """The mean of the longest of `batch_size` answers, each drawn independently from `lengths`. Exact, without drawing.
+
+    One answer is at most x tokens long with probability F(x), the share of the lengths that are; so are all of B with
+    probability F(x)^B.
 
     Raises:
         ValueError: if there are no lengths or `batch_size` is less than 1.
@@ -21,17 +27,30 @@ def expected_longest(lengths: Sequence[int], batch_size: int) -> float:
 
 @task(week=2, day=7, number=8)
 def predicted_ratio(lengths: Sequence[int], batch_size: int) -> float:
-    """The law: E[longest of B] / mean."""
+    """The law: E[longest of B] / mean. For what is raised see `expected_longest`."""
     raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")
 
 
 @task(week=2, day=7, number=8)
 def static_steps(lengths: Sequence[int], batch_size: int) -> int:
-    """The steps of a list of answers in groups, in their order."""
+    """The steps of a list of answers in groups, in their order; the last group has those that are left. 0 for none.
+
+    Raises:
+        ValueError: if `batch_size` is less than 1.
+    """
     raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")
 
 
 @task(week=2, day=7, number=8)
 def continuous_steps(lengths: Sequence[int], batch_size: int) -> int:
-    """The steps of the same list where each answer begins when a slot becomes free, in their order."""
+    """The steps of the same list where each answer begins when a slot becomes free, in their order. 0 for none.
+
+    Raises:
+        ValueError: if `batch_size` is less than 1.
+    """
     raise NotImplementedError("Week 2 Day 7, task 8: the law of batching. Read book/src/week2-07-measuring.md")
+
+
+def _check(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: a batch has at least 1 slot")

@@ -5,6 +5,9 @@ ratio of the steps is about E[longest of B] / mean, if slots never stand empty a
 """
 
 from collections.abc import Sequence
+from heapq import heapreplace
+from itertools import pairwise
+from statistics import fmean
 
 from tiny_llm_kit.course import task
 
@@ -13,25 +16,56 @@ from tiny_llm_kit.course import task
 def expected_longest(lengths: Sequence[int], batch_size: int) -> float:
     """The mean of the longest of `batch_size` answers, each drawn independently from `lengths`. Exact, without drawing.
 
+    One answer is at most x tokens long with probability F(x), the share of the lengths that are; so are all of B with
+    probability F(x)^B.
+
     Raises:
         ValueError: if there are no lengths or `batch_size` is less than 1.
     """
-    raise NotImplementedError
+    _check(batch_size)
+    if not lengths:
+        raise ValueError("there are no lengths to draw from: give at least one")
+    ascending = sorted(lengths)
+    # The longest of all, less what is lost where all of B fall short of the next length. No power exceeds 1 and no two large
+    # numbers are subtracted, so that nothing overflows and little is rounded, however large B is.
+    lost = sum(
+        (longer - shorter) * (count / len(ascending)) ** batch_size
+        for count, (shorter, longer) in enumerate(pairwise(ascending), start=1)
+    )
+    return ascending[-1] - lost
 
 
 @task(week=2, day=7, number=8)
 def predicted_ratio(lengths: Sequence[int], batch_size: int) -> float:
-    """The law: E[longest of B] / mean."""
-    raise NotImplementedError
+    """The law: E[longest of B] / mean. For what is raised see `expected_longest`."""
+    return expected_longest(lengths, batch_size) / fmean(lengths)
 
 
 @task(week=2, day=7, number=8)
 def static_steps(lengths: Sequence[int], batch_size: int) -> int:
-    """The steps of a list of answers in groups, in their order."""
-    raise NotImplementedError
+    """The steps of a list of answers in groups, in their order; the last group has those that are left. 0 for none.
+
+    Raises:
+        ValueError: if `batch_size` is less than 1.
+    """
+    _check(batch_size)
+    return sum(max(lengths[start : start + batch_size]) for start in range(0, len(lengths), batch_size))
 
 
 @task(week=2, day=7, number=8)
 def continuous_steps(lengths: Sequence[int], batch_size: int) -> int:
-    """The steps of the same list where each answer begins when a slot becomes free, in their order."""
-    raise NotImplementedError
+    """The steps of the same list where each answer begins when a slot becomes free, in their order. 0 for none.
+
+    Raises:
+        ValueError: if `batch_size` is less than 1.
+    """
+    _check(batch_size)
+    free_at = [0] * batch_size
+    for length in lengths:
+        heapreplace(free_at, free_at[0] + length)
+    return max(free_at)
+
+
+def _check(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: a batch has at least 1 slot")
