@@ -6,8 +6,20 @@ from typing import Any
 
 import click
 
-from tiny_llm_kit.cli.outputs import OutFolder
+from tiny_llm_kit.cli.outputs import OutFile, OutFolder
+from tiny_llm_kit.timeline.files import page_beside
 from tiny_llm_kit.workloads.paged import PagedSizes
+
+
+class TraceFile(OutFile):
+    """The JSON file of a timeline; a page is written beside it."""
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = super().convert(value, param, ctx)
+        if path.suffix == ".html":
+            self.fail(f"{str(value)!r} will be the page: name its JSON file, {str(path.with_suffix('.json'))!r}", param, ctx)
+        return self._checked(path, page_beside(path), param, ctx)
+
 
 KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
@@ -24,6 +36,9 @@ model_option = click.option(
     "--model", help="A hub name, a folder or a .gguf file.  [default: the embedded SmolLM2-135M-Instruct]"
 )
 out_option = click.option("--out", type=OutFolder(), default=Path("results"), show_default=True, help="Where results go.")
+trace_option = click.option(
+    "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) beside it."
+)
 seed_type = click.IntRange(0, LARGEST_SEED)
 
 _count = click.IntRange(min=1)

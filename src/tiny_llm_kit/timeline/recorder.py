@@ -1,0 +1,213 @@
+"""The reader of an event log that records a timeline. The log is all that it knows of a run."""
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from math import ceil
+from typing import Any
+
+from tiny_llm_kit.timeline.run import Chunk, Life, Run, Sample, Stay
+
+ENDS = ("finished", "cancelled", "failed")
+MOST_REQUESTS = 20_000
+MOST_SAMPLES = 4_096
+
+
+class _Living:
+    """A request that has not ended: its life, and what it holds."""
+
+    def __init__(self, life: Life, kept: bool) -> None:
+        self.life = life
+        self.kept = kept
+        self.stay: Stay | None = None
+        self.computed = 0  # tokens, after its last chunk
+        self.chunk_step = -1
+
+    def held(self, step: int) -> int:
+        """Tokens whose keys and values it holds: those of its chunks, and one for each decode step since."""
+        decoded = step - self.chunk_step if self.computed >= self.life.prompt_tokens else 0
+        return self.computed + decoded
+
+
+class Recorder:
+    """Records a run for a timeline. Put `read` among the readers of the engine's log, before the run.
+
+    A lane is a row of the picture: each request takes the lowest one that is free when it is admitted. An engine that launches
+    ahead admits a request before it has read the last token of the one whose place it takes: it begins when that one ends.
+    The log does not tell which tokens requests share in a prefix cache, so these count for each of them.
+
+    Memory is bounded: the first `most` requests are kept, and steps until the last of them has ended; when these are many, a
+    few in a row make one sample.
+
+    Args:
+        name: what the run is called.
+        slots: how many lanes there are; None: as many as are needed.
+        block_size: tokens of a block, if memory is in blocks.
+        names: of the requests, by arrival. Others are called by their number.
+        unit: what the engine's clock counts.
+        most: requests to be kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        slots: int | None = None,
+        *,
+        block_size: int | None = None,
+        names: Sequence[str] = (),
+        unit: str = "s",
+        most: int = MOST_REQUESTS,
+    ) -> None:
+        self.name = name
+        self.slots = slots
+        self.block_size = block_size
+        self.names = names
+        self.unit = unit
+        self.most = most
+        self.left_out = 0
+        self._lives: list[Life] = []
+        self._living: dict[int, _Living] = {}
+        self._kept_living = 0
+        self._lanes = 0
+        self._free: list[int] = []
+        self._free_since: dict[int, float] = {}
+        self._ahead: bool | None = None  # whether tokens come back an iteration after their launch; None: not seen yet
+        self._fresh: list[Chunk] = []  # of the last iteration
+        self._unplaced: list[tuple[Chunk, float]] = []  # with the end of the iteration after theirs
+        self._samples: list[Sample] = []
+        self._stride = 1
+        self._merging = 0
+        self._start: float | None = None
+        self._last = 0.0
+
+    def read(self, state: Any) -> None:
+        """Take in one iteration, a `BatchState` of the log."""
+        if len(self._lives) >= self.most and not self._kept_living:
+            self._living.clear()
+            self.left_out += sum(event.kind.value == "arrived" for event in state.events)
+            return
+        if self._start is None:
+            self._start = min((event.time for event in state.events), default=state.time)
+        now = state.time - self._start
+        self._unplaced += [(chunk, now) for chunk in self._fresh]
+        self._fresh = []
+        left = self._free_lanes(state.events)
+        for place, event in enumerate(state.events):
+            self._take(event, now, may_enter=place > left.get(event.request_id, -1))
+        self._place_chunks()
+        self._sample(state, now)
+        self._last = now
+
+    def run(self) -> Run:
+        """What has been recorded."""
+        lanes = max(self._lanes, self.slots or 0)
+        return Run(self.name, lanes, self._lives, self._samples, self._last, self.unit, self.slots, self.left_out)
+
+    def _free_lanes(self, events: Sequence[Any]) -> dict[int, int]:
+        """Lanes fall free before they are given away, in whatever order the iteration logged it.
+
+        Returns:
+            By request, which event it left with.
+        """
+        left = {}
+        for place, event in enumerate(events):
+            kind, living = event.kind.value, self._living.get(event.request_id)
+            if living and living.stay and kind in (*ENDS, "preempted"):
+                self._leave(living, self._since(event), preempted=kind == "preempted")
+                left[event.request_id] = place
+        return left
+
+    def _take(self, event: Any, now: float, may_enter: bool) -> None:
+        kind, time = event.kind.value, self._since(event)
+        if kind == "arrived":
+            self._arrive(event, time)
+        living = self._living.get(event.request_id)
+        if living is None:  # it came before the recording began
+            return
+        life = living.life
+        if kind in ("admitted", "prefill chunk") and living.stay is None and may_enter:
+            self._enter(living, time)
+        if kind == "prefill chunk":
+            if life.stays:
+                self._add_chunk(living, life.stays[-1], event, now)
+            living.computed, living.chunk_step = event.position, event.step
+        elif kind in ("first token", "token"):
+            life.generated += 1
+            if kind == "first token":
+                life.first_token = time
+                if self._ahead is None:
+                    self._ahead = event.step > living.chunk_step
+        elif kind in ENDS:
+            life.ended, life.outcome, life.generated = time, kind, event.tokens
+            if living.stay is not None:  # it came and went within this iteration
+                self._leave(living, time)
+            self._kept_living -= living.kept
+            del self._living[event.request_id]
+
+    def _arrive(self, event: Any, time: float) -> None:
+        number = len(self._lives) + self.left_out + 1
+        name = self.names[number - 1] if number <= len(self.names) else str(number)
+        kept = len(self._lives) < self.most
+        living = _Living(Life(number, name, event.tokens, time), kept)
+        self._living[event.request_id] = living
+        if kept:
+            self._lives.append(living.life)
+            self._kept_living += 1
+        else:
+            self.left_out += 1
+
+    def _enter(self, living: _Living, time: float) -> None:
+        if not self._free:
+            self._free.append(self._lanes)
+            self._lanes += 1
+        lane = heappop(self._free)
+        living.stay = Stay(lane, max(time, self._free_since.get(lane, 0.0)))
+        living.life.stays.append(living.stay)
+
+    def _leave(self, living: _Living, time: float, preempted: bool = False) -> None:
+        stay, living.stay, living.computed = living.stay, None, 0
+        assert stay is not None
+        stay.end, stay.preempted = max(time, stay.begin), preempted
+        self._free_since[stay.lane] = stay.end
+        heappush(self._free, stay.lane)
+
+    def _add_chunk(self, living: _Living, stay: Stay, event: Any, now: float) -> None:
+        """Chunks of one iteration are one: the log does not say when the device was done with each."""
+        if stay.chunks and living.chunk_step == event.step:
+            stay.chunks[-1].tokens += event.tokens
+        else:
+            chunk = Chunk(self._last, now, event.tokens)
+            stay.chunks.append(chunk)
+            self._fresh.append(chunk)
+
+    def _place_chunks(self) -> None:
+        """What was launched in one iteration and is read in the next is computed between the ends of the two."""
+        if self._ahead is None:
+            return
+        for chunk, after in self._unplaced if self._ahead else ():
+            chunk.begin, chunk.end = chunk.end, after
+        self._unplaced = []
+
+    def _sample(self, state: Any, now: float) -> None:
+        running = [living for living in self._living.values() if living.stay is not None]
+        held = [living.held(state.step) for living in running]
+        blocks = self.block_size and sum(
+            ceil(max(tokens, living.life.prompt_tokens) / self.block_size) for tokens, living in zip(held, running, strict=True)
+        )
+        time = self._last if self._ahead is False else now
+        sample = Sample(time, state.queue_size, state.active_requests, sum(held), blocks)
+        if self._merging:
+            self._samples[-1] = self._samples[-1].merged(sample)
+        else:
+            self._samples.append(sample)
+        self._merging = (self._merging + 1) % self._stride
+        if len(self._samples) > MOST_SAMPLES and not self._merging:
+            self._samples = list(_in_pairs(self._samples))
+            self._stride *= 2
+
+    def _since(self, event: Any) -> float:
+        return float(event.time - (self._start or 0.0))
+
+
+def _in_pairs(samples: Sequence[Sample]) -> Iterable[Sample]:
+    for i in range(0, len(samples), 2):
+        yield samples[i].merged(samples[i + 1]) if i + 1 < len(samples) else samples[i]
