@@ -7,7 +7,7 @@ arrives. Times are this thread's processor time, so that other programs matter l
 import gc
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -127,19 +127,19 @@ def slot_decision(answer: ModuleType, requests: Requests, strategy: str, running
         book.waiting[leaver.request_id] = leaver
 
     claims = list(book.running.values())
-    full = [_timed(plan)[0] for _ in range(STEPS)]
-    plans, queue = [], []
+    timings = _Timings()
+    timings.full = [_timed(plan)[0] for _ in range(STEPS)]
     for _ in _some_steps():
         claims = list(book.running.values())
         leaver = claims.pop(0)
         del book.running[leaver.request_id]
         leaver.offset = leaver.overtaken = 0
         seconds, planned = _timed(plan)
-        plans.append(seconds)
+        timings.plan.append(seconds)
         chosen = planned.prefill[0].request
-        queue.append(_timed(exchange)[0])
+        timings.queue.append(_timed(exchange)[0])
         _decoding(chosen)
-    return Decision("slots", strategy, 0, running, waiting, *_medians(full, plans, queue), len(plans))
+    return timings.decision("slots", strategy, 0, running, waiting)
 
 
 class PagedDecisions:
@@ -168,15 +168,16 @@ class PagedDecisions:
     def measure(self, running: int) -> Decision:
         """Time steps in which so many run."""
         self._let_run(running)
-        full, plans, queue = [], [], []
+        timings = _Timings()
         for _ in _some_steps():
-            full.append(self._step()[0])
+            timings.full.append(self._step()[0])
             self.engine.cancel(next(iter(self.engine.running.values())))
             self.watch.queue = 0.0
             self._top_up()
-            for times, seconds in zip((plans, queue), self._step(), strict=True):
-                times.append(seconds)
-        return Decision("paged", "fair", self.users, running, self.waiting, *_medians(full, plans, queue), len(plans))
+            plan, queue = self._step()
+            timings.plan.append(plan)
+            timings.queue.append(queue)
+        return timings.decision("paged", "fair", self.users, running, self.waiting)
 
     def _let_run(self, running: int) -> None:
         """So many run, all of them beyond their prompts, and the others wait."""
@@ -218,7 +219,7 @@ class _Watched:
 def _watched_queue(answer: ModuleType, watch: _Stopwatch) -> Any:
     """A queue that adds up the time in which requests come and go."""
 
-    class Watched(answer.FairQueue):  # type: ignore[name-defined, misc]
+    class Watched(answer.FairQueue):  # type: ignore[name-defined]
         def __setitem__(self, request_id: int, request: Any) -> None:
             watch.queue += _timed(lambda: super(Watched, self).__setitem__(request_id, request))[0]
 
@@ -248,6 +249,14 @@ def _decoding(request: Any) -> Any:
     return request
 
 
-def _medians(*seconds: Sequence[float]) -> list[float]:
-    """In microseconds."""
-    return [median(times) * 1e6 for times in seconds]
+class _Timings:
+    """Seconds of each part of a step, over the steps."""
+
+    def __init__(self) -> None:
+        self.full: list[float] = []
+        self.plan: list[float] = []
+        self.queue: list[float] = []
+
+    def decision(self, engine: str, strategy: str, users: int, running: int, waiting: int) -> Decision:
+        full, plan, queue = (median(times) * 1e6 for times in (self.full, self.plan, self.queue))
+        return Decision(engine, strategy, users, running, waiting, full, plan, queue, len(self.plan))
