@@ -166,7 +166,7 @@ def test_a_request_that_fails_is_no_measurement(
     ("arguments", "message"),
     [
         (["--batch-sizes", "1,x"], "no list of numbers"),
-        (["--batch-sizes", "0"], "0 is no batch size"),
+        (["--batch-sizes", "0"], "0 is too few"),
         (["--batch-sizes", "1000000000"], "would fit"),
         (["--seed", "99999999999999999999"], "not in the range"),
         (["--block-size", "8"], "--block-size means nothing to --engine continuous"),

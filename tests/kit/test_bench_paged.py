@@ -13,12 +13,12 @@ from click.testing import Result as ClickResult
 
 import tiny_llm_ref
 from tiny_llm_kit.bench import gaps, paged_costs, paged_report, plan_time
+from tiny_llm_kit.bench.decisions import Decision
 from tiny_llm_kit.bench.gaps import Gaps
 from tiny_llm_kit.bench.paged_costs import Costs
 from tiny_llm_kit.bench.paged_profile import step_parts
 from tiny_llm_kit.bench.paged_report import Served
 from tiny_llm_kit.bench.peak_memory import peak_over_pool_and_weights
-from tiny_llm_kit.bench.plan_time import PlanTime
 from tiny_llm_kit.bench.run import Case, Result, Run
 from tiny_llm_kit.bench.run import Served as ServedOnce
 from tiny_llm_kit.cli import bench_paged
@@ -37,7 +37,6 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickResult]:
     monkeypatch.setattr(paged_costs, "PARTS", 5)
     monkeypatch.setattr(plan_time, "MANY", (12, 40))
     monkeypatch.setattr(plan_time, "FEW", (2, 40))
-    monkeypatch.setattr(plan_time, "STEPS", 10)
     monkeypatch.setattr(paged_costs.build_time, "REPEATS", 3)
     return lambda *arguments: CliRunner().invoke(bench_paged.main, [*arguments, "--noise", "1"])
 
@@ -141,20 +140,19 @@ def test_gaps_are_measured_and_the_smallest_budget_counts() -> None:
     assert gaps.targets({})[0].met is None
 
 
-def test_plans_are_timed_with_everyone_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    time = plan_time.measure_plan_time(tiny_llm_ref, running=5, waiting=30, steps=90)
-    assert 0 < time.median <= time.most
-    assert time.admissions > 0, "somebody leaves now and then, and somebody is admitted"
-    many, few = PlanTime(256, 10_000, 150, 0, 0, 0), PlanTime(8, 10_000, 20, 0, 0, 0)
-    monkeypatch.setattr(plan_time, "MANY", "many")
-    monkeypatch.setattr(plan_time, "FEW", "few")
-    goals = plan_time.targets({"many": many, "few": few}, step_seconds=0.01)  # type: ignore[dict-item]
+def a_plan(running: int, waiting: int, microseconds: float) -> Decision:
+    return Decision("paged", "fair", 10, running, waiting, full=1, plan=microseconds, queue=1, steps=30)
+
+
+def test_plans_are_held_against_a_limit_and_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = {plan_time.MANY: a_plan(256, 10_000, 150), plan_time.FEW: a_plan(8, 10_000, 20)}
+    goals = plan_time.targets(plans, step_seconds=0.01)
     assert [goal.value for goal in goals] == [150, pytest.approx(0.002)]
     assert all(goal.met for goal in goals)
 
 
 def test_gaps_on_a_noisy_machine_are_no_measurement() -> None:
-    plans = {case: PlanTime(*case, 100, 100, 100, 0) for case in (plan_time.MANY, plan_time.FEW)}
+    plans = {case: a_plan(*case, 100) for case in (plan_time.MANY, plan_time.FEW)}
     costs = Costs({32: Gaps([1.0], [1.5])}, plans, peak=1.05, step_seconds=0.1, profile=[], building={})
     assert [goal.met for goal in costs.targets()] == [True] * 4
     assert [goal.met for goal in costs.targets(quiet=False)] == [None, True, True, True], "the others are not the wall clock's"

@@ -7,8 +7,8 @@ from typing import Any
 
 from tiny_llm_kit.bench import build_time, gaps, paged_profile, peak_memory, plan_time
 from tiny_llm_kit.bench.build_time import BuildTime
+from tiny_llm_kit.bench.decisions import Decision
 from tiny_llm_kit.bench.gaps import Gaps
-from tiny_llm_kit.bench.plan_time import PlanTime
 from tiny_llm_kit.bench.report import Table, Target
 from tiny_llm_kit.bench.step_times import StepTimes
 
@@ -23,7 +23,7 @@ class Costs:
     """`step_seconds` is a decode step of 8 rows, `peak` a multiple of the pool and the weights, `profile` see `step_parts`."""
 
     gaps: Mapping[int, Gaps]
-    plans: Mapping[tuple[int, int], PlanTime]
+    plans: Mapping[tuple[int, int], Decision]
     peak: float
     step_seconds: float
     profile: Sequence[Mapping[str, float]]
@@ -42,7 +42,7 @@ class Costs:
         prompt = f"{gaps.ROWS} requests decode while a prompt of {gaps.PROMPT} tokens is read"
         return [
             Table(prompt, gaps.COLUMNS, gaps.rows(self.gaps)),
-            Table("plans of the paged engine, processor time", plan_time.COLUMNS, [plan.row() for plan in self.plans.values()]),
+            Table("plans of the paged engine, processor time", plan_time.COLUMNS, plan_time.rows(self.plans)),
             Table("a step of the paged engine, rows of 160 tokens", paged_profile.COLUMNS, paged_profile.rows(self.profile)),
             Table("describing a decode step to MLX", BUILD_COLUMNS, building),
         ]

@@ -46,7 +46,7 @@ class Numbers(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is no list of numbers such as 1,2,4", param, ctx)
         if numbers[0] < 1:
-            self.fail(f"{numbers[0]} is no batch size: it must be at least 1", param, ctx)
+            self.fail(f"{numbers[0]} is too few: it must be at least 1", param, ctx)
         return numbers
 
 
