@@ -27,6 +27,13 @@ class Call(NamedTuple):
 class CostModel(Protocol):
     """Takes the model's place in a simulation."""
 
+    @property
+    def launch_waits(self) -> bool:
+        """Whether launching an iteration returns only when it is computed, or at once, so that others can plan meanwhile.
+
+        On a GPU it returns at once. MLX's CPU backend lets only a few operations wait to be computed.
+        """
+
     def seconds(self, calls: Sequence[Call]) -> float:
         """How long an iteration takes that makes these calls; 0 if it makes none."""
 
