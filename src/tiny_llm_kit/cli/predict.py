@@ -95,8 +95,8 @@ def main(model: str | None, requests: int, kernels: str | None, clock: str, nois
         console.print(plain_table(harmless(title), columns, cells))
     limits = (
         f"This machine computes {flops / 1e9:.0f} GFLOP/s and reads {bandwidth / 1e9:.1f} GB/s (float32, measured), so a step"
-        f" computes longer than it reads from {roofline.knee:.0f} rows on. The fit is wrong by {fit.error:.1%} in the mean of the"
-        f" recorded iterations. Times are {'processor time, of one thread' if clock == 'cpu' else 'wall time'}."
+        f" computes longer than it reads from {roofline.knee:.0f} rows on. The fit is wrong by {fit.error:.1%} in the mean over"
+        f" the recorded iterations. Times are {'processor time, of one thread' if clock == 'cpu' else 'wall time'}."
     )
     console.print(limits, highlight=False)
     document = {
