@@ -1,10 +1,12 @@
-"""Fitted costs as files, and the better of two ways to read a run: the weights that `pdm run predict` finds, for simulations."""
+"""Fitted costs: the better of two ways to read a run, and the file in which `pdm run predict` leaves one for simulations."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+FIT_COLUMNS = ["per", "µs"]
 
 
 def fit_best(answer: ModuleType, works: Sequence[Any]) -> Any:
@@ -22,6 +24,11 @@ def weight_names(bends: Sequence[int]) -> list[str]:
     edges = [0, *bends]
     pieces = [f"token {first + 1} to {last}" for first, last in zip(edges, bends, strict=False)]
     return ["call", *pieces, f"token from {edges[-1] + 1} on" if bends else "token", "output", "key", "pair"]
+
+
+def fit_rows(fit: Any) -> list[list[str]]:
+    """A table of the weights."""
+    return [[name, f"{1e6 * weight:,.2f}"] for name, weight in zip(weight_names(fit.bends), fit.weights, strict=True)]
 
 
 def fit_as_json(fit: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How a paged engine is built for a list of work: with the memory that slots would take, unless it is told otherwise."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -47,12 +48,19 @@ class PagedSizes:
 
 
 def paged_engine(
-    answer: ModuleType, model: Any, items: Sequence[WorkItem], slots: int, sizes: PagedSizes, kernels: str | None = None
+    answer: ModuleType,
+    model: Any,
+    items: Sequence[WorkItem],
+    slots: int,
+    sizes: PagedSizes,
+    kernels: str | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Any:
     """The paged engine of an answer package, for these items.
 
     slots: what the memory of the pool is that of, where `sizes` does not say.
     kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's.
+    clock: seconds.
     """
     return answer.Engine(
         model,
@@ -62,6 +70,7 @@ def paged_engine(
         max_num_batched_tokens=sizes.max_num_batched_tokens,
         max_seq_len=needed_seq_len(items),
         paged_attention=choose_paged_attention(answer, kernels),
+        clock=clock,
     )
 
 

@@ -1,0 +1,6 @@
+"""`pdm run predict`: fit a cost model to one run, predict others by simulation, and measure them beside it."""
+
+from start import start
+
+if __name__ == "__main__":
+    start("predict")
