@@ -37,8 +37,12 @@ def test_task_1_the_life_of_a_request() -> None:
     request = recorder.requests[7]
     assert (request.arrived, request.prompt_tokens) == (1, 30), "ARRIVED tells when, and how long the prompt is"
     assert request.admitted == 3, "ADMITTED tells when its work begins"
-    assert request.tokens == [7, 9, 12], "FIRST_TOKEN and TOKEN tell when each token came: the time of the event, not of its state"
-    assert (request.ended, request.end, request.generated) == (12.5, FINISHED, 3), "the end tells when, how, and how many tokens"
+    assert request.tokens == [7, 9, 12], (
+        "FIRST_TOKEN and TOKEN tell when each token came: the time of the event, not of its state"
+    )
+    assert (request.ended, request.end, request.generated) == (12.5, FINISHED, 3), (
+        "the end tells when, how, and how many tokens"
+    )
     assert request.preemptions == 0, "nobody took its memory"
 
 
@@ -172,7 +176,13 @@ def test_task_1_a_recorder_reads_a_log() -> None:
     now = 0.0
     log, recorder = answer.EventLog(lambda: now), answer.RunRecorder()
     log.readers.append(recorder.read)
-    for time, kind, tokens in ((1.0, ARRIVED, 9), (2.0, ADMITTED, 0), (4.0, FIRST_TOKEN, 0), (8.0, TOKEN, 0), (8.0, CANCELLED, 2)):
+    for time, kind, tokens in (
+        (1.0, ARRIVED, 9),
+        (2.0, ADMITTED, 0),
+        (4.0, FIRST_TOKEN, 0),
+        (8.0, TOKEN, 0),
+        (8.0, CANCELLED, 2),
+    ):
         now = time
         log.record(kind, 5, tokens)
         now += 0.5

@@ -78,7 +78,9 @@ def test_task_1_a_request_has_the_figures_it_has_come_to(
         assert getattr(request, name) == figures.get(name), (
             f"{name}, {MEANINGS[name]}, is there as soon as both moments are and not before; None says that it is not"
         )
-    assert request.inter_token_latencies == gaps, "there is a gap for each token but the first, whether the request has ended or not"
+    assert request.inter_token_latencies == gaps, (
+        "there is a gap for each token but the first, whether the request has ended or not"
+    )
 
 
 def test_task_1_zero_is_a_time_like_any_other() -> None:
