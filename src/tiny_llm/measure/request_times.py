@@ -99,4 +99,5 @@ class RunRecorder:
         raise NotImplementedError("Week 2 Day 7, task 4: open and closed loops. Read book/src/week2-07-measuring.md")
 
     def _begin_by(self, time: float) -> None:
+        """Note that somebody had arrived at this time."""
         self.started = time if self.started is None else min(self.started, time)

@@ -126,4 +126,5 @@ class RunRecorder:
             self._wanted[request_id] = time
 
     def _begin_by(self, time: float) -> None:
+        """Note that somebody had arrived at this time."""
         self.started = time if self.started is None else min(self.started, time)

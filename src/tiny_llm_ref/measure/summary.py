@@ -71,7 +71,8 @@ class Summary:
 def percentile(values: Sequence[float], percent: float) -> float:
     """The value below which `percent` per cent of the values lie, by linear interpolation between the two nearest.
 
-    Of n values in order, the first stands for 0 %, the last for 100 %, and the others at equal distances between.
+    Of n values in order, the first stands for 0 %, the last for 100 %, and the others at equal distances between. Written by
+    hand, this once: it is what numpy.percentile does.
 
     Raises:
         ValueError: if there are no values, or `percent` is not from 0 to 100.

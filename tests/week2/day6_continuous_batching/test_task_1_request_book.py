@@ -287,8 +287,8 @@ def test_task_1_an_end_is_logged_with_its_kind_and_the_tokens_that_were_kept(
     assert request.finish_reason == reason, "the reason of the end"
     came = ["first token", "token"][: len(tokens)]
     assert book.log.kinds(request) == ["arrived", "admitted", *came, end], (
-        f"a token event for each token that came back before the end, also for an EOS, and then {end!r}, since the request ended"
-        f" with {reason!r}"
+        f"a token event for each token that came back before the end, also for an EOS, and then {end!r}, since it ended with"
+        f" {reason!r}"
     )
     assert book.log.of(request)[-1].tokens == kept, "an end counts the tokens of the answer: no EOS, nothing after the end"
 

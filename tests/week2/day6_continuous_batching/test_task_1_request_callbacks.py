@@ -272,8 +272,8 @@ def test_task_1_whatever_clients_do_the_book_is_right(seed: int) -> None:
         came = kinds.count("first token") + kinds.count("token")
         expected = ["arrived", *["admitted"] * ("admitted" in kinds), *["first token", *["token"] * came][:came], end]
         assert kinds == expected, (
-            f"it ended with {request.finish_reason!r}: its events, in the order in which things happen, should be {expected}, and"
-            f" they were {kinds}"
+            f"it ended with {request.finish_reason!r}: its events, in the order in which things happen, should be {expected},"
+            f" and they were {kinds}"
         )
         assert 0 <= came - tokens <= 1, f"an event for each of {tokens} tokens, and one for an EOS; there were {came}"
         assert book.log.of(request)[-1].tokens == tokens, "the last event counts the tokens"
