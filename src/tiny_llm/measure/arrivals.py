@@ -17,7 +17,8 @@ def arrival_times(count: int, rate: float, burstiness: float = 1.0, seed: int = 
 
     Args:
         rate: requests per second. With infinity all arrive at 0.
-        seed: other seeds, other times; the same one gives the same times on every machine.
+        seed: other seeds, other times; the same one gives the same times on every machine, and at another rate the same on
+            another scale.
     Raises:
         ValueError: if `count` is negative, or `rate` or `burstiness` is not above 0.
     """

@@ -29,7 +29,8 @@ def open_loop(
 
     A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like any
     other, so the recorder is told when it was wanted. To leave that out is "coordinated omission" (Gil Tene): a server that
-    stalls would hide its own stall. Between steps nobody sleeps while there is work that can be done.
+    stalls would hide its own stall. Between steps nobody sleeps while there is work that can be done. A request that the
+    engine refuses ends with that error.
 
     Args:
         engine: has nothing to do yet; its clock is the one that counts. Its `idle_until` is respected.

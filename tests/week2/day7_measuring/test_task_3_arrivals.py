@@ -28,8 +28,10 @@ def times_of(count: int, *args: Any, **kwargs: Any) -> list[float]:
 
 
 def of_gamma(burstiness: float) -> tuple[float, float]:
-    """The standard errors of mean and variance over `MANY` gaps of mean 1 with this shape, whose variance is 1 / shape and whose
-    excess kurtosis is 6 / shape."""
+    """The standard errors of mean and variance over `MANY` gaps of mean 1 with this shape.
+
+    The variance of such a gap is 1 / shape, and its excess kurtosis 6 / shape.
+    """
     variance = 1 / burstiness
     return sqrt(variance / MANY), variance * sqrt((2 + 6 / burstiness) / MANY)
 
