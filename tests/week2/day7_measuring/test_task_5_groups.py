@@ -2,6 +2,7 @@
 log. Whether an engine launches a step before it has read the last one is its own business here."""
 
 from itertools import groupby
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -333,8 +334,8 @@ def test_task_5_groups_refuse_a_size_below_1(toy: ToyModel, size: str) -> None:
     assert_alone(toy, request)
 
 
-@pytest.mark.parametrize("max_wait", [-0.5, float("nan")])
-def test_task_5_groups_refuse_a_negative_max_wait(toy: ToyModel, max_wait: float) -> None:
+@pytest.mark.parametrize("max_wait", [-0.5, nan, inf])
+def test_task_5_groups_refuse_a_max_wait_that_is_no_time(toy: ToyModel, max_wait: float) -> None:
     with refuses(ValueError, f"a max_wait of {max_wait}", named=str(max_wait)):
         Batcher(toy, 2, max_wait)
     request = ask(1, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from answer import answer
 from day6_engines import ask, assert_returned
-from fake_clock import FakeClock
+from fake_clock import FakeClock, Recorder
 from groups import Batcher, SlowModel
 from support import CountingModel, ToyModel, assert_alone, finish_all, refuses, step_until
 
@@ -212,11 +212,6 @@ def test_task_5_waiting_on_the_real_clock(toy: ToyModel) -> None:
 
 
 # In front of an open loop.
-
-
-class Recorder:
-    def wanted(self, request_id: int, time: float) -> None:
-        pass
 
 
 def served(toy: ToyModel, arrivals: list[float], batch_size: int, max_wait: float) -> tuple[list[list[int]], list[float]]:
