@@ -1,4 +1,4 @@
-"""A clock on which time passes only when somebody says so, a server without a model that takes its time on it, and a recorder."""
+"""A clock on which time passes only when somebody says so, with a server without a model that takes its time on it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
