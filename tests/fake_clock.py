@@ -1,6 +1,6 @@
-"""A clock on which time passes only when somebody says so, and a server without a model that takes its time on it."""
+"""A clock on which time passes only when somebody says so, with a server without a model that takes its time on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from answer import answer
@@ -95,3 +95,18 @@ class TimedServer(answer.RequestBook):  # type: ignore[misc, name-defined]
             f"the log does not tell of {kind} for requests {missing}: were they submitted, and served to the end?"
         )
         return [happened[request.request_id] for request in requests]
+
+
+class Recorder:
+    """Notes when requests were wanted, as a `RunRecorder` does."""
+
+    def __init__(self) -> None:
+        self.wanted_at: dict[int, float] = {}
+
+    def wanted(self, request_id: int, time: float) -> None:
+        self.wanted_at[request_id] = time
+
+    def of(self, requests: Sequence[Any]) -> list[float]:
+        missing = [request.request_id for request in requests if request.request_id not in self.wanted_at]
+        assert not missing, f"recorder.wanted was not told of requests {missing}: it hears of everyone"
+        return [self.wanted_at[request.request_id] for request in requests]

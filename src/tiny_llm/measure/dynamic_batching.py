@@ -26,7 +26,8 @@ class DynamicBatcher(RequestBook):
     over: static batching, for requests that come at any time.
 
     An iteration computes one token for each row, or the prompts of a new group. Rows of answers that are done run on with the
-    group, as in `run_static`, and `max_slots` in the log is `batch_size`.
+    group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of the group that have not ended
+    before. What goes wrong ends those whom it concerns, as in `ContinuousBatchScheduler`.
 
     Args:
         model: see `Model`.

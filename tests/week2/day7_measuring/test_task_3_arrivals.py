@@ -28,8 +28,10 @@ def times_of(count: int, *args: Any, **kwargs: Any) -> list[float]:
 
 
 def of_gamma(burstiness: float) -> tuple[float, float]:
-    """The standard errors of mean and variance over `MANY` gaps of mean 1 with this shape, whose variance is 1 / shape and whose
-    excess kurtosis is 6 / shape."""
+    """The standard errors of mean and variance over `MANY` gaps of mean 1 with this shape.
+
+    The variance of such a gap is 1 / shape, and its excess kurtosis 6 / shape.
+    """
     variance = 1 / burstiness
     return sqrt(variance / MANY), variance * sqrt((2 + 6 / burstiness) / MANY)
 
@@ -141,6 +143,17 @@ def test_task_3_arrivals_do_not_know_of_one_another() -> None:
         )
 
 
+@pytest.mark.parametrize("burstiness", [0.5, 1.0])
+def test_task_3_arrivals_leave_the_end_to_chance(burstiness: float) -> None:
+    seeds, count = 300, 100
+    ends = np.array([times_of(count, 1.0, burstiness, seed)[-1] for seed in range(seeds)])
+    deviation, expected = ends.std(), sqrt(count / burstiness)
+    assert abs(deviation / expected - 1) < SURE / sqrt(2 * seeds), (
+        f"over {seeds} seeds the last of {count} arrivals has a standard deviation of {deviation:.2f} / rate: the sum of {count}"
+        f" independent gaps has {expected:.2f} / rate, so nobody stretches the times to end when it is expected"
+    )
+
+
 def test_task_3_arrivals_with_an_infinite_burstiness_come_evenly() -> None:
     assert times_of(4, 2.0, inf) == pytest.approx([0.5, 1.0, 1.5, 2.0]), (
         "the larger the burstiness, the steadier: at infinity the variance of a gap is 0, and each is 1 / rate"
@@ -155,6 +168,7 @@ def test_task_3_arrivals_are_fixed_by_their_seed() -> None:
     np.random.seed(1)
     np.random.random(10)
     assert times_of(50, 2.0, 0.5, seed=4) == first, "the same seed gives the same times, whatever else has been drawn"
+    np.random.seed(2)
     state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
     times_of(50, 2.0, 0.5, seed=4)
     assert (np.random.get_state()[1] == state).all(), (  # type: ignore[index]
@@ -167,11 +181,12 @@ def test_task_3_arrivals_of_other_seeds_are_others() -> None:
         runs = [times_of(MANY // 4, 2.0, burstiness, seed=seed) for seed in range(4)]
         assert len({tuple(run) for run in runs}) == 4, "other seeds, other times"
         for first, second in pairwise(runs):
-            correlation = np.corrcoef(np.diff(first), np.diff(second))[0, 1]
-            assert abs(correlation) < SURE / sqrt(MANY // 4), (
-                f"the gaps of two seeds correlate by {correlation:.3f}: runs over several seeds would measure the same thing"
-                " again"
-            )
+            for shift in (-1, 0, 1):
+                correlation = np.corrcoef(np.diff(first)[1:-1], np.roll(np.diff(second), shift)[1:-1])[0, 1]
+                assert abs(correlation) < SURE / sqrt(MANY // 4), (
+                    f"the gaps of two seeds, shifted by {shift}, correlate by {correlation:.3f}: runs over several seeds would"
+                    " measure the same thing again"
+                )
 
 
 def test_task_3_arrivals_keep_their_pattern_at_another_rate() -> None:

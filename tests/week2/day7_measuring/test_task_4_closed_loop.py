@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from fake_clock import FakeClock, TimedServer
+from fake_clock import FakeClock, Recorder, TimedServer
 from support import expect_no_error, refuses
 
 
@@ -100,7 +100,7 @@ def test_task_4_closed_and_open_before_the_same_slow_server() -> None:
     longest = max(state.queue_size for state in closed.states)
     assert longest == 3, f"one of 4 clients is served, so 3 wait, and never more or fewer while there are requests: {longest}"
     arrivals = [0.5 * place for place in range(30)]
-    answer.open_loop(opened, some(*[2] * 30), arrivals, answer.RunRecorder(), opened.fake_clock.sleep)
+    answer.open_loop(opened, some(*[2] * 30), arrivals, Recorder(), opened.fake_clock.sleep)
     assert max(state.queue_size for state in opened.states) > 20, (
         "in the open loop 30 come within 15 s, of whom 7 have been served by then: the others wait"
     )

@@ -7,23 +7,8 @@ from typing import Any
 import pytest
 
 from answer import answer
-from fake_clock import FakeClock, TimedServer
+from fake_clock import FakeClock, Recorder, TimedServer
 from support import expect_no_error, refuses
-
-
-class Recorder:
-    """Notes when requests were wanted, as a `RunRecorder` does."""
-
-    def __init__(self) -> None:
-        self.wanted_at: dict[int, float] = {}
-
-    def wanted(self, request_id: int, time: float) -> None:
-        self.wanted_at[request_id] = time
-
-    def of(self, requests: Sequence[Any]) -> list[float]:
-        missing = [request.request_id for request in requests if request.request_id not in self.wanted_at]
-        assert not missing, f"recorder.wanted was not told of requests {missing}: it hears of everyone"
-        return [self.wanted_at[request.request_id] for request in requests]
 
 
 def some(*max_tokens: int) -> list[Any]:
