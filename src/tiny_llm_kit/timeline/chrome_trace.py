@@ -64,7 +64,7 @@ def _events_of_life(life: Life, duration: float) -> Iterator[Event]:
     }
     for begin, end in life.waits:
         wait = {"name": f"{life.name} waits", "cat": "waiting", "id": str(life.number), "tid": QUEUE_THREAD}
-        yield {**wait, "ph": "b", "ts": _us(begin), "args": {**about, "name": life.name}}
+        yield {**wait, "ph": "b", "ts": _us(begin), "args": {**about, "name": life.name, "tokens": [_us(token) for token in life.tokens]}}
         yield {**wait, "ph": "e", "ts": _us(duration if end is None else end)}
     for stay in life.stays:
         end = duration if stay.end is None else stay.end
@@ -124,6 +124,7 @@ def _fill(run: Run, events: Iterable[Event]) -> None:
                     outcome = "" if args["outcome"] == "not ended" else args["outcome"]
                     life = Life(args["request"], args["name"], args["prompt_tokens"], time, outcome=outcome)
                     life.generated = args["generated"]
+                    life.tokens = [token / 1e6 for token in args["tokens"]]
                     lives[life.number] = life
             case "X", "request":
                 stay = Stay(event["tid"] - 1, time, time + event["dur"] / 1e6, preempted=args["preempted"])

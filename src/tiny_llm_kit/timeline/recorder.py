@@ -9,6 +9,7 @@ from tiny_llm_kit.timeline.run import Chunk, Life, Run, Sample, Stay
 
 ENDS = ("finished", "cancelled", "failed")
 MOST_REQUESTS = 20_000
+MOST_TOKENS = 100_000
 MOST_SAMPLES = 4_096
 
 
@@ -35,8 +36,8 @@ class Recorder:
     ahead admits a request before it has read the last token of the one whose place it takes: it begins when that one ends.
     The log does not tell which tokens requests share in a prefix cache, so these count for each of them.
 
-    Memory is bounded: the first `most` requests are kept, and steps until the last of them has ended; when these are many, a
-    few in a row make one sample.
+    Memory is bounded: the first `most` requests are kept, steps until the last of them has ended, and the times of the first
+    `MOST_TOKENS` tokens. When steps are many, a few in a row make one sample.
 
     Args:
         name: what the run is called.
@@ -76,6 +77,7 @@ class Recorder:
         self._samples: list[Sample] = []
         self._stride = 1
         self._merging = 0
+        self._tokens = 0
         self._start: float | None = None
         self._last = 0.0
 
@@ -132,6 +134,9 @@ class Recorder:
             living.computed, living.chunk_step = event.position, event.step
         elif kind in ("first token", "token"):
             life.generated += 1
+            if self._tokens < MOST_TOKENS and living.kept:
+                life.tokens.append(time)
+                self._tokens += 1
             if kind == "first token":
                 life.first_token = time
                 if self._ahead is None:

@@ -39,6 +39,7 @@ class Life:
         first_token, ended: when; None for what did not happen.
         outcome: "finished", "cancelled", "failed", or "" for one that had not ended when the recording did.
         generated: tokens of its answer, as far as they are known.
+        tokens: when each of them came back, as far as it was recorded.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Life:
     ended: float | None = None
     outcome: str = ""
     generated: int = 0
+    tokens: list[float] = field(default_factory=list)
 
     @property
     def waits(self) -> list[tuple[float, float | None]]:
