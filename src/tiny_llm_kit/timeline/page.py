@@ -5,7 +5,9 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from tiny_llm_kit.timeline.picture import PATTERNS, cropped, draw
+from tiny_llm_kit.timeline.lanes import token_zoom
+from tiny_llm_kit.timeline.paper import ORDINARY_WIDTH, PATTERNS, SIGNS
+from tiny_llm_kit.timeline.picture import cropped, draw, ticks
 from tiny_llm_kit.timeline.run import Run
 from tiny_llm_kit.timeline.words import figures
 
@@ -18,20 +20,18 @@ _LEGEND = {
     "its prompt is read": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/>'
     '<rect class="prefill" width="26" height="16" rx="3"/></g>',
     "first token": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/>'
-    '<circle class="first" cx="13" cy="8" r="3"/></g>',
+    '<path class="first" d="M8 0h10l-5 7z"/></g>',
     "idle": '<rect class="lane" width="26" height="16"/>',
     "waits": '<g class="wait"><rect x="1" y="2" width="24" height="12" rx="2"/></g>',
 }
-_SIGNS = {"×": "cancelled", "!": "failed", "↩": "preempted"}
 
 
 def as_page(runs: Sequence[Run], title: str = "Timeline") -> str:
     """The page, in HTML. It needs no network, and without JavaScript it is a picture with tooltips."""
     shown = [cropped(run, max(1, MOST_DRAWN // max(1, len(runs)))) for run in runs]
     until = max((run.duration for run in shown), default=0.0)
-    signs = {sign for sign, outcome in _SIGNS.items() for run in shown if _happened(run, outcome)}
     legend = [f'<li><svg width="26" height="16" aria-hidden="true">{mark}</svg>{name}</li>' for name, mark in _LEGEND.items()]
-    legend += [f"<li><b>{sign}</b>{_SIGNS[sign]}</li>" for sign in _SIGNS if sign in signs]
+    legend += [f"<li><b>{sign}</b>{end}</li>" for end, sign in SIGNS.items() if any(_happened(run, end) for run in shown)]
     return Template((_DATA / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         style=(_DATA / "style.css").read_text(encoding="utf-8") + (_DATA / "page.css").read_text(encoding="utf-8"),
@@ -44,13 +44,16 @@ def as_page(runs: Sequence[Run], title: str = "Timeline") -> str:
 
 
 def _section(run: Run, until: float) -> str:
-    drawing = draw(run, until)
+    drawing, name = draw(run, until), escape(run.name)
+    width = ORDINARY_WIDTH * token_zoom(run, until, ORDINARY_WIDTH)
     items = "".join(f"<li>{escape(figure)}</li>" for figure in figures(run))
+    note = f'<p class="note">{escape(run.note)}</p>' if run.note else ""
+    size = f'data-until="{until or 1.0!r}" data-parts="{ticks(run)}" data-near="{width:.0f}" height="{drawing.height}"'
     return (
-        f'<section aria-label="{escape(run.name)}"><h2>{escape(run.name)}</h2><ul class="figures">{items}</ul><div class="chart">'
-        f'<svg class="labels" height="{drawing.height}">{drawing.labels}</svg><div class="scroll">'
-        f'<svg class="marks" data-until="{until or 1.0!r}" height="{drawing.height}" role="group"'
-        f' aria-label="{escape(run.name)}: requests over time">{drawing.marks}</svg></div></div></section>'
+        f'<section aria-label="{name}"><h2>{name}</h2><ul class="figures">{items}</ul>{note}<div class="chart">'
+        f'<svg class="labels" height="{drawing.height}">{drawing.labels}</svg>'
+        f'<div class="scroll"><svg class="marks{" near" if width <= ORDINARY_WIDTH else ""}" {size} role="group"'
+        f' aria-label="{name}: requests over time">{drawing.marks}</svg></div></div></section>'
     )
 
 

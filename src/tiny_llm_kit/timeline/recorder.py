@@ -72,8 +72,9 @@ class Recorder:
         self._free: list[int] = []
         self._free_since: dict[int, float] = {}
         self._ahead: bool | None = None  # whether tokens come back an iteration after their launch; None: not seen yet
-        self._fresh: list[Chunk] = []  # of the last iteration
-        self._unplaced: list[tuple[Chunk, float]] = []  # with the end of the iteration after theirs
+        self._fresh: list[tuple[Stay, Chunk]] = []  # of the last iteration
+        self._unplaced: list[tuple[Stay, Chunk, float]] = []  # with the end of the iteration after theirs
+        self._gone: list[_Living] = []  # who left a lane in this iteration
         self._samples: list[Sample] = []
         self._stride = 1
         self._merging = 0
@@ -90,8 +91,8 @@ class Recorder:
         if self._start is None:
             self._start = min((event.time for event in state.events), default=state.time)
         now = state.time - self._start
-        self._unplaced += [(chunk, now) for chunk in self._fresh]
-        self._fresh = []
+        self._unplaced += [(stay, chunk, now) for stay, chunk in self._fresh]
+        self._fresh, self._gone = [], []
         left = self._free_lanes(state.events)
         for place, event in enumerate(state.events):
             self._take(event, now, may_enter=place > left.get(event.request_id, -1))
@@ -166,11 +167,15 @@ class Recorder:
             self._lanes += 1
         lane = heappop(self._free)
         living.stay = Stay(lane, max(time, self._free_since.get(lane, 0.0)))
+        living.computed = 0
         living.life.stays.append(living.stay)
+        if living.life.admitted is None:
+            living.life.admitted = time
 
     def _leave(self, living: _Living, time: float, preempted: bool = False) -> None:
-        stay, living.stay, living.computed = living.stay, None, 0
+        stay, living.stay = living.stay, None
         assert stay is not None
+        self._gone.append(living)
         stay.end, stay.preempted = max(time, stay.begin), preempted
         self._free_since[stay.lane] = stay.end
         heappush(self._free, stay.lane)
@@ -182,18 +187,22 @@ class Recorder:
         else:
             chunk = Chunk(self._last, now, event.tokens)
             stay.chunks.append(chunk)
-            self._fresh.append(chunk)
+            self._fresh.append((stay, chunk))
 
     def _place_chunks(self) -> None:
         """What was launched in one iteration and is read in the next is computed between the ends of the two."""
         if self._ahead is None:
             return
-        for chunk, after in self._unplaced if self._ahead else ():
+        for stay, chunk, after in self._unplaced if self._ahead else ():
             chunk.begin, chunk.end = chunk.end, after
+            if chunk is stay.chunks[0]:  # until then the device had others to serve
+                stay.begin = max(stay.begin, chunk.begin if stay.end is None else min(chunk.begin, stay.end))
         self._unplaced = []
 
     def _sample(self, state: Any, now: float) -> None:
         running = [living for living in self._living.values() if living.stay is not None]
+        if self._ahead is False:  # who ended in this iteration was served in it
+            running += self._gone
         held = [living.held(state.step) for living in running]
         blocks = self.block_size and sum(
             ceil(max(tokens, living.life.prompt_tokens) / self.block_size) for tokens, living in zip(held, running, strict=True)

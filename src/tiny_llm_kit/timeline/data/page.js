@@ -105,6 +105,7 @@ for (const scroller of scrollers) {
 
   // One tab stop per run; arrow keys go from request to request.
   const slices = all(".slice, .wait.never", scroller);
+  for (const slice of slices) slice.setAttribute("tabindex", "-1");
   slices[0]?.setAttribute("tabindex", "0");
   scroller.addEventListener("focusin", (event) => {
     const slice = event.target.closest(".slice, .wait");
@@ -127,7 +128,19 @@ for (const scroller of scrollers) {
 
 // Zoom: the drawings are in per cent of their width, so only that changes; the number of ticks follows.
 let zoom = 1;
-const axes = all(".marks").map((marks) => ({ marks, ticks: all(".tick", marks), until: Number(marks.dataset.until) }));
+const axes = all(".marks").map((marks) => ({ marks, ticks: all(".tick", marks), until: Number(marks.dataset.until), parts: Number(marks.dataset.parts) }));
+
+// What needs more pixels than it has stays hidden.
+const cramped = all(".marks [data-room]").map((mark) => {
+  const share = Number.parseFloat(mark.closest(".slice, .wait").getAttribute("width")) / 100;
+  return { mark, need: Number(mark.dataset.room) / share };
+});
+
+function showWhatFits() {
+  const width = axes[0] ? axes[0].marks.getBoundingClientRect().width : 0;
+  for (const { mark, need } of cramped) mark.setAttribute("visibility", need <= width ? "inherit" : "hidden");
+  for (const { marks } of axes) marks.classList.toggle("near", Number(marks.dataset.near) <= width);
+}
 
 function niceStep(length, parts) {
   const power = 10 ** Math.floor(Math.log10(length / parts));
@@ -136,7 +149,7 @@ function niceStep(length, parts) {
 
 function drawTicks() {
   for (const axis of axes) {
-    const model = axis.ticks[0], step = niceStep(axis.until, 10 * zoom), box = [];
+    const model = axis.ticks[0], step = niceStep(axis.until, axis.parts * zoom), box = [];
     for (let i = 0; i * step <= axis.until * (1 + 1e-9); i++) {
       const tick = model.cloneNode(true), share = `${100 * i * step / axis.until}%`;
       for (const line of all("line", tick)) { line.setAttribute("x1", share); line.setAttribute("x2", share); }
@@ -157,6 +170,7 @@ function zoomTo(wanted, at = 0.5) {
   zoom = Math.min(64, Math.max(1, wanted));
   document.documentElement.style.setProperty("--zoom", zoom);
   drawTicks();
+  showWhatFits();
   for (const scroller of scrollers) scroller.scrollLeft = (left + at * width) * zoom / before - at * width;
 }
 
@@ -172,5 +186,7 @@ for (const scroller of scrollers) {
   }, { passive: false });
 }
 
+addEventListener("resize", showWhatFits);
 document.documentElement.classList.add("script");
+showWhatFits();
 document.documentElement.dataset.ready = String(all(".marks .slice").length);
