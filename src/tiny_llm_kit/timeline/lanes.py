@@ -10,6 +10,8 @@ from tiny_llm_kit.timeline.run import Life, Run, Stay
 QUEUE_ROWS, QUEUE_ROW = 6, 15
 GAP = 12
 MOST_CHUNKS = 40
+MOST_ROOM = 50
+"""Pixels from which on the beginning of a label is worth showing."""
 TOKEN_ROOM = 4
 """Pixels between two tokens from which on they are marked."""
 
@@ -140,4 +142,4 @@ def _token_marks(life: Life, stay: Stay, end: float) -> str:
 
 def _width(text: str) -> float:
     """About how many pixels a label needs, with what is around it."""
-    return 8 * len(text) + 9
+    return min(8 * len(text) + 9, MOST_ROOM)
