@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from tiny_llm_kit.timeline.paper import PATTERNS
+from tiny_llm_kit.timeline.paper import LEGEND, PATTERNS
 from tiny_llm_kit.timeline.picture import draw
 from tiny_llm_kit.timeline.run import Run
 
@@ -24,12 +24,23 @@ def as_figure(runs: Sequence[Run]) -> str:
             f'<text class="title" x="{MARGIN}" y="{y + 14}">{escape(run.name)}</text>'
             f'<text class="note" x="{MARGIN}" y="{y + 33}">{escape(run.note)}</text>'
             f'<svg x="{MARGIN}" y="{y + TITLE}" width="{LABELS}" height="{drawing.height}">{drawing.labels}</svg>'
-            f'<svg class="near" x="{MARGIN + LABELS}" y="{y + TITLE}" width="{width}" height="{drawing.height}">{drawing.marks}</svg>'
+            f'<svg class="near" x="{MARGIN + LABELS}" y="{y + TITLE}" width="{width}" height="{drawing.height}">'
+            f"{drawing.marks}</svg>"
         )
         y += TITLE + drawing.height + MARGIN
+    parts.append(_legend(y))
+    y += 16 + MARGIN
     style = _STYLE.read_text(encoding="utf-8")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="timeline" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}"'
         f' role="img" aria-label="{escape(" and ".join(run.name for run in runs))}, over time">\n<style>\n{style}</style>\n'
         f'<defs>{PATTERNS}</defs>\n<rect class="ground" width="100%" height="100%" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
+
+
+def _legend(y: int) -> str:
+    entries, x = [], MARGIN + LABELS
+    for meaning, mark in LEGEND.items():
+        entries.append(f'<g transform="translate({x} {y})">{mark}<text x="32" y="12.5">{meaning}</text></g>')
+        x += 56 + 7 * len(meaning)
+    return "".join(entries)

@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 
 from tiny_llm_kit.timeline.lanes import token_zoom
-from tiny_llm_kit.timeline.paper import ORDINARY_WIDTH, PATTERNS, SIGNS
+from tiny_llm_kit.timeline.paper import LEGEND, ORDINARY_WIDTH, PATTERNS, SIGNS
 from tiny_llm_kit.timeline.picture import cropped, draw, ticks
 from tiny_llm_kit.timeline.run import Run
 from tiny_llm_kit.timeline.words import figures
@@ -15,22 +15,13 @@ MOST_DRAWN = 3_000
 """Requests of all runs together: a browser stays fluid with these."""
 
 _DATA = Path(__file__).parent / "data"
-_LEGEND = {
-    "a request": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/></g>',
-    "its prompt is read": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/>'
-    '<rect class="prefill" width="26" height="16" rx="3"/></g>',
-    "first token": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/>'
-    '<path class="first" d="M8 0h10l-5 7z"/></g>',
-    "idle": '<rect class="lane" width="26" height="16"/>',
-    "waits": '<g class="wait"><rect x="1" y="2" width="24" height="12" rx="2"/></g>',
-}
 
 
 def as_page(runs: Sequence[Run], title: str = "Timeline") -> str:
     """The page, in HTML. It needs no network, and without JavaScript it is a picture with tooltips."""
     shown = [cropped(run, max(1, MOST_DRAWN // max(1, len(runs)))) for run in runs]
     until = max((run.duration for run in shown), default=0.0)
-    legend = [f'<li><svg width="26" height="16" aria-hidden="true">{mark}</svg>{name}</li>' for name, mark in _LEGEND.items()]
+    legend = [f'<li><svg width="26" height="16" aria-hidden="true">{mark}</svg>{name}</li>' for name, mark in LEGEND.items()]
     legend += [f"<li><b>{sign}</b>{end}</li>" for end, sign in SIGNS.items() if any(_happened(run, end) for run in shown)]
     return Template((_DATA / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),

@@ -21,6 +21,17 @@ PATTERNS = (
 )
 """What hatched areas are filled with."""
 
+LEGEND = {
+    "a request": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/></g>',
+    "its prompt is read": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/>'
+    '<rect class="prefill" width="26" height="16" rx="3"/></g>',
+    "first token": '<g class="slice hue0"><rect class="body" width="26" height="16" rx="3"/>'
+    '<path class="first" d="M8 0h10l-5 7z"/></g>',
+    "idle": '<rect class="lane" width="26" height="16"/>',
+    "waits": '<g class="wait"><rect x="1" y="2" width="24" height="12" rx="2"/></g>',
+}
+"""Marks of 26 by 16 pixels, by what they mean."""
+
 ORDINARY_WIDTH = 1050
 """Pixels of an axis on an ordinary screen: what has less room than it needs there is hidden, until the page is zoomed."""
 
