@@ -14,7 +14,16 @@ from tiny_llm_kit.cli import batch_report, outlook
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, first_failure, import_answer
 from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve, too_few
 from tiny_llm_kit.cli.live import make_view
-from tiny_llm_kit.cli.options import engine_option, kernels_option, model_option, paged_options, paged_sizes, refuse, seed_type
+from tiny_llm_kit.cli.options import (
+    engine_option,
+    kernels_option,
+    model_option,
+    paged_options,
+    paged_sizes,
+    refuse,
+    seed_type,
+    trace_option,
+)
 from tiny_llm_kit.cli.outputs import OutFile, write_json
 from tiny_llm_kit.cli.progress import working
 from tiny_llm_kit.cli.served_engines import PagedEngine, ServedEngine, SlotEngine
@@ -22,6 +31,7 @@ from tiny_llm_kit.cli.tables import make_console
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.models.load import load
+from tiny_llm_kit.timeline import write_trace
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import CHAT_PROMPTS
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
@@ -51,6 +61,7 @@ PREFILL_STEP = 128
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Request i draws with seed + i.")
 @kernels_option
 @click.option("--compare", is_flag=True, help="Then serve the same prompts with other schedules.")
+@trace_option
 @click.option("--json", "json_file", type=OutFile(), help="Write answers and figures to this file.")
 @click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
 @ends_politely()
@@ -70,6 +81,7 @@ def main(
     max_num_batched_tokens: int | None,
     kernels: str | None,
     compare: bool,
+    trace: Path | None,
     json_file: Path | None,
     solution: str,
     **sampling: Any,
@@ -125,12 +137,17 @@ def main(
         served = PagedEngine(answer, counting, items, slots, sizes, kernels)
     else:
         served = SlotEngine(answer, counting, items, slots, prefill_step, strategy or STRATEGIES[0])
+    recorder = served.recorder([item.label or str(number) for number, item in enumerate(items, start=1)])
+    if trace:
+        served.engine.event_log.readers.append(recorder.read)
     requests = new_requests(paged=engine == "paged")
     forecast = Forecast(times, requests)
     with LoadMeter() as meter:
         crowded = _watch(console, served, requests, items, forecast)
     batch_report.print_answers(console, requests, items)
     batch_report.print_metrics(console, served.engine.metrics, served.summary(crowded))
+    if trace:
+        write_trace(console, trace, [recorder])
     document = batch_report.as_document(loaded.name, slots, served, requests, items, crowded)
     failure = first_failure(requests, items)
     try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
+from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
 
@@ -32,6 +33,9 @@ class ServedEngine(Protocol):
 
     def as_json(self) -> dict[str, Any]:
         """Settings and figures that other engines have not."""
+
+    def recorder(self, names: Sequence[str]) -> Recorder:
+        """What records a timeline of the engine; `names` of the requests, in the order in which they come."""
 
 
 class SlotEngine:
@@ -66,6 +70,9 @@ class SlotEngine:
 
     def as_json(self) -> dict[str, Any]:
         return {"strategy": self.strategy, "slot_utilization": self.engine.metrics.slot_utilization}
+
+    def recorder(self, names: Sequence[str]) -> Recorder:
+        return Recorder(f"{self.name}, {self.rows} slots", self.rows, names=names)
 
 
 class PagedEngine:
@@ -120,6 +127,11 @@ class PagedEngine:
             "num_evictions": metrics.num_evictions,
             "computed_tokens": metrics.computed_tokens,
         }
+
+    def recorder(self, names: Sequence[str]) -> Recorder:
+        pool = self.engine.pool
+        name = f"{self.name}, {pool.num_blocks} blocks of {pool.block_size} tokens"
+        return Recorder(name, block_size=pool.block_size, names=names)
 
 
 def _counts(metrics: Any) -> str:

@@ -28,6 +28,7 @@ def as_trace(runs: Sequence[Run]) -> dict[str, Any]:
             "seconds": run.duration,
             "unit": run.unit,
             "left_out": run.left_out,
+            "note": run.note,
         }
         for run in runs
     ]
@@ -64,7 +65,17 @@ def _events_of_life(life: Life, duration: float) -> Iterator[Event]:
     }
     for begin, end in life.waits:
         wait = {"name": f"{life.name} waits", "cat": "waiting", "id": str(life.number), "tid": QUEUE_THREAD}
-        yield {**wait, "ph": "b", "ts": _us(begin), "args": {**about, "name": life.name}}
+        yield {
+            **wait,
+            "ph": "b",
+            "ts": _us(begin),
+            "args": {
+                **about,
+                "name": life.name,
+                "admitted": None if life.admitted is None else _us(life.admitted),
+                "tokens": [_us(token) for token in life.tokens],
+            },
+        }
         yield {**wait, "ph": "e", "ts": _us(duration if end is None else end)}
     for stay in life.stays:
         end = duration if stay.end is None else stay.end
@@ -103,7 +114,17 @@ def from_trace(document: Any) -> list[Run]:
         if document["otherData"]["made_by"] != MADE_BY:
             raise KeyError("made_by")
         runs = [
-            Run(about["name"], about["lanes"], [], [], about["seconds"], about["unit"], about["slots"], about["left_out"])
+            Run(
+                about["name"],
+                about["lanes"],
+                [],
+                [],
+                about["seconds"],
+                about["unit"],
+                about["slots"],
+                about["left_out"],
+                about["note"],
+            )
             for about in document["otherData"]["runs"]
         ]
         for pid, run in enumerate(runs, start=1):
@@ -123,7 +144,9 @@ def _fill(run: Run, events: Iterable[Event]) -> None:
                 if args["request"] not in lives:
                     outcome = "" if args["outcome"] == "not ended" else args["outcome"]
                     life = Life(args["request"], args["name"], args["prompt_tokens"], time, outcome=outcome)
+                    life.admitted = None if args["admitted"] is None else args["admitted"] / 1e6
                     life.generated = args["generated"]
+                    life.tokens = [token / 1e6 for token in args["tokens"]]
                     lives[life.number] = life
             case "X", "request":
                 stay = Stay(event["tid"] - 1, time, time + event["dur"] / 1e6, preempted=args["preempted"])

@@ -30,9 +30,18 @@ def write_runs(console: Console, path: Path, runs: Sequence[Run]) -> None:
     events = ",\n".join(json.dumps(event, ensure_ascii=False) for event in document.pop("traceEvents"))
     rest = json.dumps(document, ensure_ascii=False)
     write_text(path, f'{{"traceEvents": [\n{events}\n],\n{rest[1:]}\n')
-    write_text(page_beside(path), as_page(runs))
-    written = f"Written: {path} (open it at ui.perfetto.dev) and {page_beside(path)} (open it in a browser)"
-    console.print(harmless(written), markup=False, highlight=False, soft_wrap=True)
+    _say(console, f"Written: {path} (open it at https://ui.perfetto.dev)")
+    write_page(console, page_beside(path), runs)
+
+
+def write_page(console: Console, path: Path, runs: Sequence[Run]) -> None:
+    """The page alone."""
+    write_text(path, as_page(runs))
+    _say(console, f"Written: {path} (open it in a browser)")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def read_trace(path: Path) -> list[Run]:

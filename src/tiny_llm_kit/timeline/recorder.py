@@ -7,8 +7,10 @@ from typing import Any
 
 from tiny_llm_kit.timeline.run import Chunk, Life, Run, Sample, Stay
 
+LAUNCHES = ("admitted", "prefill chunk")
 ENDS = ("finished", "cancelled", "failed")
 MOST_REQUESTS = 20_000
+MOST_TOKENS = 100_000
 MOST_SAMPLES = 4_096
 
 
@@ -35,8 +37,8 @@ class Recorder:
     ahead admits a request before it has read the last token of the one whose place it takes: it begins when that one ends.
     The log does not tell which tokens requests share in a prefix cache, so these count for each of them.
 
-    Memory is bounded: the first `most` requests are kept, and steps until the last of them has ended; when these are many, a
-    few in a row make one sample.
+    Memory is bounded: the first `most` requests are kept, steps until the last of them has ended, and the times of the first
+    `MOST_TOKENS` tokens. When steps are many, a few in a row make one sample.
 
     Args:
         name: what the run is called.
@@ -71,11 +73,17 @@ class Recorder:
         self._free: list[int] = []
         self._free_since: dict[int, float] = {}
         self._ahead: bool | None = None  # whether tokens come back an iteration after their launch; None: not seen yet
-        self._fresh: list[Chunk] = []  # of the last iteration
-        self._unplaced: list[tuple[Chunk, float]] = []  # with the end of the iteration after theirs
+        self._busy = False  # whether the last iteration has left the device with work
+        self._fresh: list[tuple[Stay, Chunk, float]] = []  # of the last iteration, with when the device could begin
+        self._unplaced: list[tuple[Stay, Chunk, float, float]] = []  # the same, and the end of the iteration after theirs
+        self._running: dict[int, _Living] = {}  # by lane
+        self._gone: list[_Living] = []  # who left one in this iteration
         self._samples: list[Sample] = []
         self._stride = 1
         self._merging = 0
+        self._tokens = 0
+        self._opened = 0.0  # when this iteration began, as far as its events tell
+        self._ready = 0.0  # when the device could begin with what it launches, if it launches ahead
         self._start: float | None = None
         self._last = 0.0
 
@@ -88,14 +96,20 @@ class Recorder:
         if self._start is None:
             self._start = min((event.time for event in state.events), default=state.time)
         now = state.time - self._start
-        self._unplaced += [(chunk, now) for chunk in self._fresh]
-        self._fresh = []
+        self._unplaced += [(*fresh, now) for fresh in self._fresh]
+        self._fresh, self._gone = [], []
+        launches = [self._since(event) for event in state.events if event.kind.value in LAUNCHES]
+        self._opened = min(launches, default=self._last)
+        self._ready = now if self._busy else min(launches, default=now)
+        if self._ahead is False and self._opened > self._last:  # it was idle
+            waiting = sum(living.stay is None for living in self._living.values())
+            self._keep(Sample(self._last, waiting, 0, 0, self.block_size and 0))
         left = self._free_lanes(state.events)
         for place, event in enumerate(state.events):
             self._take(event, now, may_enter=place > left.get(event.request_id, -1))
         self._place_chunks()
-        self._sample(state, now)
-        self._last = now
+        self._sample(state)
+        self._last, self._busy = now, state.active_requests > 0
 
     def run(self) -> Run:
         """What has been recorded."""
@@ -124,7 +138,7 @@ class Recorder:
         if living is None:  # it came before the recording began
             return
         life = living.life
-        if kind in ("admitted", "prefill chunk") and living.stay is None and may_enter:
+        if kind in LAUNCHES and living.stay is None and may_enter:
             self._enter(living, time)
         if kind == "prefill chunk":
             if life.stays:
@@ -132,6 +146,9 @@ class Recorder:
             living.computed, living.chunk_step = event.position, event.step
         elif kind in ("first token", "token"):
             life.generated += 1
+            if self._tokens < MOST_TOKENS and living.kept:
+                life.tokens.append(time)
+                self._tokens += 1
             if kind == "first token":
                 life.first_token = time
                 if self._ahead is None:
@@ -160,12 +177,17 @@ class Recorder:
             self._free.append(self._lanes)
             self._lanes += 1
         lane = heappop(self._free)
+        self._running[lane] = living
         living.stay = Stay(lane, max(time, self._free_since.get(lane, 0.0)))
+        living.computed = 0
         living.life.stays.append(living.stay)
+        if living.life.admitted is None:
+            living.life.admitted = time
 
     def _leave(self, living: _Living, time: float, preempted: bool = False) -> None:
-        stay, living.stay, living.computed = living.stay, None, 0
+        stay, living.stay = living.stay, None
         assert stay is not None
+        self._gone.append(self._running.pop(stay.lane))
         stay.end, stay.preempted = max(time, stay.begin), preempted
         self._free_since[stay.lane] = stay.end
         heappush(self._free, stay.lane)
@@ -175,26 +197,33 @@ class Recorder:
         if stay.chunks and living.chunk_step == event.step:
             stay.chunks[-1].tokens += event.tokens
         else:
-            chunk = Chunk(self._last, now, event.tokens)
+            chunk = Chunk(self._opened, now, event.tokens)
             stay.chunks.append(chunk)
-            self._fresh.append(chunk)
+            self._fresh.append((stay, chunk, self._ready))
 
     def _place_chunks(self) -> None:
-        """What was launched in one iteration and is read in the next is computed between the ends of the two."""
+        """What was launched in one iteration and is read in the next is computed between the ends of the two, if before it the
+        device had the launch of another to compute."""
         if self._ahead is None:
             return
-        for chunk, after in self._unplaced if self._ahead else ():
-            chunk.begin, chunk.end = chunk.end, after
+        for stay, chunk, ready, after in self._unplaced if self._ahead else ():
+            chunk.begin, chunk.end = ready, after
+            if chunk is stay.chunks[0]:  # until then the device had others to serve
+                stay.begin = max(stay.begin, chunk.begin if stay.end is None else min(chunk.begin, stay.end))
         self._unplaced = []
 
-    def _sample(self, state: Any, now: float) -> None:
-        running = [living for living in self._living.values() if living.stay is not None]
+    def _sample(self, state: Any) -> None:
+        running = list(self._running.values())
+        if self._ahead is False:  # who ended in this iteration was served in it
+            running += self._gone
         held = [living.held(state.step) for living in running]
         blocks = self.block_size and sum(
             ceil(max(tokens, living.life.prompt_tokens) / self.block_size) for tokens, living in zip(held, running, strict=True)
         )
-        time = self._last if self._ahead is False else now
-        sample = Sample(time, state.queue_size, state.active_requests, sum(held), blocks)
+        time = self._opened if self._ahead is False else self._ready
+        self._keep(Sample(time, state.queue_size, state.active_requests, sum(held), blocks))
+
+    def _keep(self, sample: Sample) -> None:
         if self._merging:
             self._samples[-1] = self._samples[-1].merged(sample)
         else:

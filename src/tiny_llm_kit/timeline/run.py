@@ -16,6 +16,7 @@ class Chunk:
 class Stay:
     """A request in its lane. One that is preempted leaves its lane, and has another stay when it comes back.
 
+    begin: when the device can begin with it.
     end: None for one that was still there when the recording ended.
     """
 
@@ -35,21 +36,25 @@ class Life:
         name: what pictures call it.
         prompt_tokens: its prompt's length.
         arrived: when it was submitted.
+        admitted: when it was admitted first; None if it never was.
         stays: its times in a lane, in order; none if it never started.
         first_token, ended: when; None for what did not happen.
         outcome: "finished", "cancelled", "failed", or "" for one that had not ended when the recording did.
         generated: tokens of its answer, as far as they are known.
+        tokens: when each of them came back, as far as it was recorded.
     """
 
     number: int
     name: str
     prompt_tokens: int
     arrived: float
+    admitted: float | None = None
     stays: list[Stay] = field(default_factory=list)
     first_token: float | None = None
     ended: float | None = None
     outcome: str = ""
     generated: int = 0
+    tokens: list[float] = field(default_factory=list)
 
     @property
     def waits(self) -> list[tuple[float, float | None]]:
@@ -60,8 +65,8 @@ class Life:
 
     @property
     def waited(self) -> float | None:
-        """Seconds from arrival to the first stay."""
-        return self.stays[0].begin - self.arrived if self.stays else None
+        """Time from arrival to admission."""
+        return None if self.admitted is None else self.admitted - self.arrived
 
     @property
     def ttft(self) -> float | None:
@@ -111,6 +116,7 @@ class Run:
         unit: of the times, "s" but where a clock counts something else.
         slots: what `lanes` are, if they are slots.
         left_out: requests that came when the recording was full.
+        note: what else is to be said of it.
     """
 
     name: str
@@ -121,6 +127,7 @@ class Run:
     unit: str = "s"
     slots: int | None = None
     left_out: int = 0
+    note: str = ""
 
     @property
     def held(self) -> float:
