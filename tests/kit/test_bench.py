@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import geometric_mean
 from types import SimpleNamespace
 
 import mlx.core as mx
@@ -13,8 +15,8 @@ from click.testing import Result as ClickResult
 import tiny_llm_ref
 from tiny_llm_kit.bench import overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
+from tiny_llm_kit.bench.over_lists import Measured
 from tiny_llm_kit.bench.peer import mlx_lm_model
-from tiny_llm_kit.bench.report import Measured
 from tiny_llm_kit.bench.run import Case, Result, Run, Served
 from tiny_llm_kit.cli import bench as cli_bench
 from tiny_llm_kit.models import quantized
@@ -118,7 +120,7 @@ TINY = LoadedModel("tiny", tiny_config(), random_weights(tiny_config()), ByteTok
 def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickResult]:
     """The program on a tiny model and short lists, on a machine that is quiet."""
     monkeypatch.setattr(cli_bench, "load", lambda *_, **__: TINY)
-    monkeypatch.setitem(lists.WORKLOADS, "heavy-tail", lambda size, seed=0: lists.heavy_tail(size, seed, count=3))
+    monkeypatch.setitem(lists.WORKLOADS, "heavy-tail", lambda size, seed=0, count=3: lists.heavy_tail(size, seed, count))
     monkeypatch.setattr(overhead, "host_microseconds", lambda answer: 50.0)
     return lambda *arguments: CliRunner().invoke(cli_bench.main, [*arguments, "--repeats", "1", "--noise", "1"])
 
@@ -139,6 +141,40 @@ def test_seeds_are_measured_one_by_one(bench: Callable[..., ClickResult], tmp_pa
     assert all(name in markdown for name in names)
     assert all(part in markdown for part in ("products with weights", "attention", "everything else", "a step of 8 rows"))
     assert next(tmp_path.glob("*.png")).read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_seeds_are_shown_by_their_mean_and_their_spread(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    engines = ["static", "dynamic", "continuous-unchunked", "continuous"]
+    chosen = [argument for engine in engines for argument in ("--engine", engine)]
+    result = bench("--batch-sizes", "2", "--seeds", "4", "--requests", "2", *chosen, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "heavy-tail, seed 4 (4 of 4)" in result.output, "on the way it says which list it is at"
+    document = json.loads(next(tmp_path.glob("*.json")).read_text())
+    names = [f"heavy-tail, seed {seed}" for seed in (1, 2, 3, 4)]
+    assert {name: work["requests"] for name, work in document["workloads"].items()} == dict.fromkeys(names, 2)
+    speeds = {(row["workload"], row["engine"]): row["tokens_per_second"] for row in document["results"]}
+    assert list(speeds) == [(name, engine) for name in names for engine in engines], "each seed by itself"
+    for record in document["compared"]:
+        ratios = [speeds[name, record["engine"]] / speeds[name, "static"] for name in names]
+        spread = record["times_static"]
+        assert spread["least"] == pytest.approx(min(ratios))
+        assert spread["most"] == pytest.approx(max(ratios))
+        assert spread["mean"] == pytest.approx(geometric_mean(ratios))
+        assert record["times_sequential"] is None, "it did not run"
+    goal = next(goal for goal in document["targets"] if goal["name"].startswith("continuous / static"))
+    assert goal["least"] < goal["value"] < goal["most"]
+    assert f"{goal['value']:.2f} × ({goal['least']:.2f} × … {goal['most']:.2f} ×)" in " ".join(result.output.split())
+
+
+def test_workloads_stand_in_one_table(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    options = ["--workload", "shared-prefix", "--workload", "heavy-tail", "--requests", "2", "--engine", "continuous"]
+    result = bench("--batch-sizes", "2", "--seeds", "2", *options, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    document = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert [(record["workload"], record["lists"]) for record in document["compared"]] == [
+        ("shared-prefix", 2),
+        ("heavy-tail", 2),
+    ]
 
 
 def test_the_engines_of_slots_and_of_blocks_are_compared(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
@@ -169,6 +205,9 @@ def test_a_request_that_fails_is_no_measurement(
         (["--batch-sizes", "0"], "0 is too few"),
         (["--batch-sizes", "1000000000"], "would fit"),
         (["--seed", "99999999999999999999"], "not in the range"),
+        (["--seed", "1", "--seeds", "2"], "give one of them"),
+        (["--workload", "heavy-tail", "--workload", "chat", "--seeds", "2"], "--seed means nothing to chat"),
+        (["--simulate", "pyproject.toml"], "holds no fitted cost"),
         (["--block-size", "8"], "--block-size means nothing to --engine continuous"),
         (["--engine", "paged", "--num-blocks", "2"], "num_blocks is 2, and the longest request needs"),
         (["--workload", "chat", "--seed", "1"], "--seed means nothing to chat"),
@@ -195,8 +234,7 @@ def test_engines_agree_on_a_tiny_model(tmp_path: Path) -> None:
     assert [len(tokens) for tokens in alone] == [5, 12, 7]
     for engine, serve in {
         "static": ours.static,
-        "continuous": ours.continuous,
-        "paged": ours.paged,
+        **{name: partial(ours.scheduled, name) for name in ("dynamic", "continuous-unchunked", "continuous", "paged")},
         "mlx-lm": MlxLmEngine(mlx_lm_model(config, weights), items).serve,
     }.items():
         served = serve(2)

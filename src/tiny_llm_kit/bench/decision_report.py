@@ -11,7 +11,7 @@ from tiny_llm_kit.bench.report import Target
 
 PASS_TOLERANCE = 0.15
 """Of a slope. Requests that no longer fit into a cache cost more each, which is nobody's fault."""
-BEYOND_CACHES = 100
+BEYOND_CACHES = 10
 """The slope is taken from this part of the most that wait."""
 
 

@@ -1,4 +1,4 @@
-"""The engines that are compared: an answer package's three schedules and its paged engine, and mlx-lm's BatchGenerator.
+"""The engines that are compared: an answer package's schedules, and mlx-lm's BatchGenerator.
 
 All get the same weights, dtype, BLAS and token ids, decode greedily, and never stop before a request's `max_tokens`.
 """
@@ -12,8 +12,9 @@ from typing import Any
 import mlx.nn as nn
 
 from tiny_llm_kit.bench.run import Served
+from tiny_llm_kit.bench.serving import ServingOptions, build
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
-from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
+from tiny_llm_kit.workloads.paged import PagedSizes
 from tiny_llm_kit.workloads.requests import make_requests
 
 
@@ -57,13 +58,19 @@ class AnswerEngines:
 
     def continuous(self, batch_size: int) -> Served:
         """Requests join and leave."""
-        limits = {"max_seq_len": needed_seq_len(self.items), "prefill_step": self.prefill_step}
-        return _run(self.answer.ContinuousBatchScheduler(self.model, batch_size, **limits), self._requests())
+        return self.scheduled("continuous", batch_size)
 
     def paged(self, batch_size: int) -> Served:
         """Requests share blocks: as many of these as `batch_size` slots would hold, unless `sizes` says otherwise."""
-        engine = paged_engine(self.answer, self.model, self.items, batch_size, self.sizes, self.kernels)
-        return _run(engine, make_requests(self.answer, self.items, paged=True))
+        return self.scheduled("paged", batch_size)
+
+    def scheduled(self, schedule: str, batch_size: int) -> Served:
+        """One of `serving.SCHEDULES`, with all requests there at the start."""
+        engine = build(self.answer, self.model, schedule, self.items, self.options(batch_size))
+        return _run(engine, make_requests(self.answer, self.items, paged=schedule == "paged"))
+
+    def options(self, batch_size: int) -> ServingOptions:
+        return ServingOptions(batch_size, self.prefill_step, sizes=self.sizes, kernels=self.kernels)
 
     def _requests(self) -> list[Any]:
         return make_requests(self.answer, self.items)

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Any
 
+from tiny_llm_kit.bench import over_lists
+from tiny_llm_kit.bench.over_lists import Measured, Spread
 from tiny_llm_kit.bench.run import Result, find
+from tiny_llm_kit.bench.serving import SIMULATED
 from tiny_llm_kit.cli.tables import duration
 
 COLUMNS = [
@@ -34,13 +36,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Target:
-    """Something the engine should reach; `value` None means that it was not measured, or not on a quiet machine."""
+    """Something the engine should reach; `value` None means that it was not measured, or not on a quiet machine.
+
+    spread: what `value` is the mean of, if it is one.
+    """
 
     name: str
     value: float | None
     limit: float
     at_least: bool
     show: Callable[[float], str]
+    spread: Spread | None = None
 
     @property
     def met(self) -> bool | None:
@@ -51,22 +57,15 @@ class Target:
     def row(self) -> list[str]:
         wanted = f"{'≥' if self.at_least else '≤'} {self.show(self.limit)}"
         verdict = {True: "yes", False: "no", None: "not measured"}[self.met]
-        return [self.name, wanted, "—" if self.value is None else self.show(self.value), verdict]
+        value = "—" if self.value is None else self.spread.shown(self.show) if self.spread else self.show(self.value)
+        return [self.name, wanted, value, verdict]
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "value": self.value, "limit": self.limit, "at_least": self.at_least, "met": self.met}
+        own = {"name": self.name, "value": self.value, "limit": self.limit, "at_least": self.at_least, "met": self.met}
+        return {**own, "least": self.spread.least, "most": self.spread.most} if self.spread else own
 
 
 TARGET_COLUMNS = ["", "wanted", "measured", "reached"]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A workload's results, and what each of its requests generates by itself."""
-
-    name: str
-    results: Sequence[Result]
-    alone: Sequence[list[int]]
 
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
@@ -86,7 +85,7 @@ def _row(result: Result) -> list[str]:
         *(shown(result.percentile(name, percent), duration) for name in ("ttft", "tpot") for percent in (50, 95)),
         shown(result.median(lambda run: run.served.steps), "{:.0f}".format),
         shown(result.median(lambda run: run.served.utilization), "{:.0%}".format),
-        shown(result.median(lambda run: run.peak_memory / 2**20), "{:.0f} MiB".format),
+        shown(result.median(lambda run: run.peak_memory / 2**20) or None, "{:.0f} MiB".format),
         f"{len(result.quiet)} of {len(result.runs)}",
     ]
 
@@ -96,11 +95,9 @@ def targets(measured: Sequence[Measured], slots: int, beside_model: float, host_
     continuous = [find(workload.results, "continuous", slots) for workload in measured]
     ran = [result for result in continuous if result]
 
-    def ratio(engine: str, batch_size: int) -> float | None:
-        others = [find(workload.results, engine, batch_size) for workload in measured]
-        speeds = [(a and a.tokens_per_second, b and b.tokens_per_second) for a, b in zip(continuous, others, strict=True)]
-        ratios = [ours / other for ours, other in speeds if ours and other]
-        return geometric_mean(ratios) if len(ratios) == len(measured) else None
+    def ratio(name: str, engine: str, batch_size: int, limit: float) -> Target:
+        found = over_lists.ratio(measured, ("continuous", slots), (engine, batch_size))
+        return Target(name, found and found.mean, limit, True, "{:.2f} ×".format, found)
 
     same = [
         sum(a == b for a, b in zip(run.served.tokens, workload.alone, strict=True)) / len(workload.alone)
@@ -111,12 +108,11 @@ def targets(measured: Sequence[Measured], slots: int, beside_model: float, host_
     lowest = min((share for share in crowded if share is not None), default=None)
 
     over = f", geometric mean over {len(measured)} seeds" if len(measured) > 1 else ""
-    times = "{:.2f} ×".format
     share = "{:.1%}".format
     return [
-        Target(f"continuous / mlx-lm, {slots} slots{over}", ratio("mlx-lm", slots), 1.5, True, times),
-        Target(f"continuous / static, {slots} slots{over}", ratio("static", slots), 1.7, True, times),
-        Target(f"continuous / sequential{over}", ratio("sequential", 1), 2.5, True, times),
+        ratio(f"continuous / mlx-lm, {slots} slots{over}", "mlx-lm", slots, 1.5),
+        ratio(f"continuous / static, {slots} slots{over}", "static", slots, 1.7),
+        ratio(f"continuous / sequential{over}", "sequential", 1, 2.5),
         Target("answers equal to the request alone", min(same, default=None), 1.0, True, share),
         Target("slots in use while requests wait", lowest, 0.95, True, share),
         Target("time beside the model's calls", beside_model, 0.02, False, share),
@@ -165,14 +161,18 @@ def draw(measured: Sequence[Measured], path: Path, title: str) -> None:
     from matplotlib import pyplot
 
     cases = dict.fromkeys((result.case.engine, result.case.batch_size) for work in measured for result in work.results)
-    speeds = {case: speed for case in cases if (speed := _mean_speed(measured, *case))}
+    speeds = {case: speed.mean for case in cases if (speed := over_lists.over_lists(measured, *case))}
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    colours: dict[str, str] = {}
     for engine in dict.fromkeys(engine for engine, _ in speeds):
         points = sorted((size, speed) for (name, size), speed in speeds.items() if name == engine)
-        if engine == "sequential":
-            axes.axhline(points[0][1], linestyle=":", color="gray", label=engine)
+        served = engine.removesuffix(SIMULATED)
+        style = "--" if served != engine else "-"
+        if served == "sequential":
+            axes.axhline(points[0][1], linestyle="-." if served != engine else ":", color="gray", label=engine)
         else:
-            axes.plot(*zip(*points, strict=True), marker="o", label=engine)
+            colour = colours.setdefault(served, f"C{len(colours)}")
+            axes.plot(*zip(*points, strict=True), marker="o", linestyle=style, color=colour, label=engine)
     sizes = sorted({size for _, size in cases})
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -183,9 +183,3 @@ def draw(measured: Sequence[Measured], path: Path, title: str) -> None:
     axes.legend()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
-
-
-def _mean_speed(measured: Sequence[Measured], engine: str, batch_size: int) -> float | None:
-    results = [find(workload.results, engine, batch_size) for workload in measured]
-    speeds = [result.tokens_per_second for result in results if result and result.tokens_per_second]
-    return geometric_mean(speeds) if len(speeds) == len(measured) else None

@@ -1,53 +1,51 @@
 """`pdm run bench`: batch sizes and engines, in turn, in one run."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench import build_time, overhead, report, step_profile
+from tiny_llm_kit.bench import build_time, over_lists, overhead, report, step_profile
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
+from tiny_llm_kit.bench.fits import fit_as_json, load_fit
+from tiny_llm_kit.bench.over_lists import Measured
 from tiny_llm_kit.bench.peer import mlx_lm_model
-from tiny_llm_kit.bench.report import Measured
-from tiny_llm_kit.bench.run import Case, Result, Run, run_in_turn
+from tiny_llm_kit.bench.run import Case, Result, Run, Served, run_in_turn
+from tiny_llm_kit.bench.serving import SCHEDULES, SIMULATED, simulated_run
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, paged_options, paged_sizes, refuse, seed_type
+from tiny_llm_kit.cli.options import (
+    Numbers,
+    kernels_option,
+    model_option,
+    out_option,
+    paged_options,
+    paged_sizes,
+    refuse,
+    seed_type,
+)
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.load import load
-from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
-from tiny_llm_kit.workloads.lists import SEEDED, WORKLOADS, workload
+from tiny_llm_kit.workloads.chosen import choose_seeds, chosen_lists
+from tiny_llm_kit.workloads.items import needed_seq_len
+from tiny_llm_kit.workloads.lists import WORKLOADS
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
-from tiny_llm_kit.workloads.requests import ChatTokenizer
 
 ENGINES = ("sequential", "static", "continuous", "mlx-lm")
 """Those that run unless others are asked for."""
+ALL = (*SCHEDULES, "mlx-lm")
 ALIASES = {"slots": "continuous"}
 """What other programs call an engine."""
 TARGET_SLOTS = 8
-
-
-class Numbers(click.ParamType):
-    """A list of positive numbers, with commas between them."""
-
-    name = "N,N,…"
-
-    def convert(self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        if isinstance(value, list):
-            return value
-        try:
-            numbers = sorted({int(part) for part in value.split(",")})
-        except ValueError:
-            self.fail(f"{value!r} is no list of numbers such as 1,2,4", param, ctx)
-        if numbers[0] < 1:
-            self.fail(f"{numbers[0]} is too few: it must be at least 1", param, ctx)
-        return numbers
+FEW_LISTS = 3
+"""Of more, only what they have in common is shown; a file tells of each."""
 
 
 @click.command()
@@ -56,12 +54,28 @@ class Numbers(click.ParamType):
 @click.option(
     "--engine",
     "engines",
-    type=click.Choice((*ENGINES, "paged", *ALIASES)),
+    type=click.Choice((*ALL, *ALIASES)),
     multiple=True,
-    help="Only these; slots is continuous.  [default: all but paged]",
+    help=f"Only these; slots is continuous.  [default: {', '.join(ENGINES)}]",
 )
-@click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), default="heavy-tail", show_default=True)
-@click.option("--seed", "seeds", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
+@click.option(
+    "--workload",
+    "names",
+    type=click.Choice(list(WORKLOADS)),
+    multiple=True,
+    default=("heavy-tail",),
+    show_default=True,
+    help="Repeatable; the targets are held against the first.",
+)
+@click.option("--seed", "seed", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
+@click.option("--seeds", type=click.IntRange(1, 1000), help="As many lists, of the seeds from 1 on. A claim wants ten or more.")
+@click.option("--requests", type=click.IntRange(min=1), help="Of each list.  [default: the workload's own number]")
+@click.option(
+    "--simulate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FIT",
+    help="Also in simulation, with the costs that pdm run predict has fitted.",
+)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @paged_options
@@ -74,8 +88,11 @@ def main(
     model: str | None,
     batch_sizes: list[int],
     engines: tuple[str, ...],
-    workload_name: str,
-    seeds: tuple[int, ...],
+    names: tuple[str, ...],
+    seed: tuple[int, ...],
+    seeds: int | None,
+    requests: int | None,
+    simulate: Path | None,
     repeats: int,
     prefill_step: int,
     kernels: str | None,
@@ -87,26 +104,29 @@ def main(
     """Compare engines over batch sizes: same weights, dtype, BLAS and tokens, in turn, in one run.
 
     The paged engine has the memory of as many slots, in blocks, unless --num-blocks says otherwise; see also bench-paged.
+    dynamic closes its first group at once, since all requests are there; see bench-load for requests that come one by one.
+    continuous-unchunked computes each prompt in one piece.
 
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
     before you start; the whole takes about three quarters of an hour on two cores, and as long again for each further --seed.
+    Ten seeds in some minutes: --seeds 10 --batch-sizes 8 --requests 12 --repeats 1.
     """
     console = make_console()
-    if seeds and workload_name not in SEEDED:
-        raise ValueError(f"--seed means nothing to {workload_name}, which is always the same: leave it out")
+    chosen_seeds = choose_seeds(names, seed, seeds)
     wanted = [ALIASES.get(engine, engine) for engine in engines] or ENGINES
     if "paged" not in wanted:
         refuse("continuous", **sizes)
     answer = import_answer(solution)
+    cost = load_fit(answer, simulate) if simulate else None
     paged = paged_sizes(**sizes)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
-        lists = _workloads(workload_name, loaded.tokenizer, seeds)
+        lists = chosen_lists(names, loaded.tokenizer, chosen_seeds, requests)
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
         if "paged" in wanted:
             check_paged(loaded, lists.values(), batch_sizes, paged)
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
-        peer = mlx_lm_model(loaded.config, loaded.weights)
+        peer = mlx_lm_model(loaded.config, loaded.weights) if "mlx-lm" in wanted else None
     gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
     first = next(iter(lists.values()))
@@ -115,61 +135,74 @@ def main(
             beside_model = overhead.share_beside_model(answer, network, first, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
         measured = []
-        for name, items in lists.items():
+        for number, ((workload_name, list_seed), items) in enumerate(lists.items(), start=1):
+            name = workload_name if list_seed is None else f"{workload_name}, seed {list_seed}"
             ours = AnswerEngines(answer, network, items, prefill_step, paged, kernels)
-            cases = _cases(ours, MlxLmEngine(peer, items), wanted, batch_sizes)
-            results = _run(console, name, cases, repeats, noise)
+            cases = _cases(ours, MlxLmEngine(peer, items) if peer else None, wanted, batch_sizes)
+            results = _run(console, name if len(lists) == 1 else f"{name} ({number} of {len(lists)})", cases, repeats, noise)
             sequential = next((result for result in results if result.case.engine == "sequential"), None)
             with working(console, "Collecting what each request generates alone"):
                 alone = sequential.runs[0].served.tokens if sequential else ours.sequential().tokens
-            measured.append(Measured(name, results, alone))
-            title = f"{loaded.name}, {name}: {len(items)} requests, {sum(item.max_tokens for item in items)} tokens"
-            console.print(plain_table(title, report.COLUMNS, report.rows(results)))
+            if cost is not None:
+                results += _simulated(ours, cost, cases)
+            measured.append(Measured(name, results, alone, workload_name))
+            if len(lists) <= FEW_LISTS:
+                title = f"{loaded.name}, {name}: {len(items)} requests, {sum(item.max_tokens for item in items)} tokens"
+                console.print(plain_table(title, report.COLUMNS, report.rows(results)))
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
 
     with working(console, "Measuring how long a step takes to build, and where its time goes"):
         building = build_time.build_times(answer, loaded.config.num_layers)
         profile = step_profile.step_profile(answer, network)
-    goals = [*report.targets(measured, slots, beside_model, host_us), *build_time.targets(building)]
+    goals = [
+        *report.targets([one for one in measured if one.workload == names[0]], slots, beside_model, host_us),
+        *build_time.targets(building),
+    ]
+    compared = over_lists.compare(measured)
+    title = f"{loaded.name}: geometric mean over the lists (least … most)"
+    console.print(plain_table(title, over_lists.COLUMNS, over_lists.rows(compared)))
     console.print(plain_table("targets", report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     console.print(plain_table("a decode step", step_profile.COLUMNS, profile))
-    about = {
+    about: dict[str, Any] = {
         "machine": describe_machine(),
         "model": loaded.name,
         "workloads": {
-            name: {"requests": len(items), "generated_tokens": sum(item.max_tokens for item in items)}
-            for name, items in lists.items()
+            one.name: {"requests": len(items), "generated_tokens": sum(item.max_tokens for item in items)}
+            for one, items in zip(measured, lists.values(), strict=True)
         },
+        "simulated": None if simulate is None else fit_as_json(cost),
         "prefill_step": prefill_step,
         "kernels": kernels,
         "repeats": repeats,
+        "compared": over_lists.as_json(compared),
     }
-    tables = [f"{work.name}\n\n{markdown(report.COLUMNS, report.rows(work.results))}" for work in measured]
+    tables = [f"{title}\n\n{markdown(over_lists.COLUMNS, over_lists.rows(compared))}"]
+    tables += [f"{work.name}\n\n{markdown(report.COLUMNS, report.rows(work.results))}" for work in measured]
     tables.append(markdown(report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     tables.append(markdown(step_profile.COLUMNS, profile))
-    title = f"{loaded.name}, {', '.join(lists)}"
+    title = f"{loaded.name}, {_named(measured)}"
     draw = partial(report.draw, measured, title=title)
     write_results(console, out, "bench", report.as_json(measured, goals, about), "\n\n".join(tables), draw)
     if any(not result.quiet for work in measured for result in work.results):
         raise click.ClickException("some cases had no quiet run and so have no result: close other programs, and run again")
 
 
-def _workloads(name: str, tokenizer: ChatTokenizer, seeds: Sequence[int]) -> dict[str, list[WorkItem]]:
-    """The lists of requests, by the name that tables give them."""
-    if not seeds:
-        return {name: workload(name, tokenizer)}
-    return {f"{name}, seed {seed}": workload(name, tokenizer, seed=seed) for seed in seeds}
+def _named(measured: Sequence[Measured]) -> str:
+    """For a title: the lists, or of many of them only the workloads and how many there are."""
+    if len(measured) <= FEW_LISTS:
+        return ", ".join(one.name for one in measured)
+    return f"{', '.join(dict.fromkeys(one.workload for one in measured))}, {len(measured)} lists"
 
 
-def _cases(ours: AnswerEngines, peer: MlxLmEngine, engines: Sequence[str], batch_sizes: Sequence[int]) -> list[Case]:
-    serve = {
+def _cases(ours: AnswerEngines, peer: MlxLmEngine | None, engines: Sequence[str], batch_sizes: Sequence[int]) -> list[Case]:
+    serve: dict[str, Callable[[int], Served]] = {
         "sequential": ours.sequential,
         "static": ours.static,
-        "continuous": ours.continuous,
-        "paged": ours.paged,
-        "mlx-lm": peer.serve,
+        **{name: partial(ours.scheduled, name) for name in SCHEDULES[2:]},
     }
+    if peer is not None:
+        serve["mlx-lm"] = peer.serve
     return [
         Case(engine, size, partial(serve[engine], size))
         for engine in serve
@@ -178,11 +211,21 @@ def _cases(ours: AnswerEngines, peer: MlxLmEngine, engines: Sequence[str], batch
     ]
 
 
-def _run(console: Console, workload_name: str, cases: list[Case], repeats: int, noise: float) -> list[Result]:
-    with progress_bar(console, f"{workload_name}: quiet runs", total=len(cases) * repeats) as bar:
+def _simulated(ours: AnswerEngines, cost: Any, cases: Sequence[Case]) -> list[Result]:
+    """The same in simulation, but for mlx-lm, of whose schedule there is none."""
+    results = []
+    for case in cases:
+        if case.engine in SCHEDULES:
+            run = simulated_run(ours.answer, cost, case.engine, ours.items, ours.options(case.batch_size))
+            results.append(Result(Case(case.engine + SIMULATED, case.batch_size, partial(getattr, run, "served")), [run]))
+    return results
+
+
+def _run(console: Console, list_name: str, cases: list[Case], repeats: int, noise: float) -> list[Result]:
+    with progress_bar(console, f"{list_name}: quiet runs", total=len(cases) * repeats) as bar:
 
         def on_run(case: Case, run: Run) -> None:
-            show_run(bar, f"{case.engine:>10} {case.batch_size:>3} slots", run)
+            show_run(bar, f"{list_name}: {case.engine:>20} {case.batch_size:>3} slots", run)
 
         return run_in_turn(cases, repeats, noise, on_run)
 

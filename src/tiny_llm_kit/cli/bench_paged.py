@@ -20,8 +20,8 @@ from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
 from tiny_llm_kit.bench.run import MAX_TRIES, Case, Run, run_in_turn
 from tiny_llm_kit.bench.step_times import StepTimes, measure_step_times
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.bench import TARGET_SLOTS, Numbers, show_run
-from tiny_llm_kit.cli.options import kernels_option, model_option, out_option, paged_options, paged_sizes, seed_type
+from tiny_llm_kit.cli.bench import TARGET_SLOTS, show_run
+from tiny_llm_kit.cli.options import Numbers, kernels_option, model_option, out_option, paged_options, paged_sizes, seed_type
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table

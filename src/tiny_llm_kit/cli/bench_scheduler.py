@@ -12,8 +12,7 @@ from tiny_llm_kit.bench import decision_report
 from tiny_llm_kit.bench.decisions import Decision, PagedDecisions, Requests, slot_decision
 from tiny_llm_kit.bench.report import TARGET_COLUMNS
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
-from tiny_llm_kit.cli.bench import Numbers
-from tiny_llm_kit.cli.options import out_option
+from tiny_llm_kit.cli.options import Numbers, out_option
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table

@@ -8,8 +8,7 @@ from tiny_llm_kit.bench import sharing
 from tiny_llm_kit.bench.paged_steps import paged_decode_seconds, two_paged_prompts
 from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, decode_seconds
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.bench import Numbers
-from tiny_llm_kit.cli.options import engine_option, kernels_option, model_option, out_option
+from tiny_llm_kit.cli.options import Numbers, engine_option, kernels_option, model_option, out_option
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table

@@ -24,6 +24,24 @@ class TraceFile(OutFile):
 KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
 
+
+class Numbers(click.ParamType):
+    """A list of positive numbers, with commas between them."""
+
+    name = "N,N,…"
+
+    def convert(self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        try:
+            numbers = sorted({int(part) for part in value.split(",")})
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers such as 1,2,4", param, ctx)
+        if numbers[0] < 1:
+            self.fail(f"{numbers[0]} is too few: it must be at least 1", param, ctx)
+        return numbers
+
+
 kernels_option = click.option(
     "--kernels",
     type=click.Choice(KERNELS),

@@ -1,0 +1,33 @@
+"""Which lists of requests a program serves: what its options --workload, --seed, --seeds and --requests ask for."""
+
+from collections.abc import Sequence
+
+from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.lists import SEEDED, workload
+from tiny_llm_kit.workloads.requests import ChatTokenizer
+
+
+def choose_seeds(names: Sequence[str], seed: Sequence[int], seeds: int | None) -> Sequence[int | None]:
+    """Those of `seed`, or the first `seeds` from 1 on; None stands for the list that a workload is without a seed.
+
+    Raises:
+        ValueError: if there are both, or one of the workloads knows no seed.
+    """
+    if seed and seeds:
+        raise ValueError("--seed names lists of requests, and --seeds says how many: give one of them")
+    for name in names:
+        if (seed or seeds) and name not in SEEDED:
+            raise ValueError(f"--seed means nothing to {name}, which is always the same: leave it out")
+    return seed or (range(1, seeds + 1) if seeds else [None])
+
+
+def chosen_lists(
+    names: Sequence[str], tokenizer: ChatTokenizer, seeds: Sequence[int | None], requests: int | None
+) -> dict[tuple[str, int | None], list[WorkItem]]:
+    """The lists by workload and seed, each of so many requests; None: as many as the workload has by itself."""
+    count = {} if requests is None else {"count": requests}
+    return {
+        (name, seed): workload(name, tokenizer, **count, **({} if seed is None else {"seed": seed}))
+        for name in dict.fromkeys(names)
+        for seed in seeds
+    }
