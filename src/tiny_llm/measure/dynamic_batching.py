@@ -25,9 +25,9 @@ class DynamicBatcher(RequestBook):
     one who came first has waited `max_wait` seconds. With `max_wait` 0 the next group is whoever is there when the last one is
     over: static batching, for requests that come at any time.
 
-    An iteration computes one token for each row, or the prompts of a new group. Rows of answers that are done run on with the
-    group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of the group that have not ended
-    before. What goes wrong ends those whom it concerns, as in `ContinuousBatchScheduler`.
+    An iteration brings back one token for each row; the one that starts a group computes its prompts first. Rows of answers
+    that are done run on with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of the
+    group that have not ended before. What goes wrong ends those whom it concerns, as in `ContinuousBatchScheduler`.
 
     Args:
         model: see `Model`.
@@ -37,7 +37,7 @@ class DynamicBatcher(RequestBook):
         prefill_step: most prompt tokens per call of the model.
         clock: seconds.
     Raises:
-        ValueError: if a size is less than 1, or `max_wait` is negative.
+        ValueError: if a size is less than 1, or `max_wait` is negative or infinite.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class DynamicBatcher(RequestBook):
         for name, size in {"batch_size": batch_size, "max_seq_len": max_seq_len, "prefill_step": prefill_step}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: it must be at least 1")
-        if not max_wait >= 0:
-            raise ValueError(f"max_wait is {max_wait}: it must be 0 seconds or more")
+        if not 0 <= max_wait < inf:
+            raise ValueError(f"max_wait is {max_wait}: it must be 0 seconds or more, and not infinite")
         super().__init__(max_seq_len, model.config.vocab_size, clock)
         self.batch_size = batch_size
         self.max_wait = max_wait
@@ -79,7 +79,7 @@ class DynamicBatcher(RequestBook):
     def step(self) -> list[Request]:
         """Run one iteration and return the requests that have ended since the last one; before `idle_until`, do nothing.
 
-        The iteration that starts a group computes its prompts, and the first tokens come back in it.
+        To do nothing is no iteration and no entry in the log, unless somebody has ended meanwhile.
 
         Raises:
             BaseException: what interrupts an iteration; see `RequestBook.iteration`.

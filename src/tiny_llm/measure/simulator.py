@@ -4,14 +4,24 @@ As in the engine, an iteration is launched before the tokens of the one before a
 late. What the log is told is what the engine would tell it, but for the tokens after the first: of these, only the number.
 """
 
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import islice
+from math import inf
 
 from tiny_llm_kit.course import task
 from tiny_llm_kit.workloads.items import WorkItem
 
 from ..event_log import BatchState
-from ..scheduling import Strategy
-from .cost_model import CostModel
+from ..prefill import chunk_bounds
+from ..request import Request
+from ..request_book import RequestBook
+from ..scheduling import Fifo, PrefillChunk, Strategy, plan_step
+from ..slots import SlotManager
+from .cost_model import Call, CostModel
+from .simulated_time import Arrivals, Launch, SimulatedDevice, Wanted, chunk_call, decode_call
 
 Readers = Sequence[Callable[[BatchState], None]]
 
@@ -25,12 +35,16 @@ def simulate_slots(
     prefill_step: int = 128,
     strategy: Strategy | None = None,
     readers: Readers = (),
+    wanted: Wanted | None = None,
 ) -> None:
-    """Simulate `ContinuousBatchScheduler`.
+    """Simulate `ContinuousBatchScheduler` under an open loop, from second 0 until all have ended.
 
     Args:
         arrivals: by `arrival`; taken one by one, so that there may be any number. Every answer goes on to its `max_tokens`.
         readers: of the log.
+        wanted: told of each request when its client wanted it; the engine hears of it only between two iterations.
+    Raises:
+        ValueError: if a size is less than 1, arrivals do not ascend, or a prompt is empty.
     """
     raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
 
@@ -44,6 +58,111 @@ def simulate_groups(
     *,
     prefill_step: int = 128,
     readers: Readers = (),
+    wanted: Wanted | None = None,
 ) -> None:
-    """Simulate `DynamicBatcher`; with `max_wait` 0, static batching."""
+    """Simulate `DynamicBatcher`; with `max_wait` 0, static batching.
+
+    Args and Raises: see `simulate_slots`. A negative `max_wait` is a ValueError, too.
+    """
     raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+
+def _checked(name: str, size: int) -> int:
+    if size < 1:
+        raise ValueError(f"{name} is {size}: it must be at least 1")
+    return size
+
+
+class _Slots(RequestBook):
+    """The engine without its model. `running` are those who have or need a slot: they go when their last token is launched."""
+
+    def __init__(
+        self, device: SimulatedDevice, max_slots: int, prefill_step: int, strategy: Strategy, readers: Readers
+    ) -> None:
+        super().__init__(sys.maxsize, sys.maxsize, device.clock)
+        self.event_log.readers.extend(readers)
+        self.device = device
+        self.prefill_step = prefill_step
+        self.strategy = strategy
+        self.slots = SlotManager(max_slots)
+        self.longest = 0  # tokens of the longest row
+        self.last_steps: list[tuple[int, int]] = []  # a heap: when the last token of each row is launched, and whose it is
+        self.leaving: list[int] = []  # rows whose last token was launched in the iteration before
+        self.in_flight = Launch()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anyone waits, runs, or has a token on its way."""
+        return bool(self.waiting or self.running or self.in_flight.tokens)
+
+    @task(week=2, day=7, number=7)
+    def iterate(self) -> None:
+        """Make room, plan, launch, and read what the iteration before launched."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def _make_room(self) -> None:
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def _decode(self, rows: Sequence[Request], launched: Launch) -> Call:
+        """Launch a token for each row; all are padded to the longest."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def _prefill(self, chunk: PrefillChunk, launched: Launch) -> Call:
+        """Launch a chunk of a prompt. The end of the prompt brings the first token, and a slot to whoever wants more."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def _join(self, request: Request) -> None:
+        """Give a prefilled request its row. It decodes in every iteration from now on, so it is known when it will end."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+
+class _Groups(RequestBook):
+    """The batcher without its model. `running` are the rows of the group, also those whose answers are done."""
+
+    def __init__(self, device: SimulatedDevice, batch_size: int, max_wait: float, prefill_step: int, readers: Readers) -> None:
+        super().__init__(sys.maxsize, sys.maxsize, device.clock)
+        self.event_log.readers.extend(readers)
+        self.device = device
+        self.batch_size = batch_size
+        self.max_wait = max_wait
+        self.prefill_step = prefill_step
+        self.came: deque[float] = deque()  # when each who waits has come
+        self.longest = 0  # tokens of the longest row
+        self.rank = 0  # which token of the answers was launched last; the first is 1
+        self.ends: dict[int, list[Request]] = {}  # by the rank of their last token
+        self.unfinished = 0  # rows that want another token
+        self.in_flight = Launch()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anyone waits, or has a token on its way."""
+        return bool(self.waiting or self.in_flight.tokens)
+
+    @task(week=2, day=7, number=7)
+    def submit(self, request: Request) -> Request:
+        """Queue a new request; it waits for its group from now on."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @property
+    @task(week=2, day=7, number=7)
+    def starts_at(self) -> float:
+        """When there is something to do if nobody else comes."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def iterate(self) -> None:
+        """Start a group if none runs, launch a token for each row, and read what was launched before."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def _start_group(self) -> None:
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
+
+    @task(week=2, day=7, number=7)
+    def _decode(self) -> Launch:
+        """Launch the next token of each row, unless nobody wants one. Those of answers that are done are for nobody."""
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")

@@ -1,0 +1,127 @@
+"""What simulators share: a device that takes its time without computing anything, and the requests that are still to come."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from tiny_llm_kit.workloads.items import WorkItem
+
+from ..event_log import EventKind, EventLog
+from ..request import Request
+from ..request_book import RequestBook
+from .cost_model import Call, CostModel
+
+Wanted = Callable[[int, float], None]
+"""Is told of each request when its client wanted it: `RunRecorder.wanted`."""
+
+
+def decode_call(rows: int, longest: int, block_size: int = 1) -> Call:
+    """A token for each row. Each reads as many keys as the longest row has, its new one included, in whole blocks."""
+    keys = rows * -(-longest // block_size) * block_size
+    return Call(rows, rows, keys, keys)
+
+
+def chunk_call(start: int, end: int, last: bool, block_size: int = 1) -> Call:
+    """The tokens `start` … `end` − 1 of a prompt. A mask hides later keys, which are multiplied with all the same."""
+    keys = -(-end // block_size) * block_size
+    return Call(end - start, int(last), keys, (end - start) * keys)
+
+
+def mixed_call(calls: Sequence[Call]) -> Call:
+    """The same in one call of the model."""
+    return Call(*map(sum, zip(*calls, strict=True)))
+
+
+@dataclass(slots=True)
+class Launch:
+    """What an iteration asked of the device.
+
+    Args:
+        tokens: how many will be part of an answer. Without any, nobody waits for the launch.
+        done: when it is computed.
+        news: what the log will be told when the tokens are read.
+    """
+
+    tokens: int = 0
+    done: float = 0.0
+    news: list[tuple[EventKind, Request]] = field(default_factory=list)
+
+    def first_token(self, request: Request) -> None:
+        """Expect a request's first token."""
+        self.tokens += 1
+        self.news.append((EventKind.FIRST_TOKEN, request))
+        if request.max_tokens == 1:
+            self.last_token(request)
+
+    def last_token(self, request: Request) -> None:
+        """Expect its last one, which is among the `tokens`."""
+        self.news.append((EventKind.FINISHED, request))
+
+
+class SimulatedDevice:
+    """A clock, and a device that computes one launch after another, while others plan. Only waiting moves the clock.
+
+    Args:
+        cost: how long a launch takes.
+    """
+
+    def __init__(self, cost: CostModel) -> None:
+        self.cost = cost
+        self.now = 0.0
+        self._done = 0.0  # when all that was launched is computed
+
+    def clock(self) -> float:
+        """Seconds since the start."""
+        return self.now
+
+    def launch(self, launch: Launch, calls: Sequence[Call]) -> None:
+        """Set it to work, if there is anything to do; see `CostModel.launch_waits`."""
+        if calls:
+            self._done = launch.done = max(self._done, self.now) + self.cost.seconds(calls)
+            if self.cost.launch_waits:
+                self.wait_until(launch.done)
+
+    def read(self, launch: Launch, log: EventLog) -> None:
+        """Wait for tokens, and log those that are somebody's first or last."""
+        if launch.tokens:
+            self.wait_until(launch.done)
+        for kind, request in launch.news:
+            log.record(kind, request.request_id, request.max_tokens if kind is EventKind.FINISHED else 0)
+
+    def wait_until(self, moment: float) -> None:
+        """Move the clock on, unless it is later already."""
+        self.now = max(self.now, moment)
+
+
+class Arrivals:
+    """The requests that are still to come. Only the next one is looked at, so that there may be any number.
+
+    Args:
+        items: by `arrival`.
+        wanted: see `Wanted`.
+        kind: what an item becomes when it is submitted.
+    Raises:
+        ValueError: if one comes before the one that is listed before it, or at no time at all.
+    """
+
+    def __init__(self, items: Iterable[WorkItem], wanted: Wanted | None = None, kind: type[Request] = Request) -> None:
+        self._items = iter(items)
+        self._wanted = wanted
+        self._kind = kind
+        self._next: WorkItem | None = None
+        self.time = 0.0  # when the next one comes; infinity if nobody does
+        self._look_ahead()
+
+    def submit_until(self, now: float, engine: RequestBook) -> None:
+        """Submit whoever has come by `now`."""
+        while self._next is not None and self.time <= now:
+            request = engine.submit(self._kind(self._next.prompt, self._next.max_tokens))
+            if self._wanted is not None:
+                self._wanted(request.request_id, self.time)
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        before, self._next = self.time, next(self._items, None)
+        self.time = inf if self._next is None else self._next.arrival
+        if self._next is not None and not before <= self.time < inf:
+            raise ValueError(f"an arrival at {self.time} s follows one at {before} s: they must ascend, from 0 on")
