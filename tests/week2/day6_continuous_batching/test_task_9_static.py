@@ -107,6 +107,19 @@ def test_task_9_static_time_is_counted_from_the_start(toy: ToyModel) -> None:
     assert max(metrics.values("latency")) >= 2 + 3 + 2 + 2, "a latency is the time from the start to the request's end"
 
 
+def test_task_9_static_tells_the_log_of_every_chunk(toy: ToyModel, states: list[Any]) -> None:
+    requests = some_requests(4, 2, 3)
+    answer.run_static(toy, requests, 2, 4)
+    chunks = [[e for e in state.events if e.kind.value == "prefill chunk"] for state in states]
+    for request in requests:
+        positions = [(e.tokens, e.position) for found in chunks for e in found if e.request_id == request.request_id]
+        length = len(request.prompt)
+        expected = [(min(4, length - start), min(start + 4, length)) for start in range(0, length, 4)]
+        assert positions == expected, (
+            f"a prompt of {length} is launched in chunks of 4, and each is logged (log_chunk) with its tokens and its position"
+        )
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_task_9_static_answers_of_one_token_need_no_decode_step(toy: ToyModel, count: int) -> None:
     model = CountingModel(toy)
