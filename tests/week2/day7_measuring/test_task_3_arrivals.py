@@ -149,8 +149,8 @@ def test_task_3_arrivals_leave_the_end_to_chance(burstiness: float) -> None:
     ends = np.array([times_of(count, 1.0, burstiness, seed)[-1] for seed in range(seeds)])
     deviation, expected = ends.std(), sqrt(count / burstiness)
     assert abs(deviation / expected - 1) < SURE / sqrt(2 * seeds), (
-        f"over {seeds} seeds the last of {count} arrivals has a standard deviation of {deviation:.2f} / rate: the sum of {count}"
-        f" independent gaps has {expected:.2f} / rate, so nobody stretches the times to end when it is expected"
+        f"over {seeds} seeds the last of {count} arrivals has a standard deviation of {deviation:.2f} / rate: the sum of"
+        f" {count} independent gaps has {expected:.2f} / rate, so nobody stretches the times to end when it is expected"
     )
 
 

@@ -71,7 +71,7 @@ def test_task_4_open_who_comes_together_is_served_together() -> None:
 
 def test_task_4_open_keeps_the_order_of_requests_that_come_at_once() -> None:
     server = TimedServer(FakeClock(), slots=1)
-    requests = some(1, 1, 1, 1, 1)[::-1]
+    requests = [some(1, 1, 1, 1, 1)[place] for place in (3, 0, 4, 1, 2)]
     serve(server, requests, [0.0, 0.0, 2.5, 2.5, 2.5])
     admitted = server.times("ADMITTED", *requests)
     assert admitted == sorted(admitted), f"they are submitted in their order, and were admitted at {admitted}"
