@@ -8,6 +8,7 @@ import pytest
 
 import tiny_llm_ref as ref
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
+from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.lists import plain_prompt
 from tiny_llm_ref.event_log import BatchState, Event, EventKind
 from tiny_llm_ref.measure.step_work import StepWork
@@ -92,6 +93,38 @@ def test_rows_that_an_eos_was_too_late_for_count(make: Make, eos: int) -> None:
 def test_whoever_was_cancelled_takes_no_part(make: Make, step: int) -> None:
     given, told, _ = serve(make, cancelled=step)
     assert told == given
+
+
+class Asked:
+    """A cost model that notes what it is asked; a token takes a second."""
+
+    def __init__(self, launch_waits: bool) -> None:
+        self.launch_waits = launch_waits
+        self.iterations: list[tuple[list[ref.Call], float]] = []
+
+    def seconds(self, calls: Sequence[ref.Call]) -> float:
+        seconds = float(sum(call.tokens for call in calls))
+        if calls:
+            self.iterations.append((list(calls), seconds))
+        return seconds
+
+
+@pytest.mark.parametrize("launch_waits", [True, False])
+@pytest.mark.parametrize("paged", [False, True])
+def test_simulated_runs_are_read_like_real_ones(paged: bool, launch_waits: bool) -> None:
+    """The simulators make up the same calls as the engines do, and their log gives them the seconds that they took."""
+    cost, work = Asked(launch_waits), StepWork(BLOCK if paged else None, launch_waits)
+    items = [WorkItem(tuple(plain_prompt(prompt)), answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
+    if paged:
+        sizes = {"num_blocks": 9, "block_size": BLOCK, "max_num_seqs": 4, "max_num_batched_tokens": 10, "prefix_caching": False}
+        ref.simulate_paged(items, cost, readers=[work.read], **sizes)
+    else:
+        ref.simulate_slots(items, cost, 3, prefill_step=8, readers=[work.read])
+    asked = [call for calls, _ in cost.iterations for call in calls]
+    read = [call for calls, _ in work.iterations for call in calls]
+    assert read == asked
+    for calls, seconds in work.iterations:
+        assert seconds == sum(call.tokens for call in calls), f"{calls} took as many seconds as they have tokens"
 
 
 def state(time: float, active: int, *events: Event) -> BatchState:

@@ -84,8 +84,8 @@ class StepWork:
             self._done_at_the_next(state, calls)
 
     def _done_at_its_end(self, state: BatchState, calls: list[Call]) -> None:
-        if not self._launched:  # then there was nothing to do until somebody was admitted
-            self._since = min((e.time for e in state.events if e.kind is EventKind.ADMITTED), default=state.time)
+        if not self._launched:  # then there was nothing to do until somebody was admitted, if nobody was there already
+            self._since = min((e.time for e in state.events if e.kind is EventKind.ADMITTED), default=self._since)
         if calls:
             self.iterations.append((calls, state.time - self._since))
         self._launched, self._since = calls, state.time
