@@ -142,6 +142,9 @@ class FittedCost:
     The time over the number of tokens is no straight line: up to the knee a call reads weights, beyond it computes. So the
     tokens of a call have another weight from each of `bends` on.
 
+    It does not know how keys and values are stored: what a paged engine takes to gather its blocks is more than a slot engine's
+    context, and a fit to one predicts the other a little too fast.
+
     Args:
         weights: seconds per call, per token up to the first bend, per token from each bend on up to the next, per output,
             per key of the context, and per pair.
@@ -181,7 +184,8 @@ def fit_cost(
     """The weights that predict measured iterations best: least squares of the relative errors, and no weight below 0.
 
     Relative, so that a step of 10 ms counts as much as one of a second. No weight is below 0, since nothing takes less time for
-    computing more: a weight that measured noise would make negative is 0, and the others are the best ones without it.
+    computing more: a weight that measured noise would make negative is 0, and the others are the best ones without it. The
+    kit's `nonnegative_least_squares` finds them.
 
     Args:
         iterations: the calls of each, and how many seconds it took.

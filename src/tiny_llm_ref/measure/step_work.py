@@ -6,12 +6,9 @@ back, so where those stand that decode follows from their prompts and from the i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ..event_log import ENDS, BatchState, Event, EventKind
 from .cost_model import Call
-
-Schedule = Literal["slots", "groups", "paged"]
 
 
 def decode_call(rows: int, longest: int, block_size: int = 1) -> Call:
@@ -37,34 +34,38 @@ def _whole_blocks(tokens: int, block_size: int) -> int:
 
 @dataclass(eq=False)
 class _Sequence:
-    """A request as the log has told of it so far.
+    """A request, as far as the log has told of it.
 
     Args:
-        known: tokens of its prompt and its answer.
+        prompt: its prompt's length.
         computed: tokens whose keys and values are there.
+        answered: tokens that have come back.
+        ended: whether it has ended, and `late`, whether by a token that nobody expected to end it (EOS): then the next one was
+            on its way.
     """
 
-    known: int
+    prompt: int
     computed: int = 0
+    answered: int = 0
     ended: bool = False
+    late: bool = False
 
 
 class StepWork:
-    """Reads a log, and keeps the calls of every iteration with the seconds they took, as `fit_cost` takes them.
+    """Reads the log of a slot engine or a paged one, and keeps the calls of every iteration with the seconds they took, as
+    `fit_cost` takes them.
 
     An iteration launches its calls, and ends when the tokens of the one before have come back. Where launching waits, its calls
     are computed by its own end; elsewhere by the end of the next one. There nobody waits for calls that ask for no token: they
     are added to those of the next iteration.
 
     Args:
-        schedule: "slots" (a call for the decodes, and one per chunk), "groups" (so, too, and rows that have ended run on), or
-            "paged" (one call).
-        block_size: of the paged engine.
+        block_size: of the paged engine, which makes one call for all; None for the slot engine, which makes one for those who
+            decode and one per chunk.
         launch_waits: see `CostModel`.
     """
 
-    def __init__(self, schedule: Schedule = "slots", block_size: int = 1, launch_waits: bool = False) -> None:
-        self.schedule = schedule
+    def __init__(self, block_size: int | None = None, launch_waits: bool = False) -> None:
         self.block_size = block_size
         self.launch_waits = launch_waits
         self.iterations: list[tuple[list[Call], float]] = []
@@ -83,8 +84,8 @@ class StepWork:
             self._done_at_the_next(state, calls)
 
     def _done_at_its_end(self, state: BatchState, calls: list[Call]) -> None:
-        if not self._launched:  # then there was nothing to do until somebody was admitted
-            self._since = min((e.time for e in state.events if e.kind is EventKind.ADMITTED), default=state.time)
+        if not self._launched:  # then there was nothing to do until somebody was admitted, if nobody was there already
+            self._since = min((e.time for e in state.events if e.kind is EventKind.ADMITTED), default=self._since)
         if calls:
             self.iterations.append((calls, state.time - self._since))
         self._launched, self._since = calls, state.time
@@ -98,7 +99,7 @@ class StepWork:
         self._awaited = any(call.outputs for call in calls)
 
     def _calls(self, state: BatchState) -> list[Call]:
-        """What the iteration launched: chunks are logged then, and tokens after them."""
+        """What the iteration launched. Of its events, chunks were launched, and tokens have come back after that."""
         chunks: list[Call] = []
         joining: list[_Sequence] = []
         for event in state.events:
@@ -112,28 +113,23 @@ class StepWork:
                 elif event.kind is EventKind.PREEMPTED:
                     self._decoding = [other for other in self._decoding if other is not sequence]
                 elif event.kind in (EventKind.FIRST_TOKEN, EventKind.TOKEN):
-                    sequence.known += 1
+                    sequence.answered += 1
                 elif event.kind in ENDS:
-                    self._sequences.pop(event.request_id).ended = True
+                    del self._sequences[event.request_id]
+                    sequence.ended, sequence.late = True, sequence.answered > event.tokens
         calls = [*self._decodes(state.active_requests - len(chunks)), *chunks]
-        self._decoding += joining
-        if self.schedule != "groups":
-            self._decoding = [sequence for sequence in self._decoding if not sequence.ended]
-        elif all(sequence.ended for sequence in self._decoding):
-            self._decoding = []
-        return [mixed_call(calls)] if self.schedule == "paged" and calls else calls
+        self._decoding = [sequence for sequence in [*self._decoding, *joining] if not sequence.ended]
+        return [mixed_call(calls)] if self.block_size and calls else calls
 
     def _chunk(self, sequence: _Sequence, event: Event) -> Call:
         sequence.computed = event.position
-        last = event.position == sequence.known
-        return chunk_call(event.position - event.tokens, event.position, last, self.block_size)
+        last = event.position == sequence.prompt + sequence.answered
+        return chunk_call(event.position - event.tokens, event.position, last, self.block_size or 1)
 
     def _decodes(self, count: int) -> list[Call]:
-        """The call for those who decode. Whoever has ended took part only if `count` says that more did than go on."""
-        rows = sorted(self._decoding, key=lambda sequence: sequence.ended)
-        if self.schedule == "groups":
-            count = 0 if all(sequence.ended for sequence in rows) else len(rows)
-        rows = rows[:count]
+        """The call for `count` who decode: those who go on, and so many of those who have ended since, the late ones first."""
+        rows = sorted(self._decoding, key=lambda sequence: (sequence.ended, not sequence.late))[:count]
         for sequence in rows:
             sequence.computed += 1
-        return [decode_call(len(rows), max(s.computed for s in rows), self.block_size)] if rows else []
+        longest = max((sequence.computed for sequence in rows), default=0)
+        return [decode_call(len(rows), longest, self.block_size or 1)] if rows else []
