@@ -47,14 +47,11 @@ class Launch:
     news: list[tuple[EventKind, Request]] = field(default_factory=list)
 
     def first_token(self, request: Request) -> None:
-        """Expect a request's first token."""
-        self.tokens += 1
+        """One of the tokens is the first of a request."""
         self.news.append((EventKind.FIRST_TOKEN, request))
-        if request.max_tokens == 1:
-            self.last_token(request)
 
     def last_token(self, request: Request) -> None:
-        """Expect its last one, which is among the `tokens`."""
+        """One of them is the last of a request."""
         self.news.append((EventKind.FINISHED, request))
 
 
