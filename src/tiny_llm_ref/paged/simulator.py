@@ -14,8 +14,9 @@ from tiny_llm_kit.workloads.items import WorkItem
 
 from ..event_log import EventKind
 from ..measure.cost_model import Call, CostModel
-from ..measure.simulated_time import Arrivals, SimulatedDevice, Wanted, chunk_call, decode_call, mixed_call
+from ..measure.simulated_time import Arrivals, SimulatedDevice, Wanted
 from ..measure.simulator import Readers
+from ..measure.step_work import chunk_call, decode_call, mixed_call
 from ..request import Request
 from ..request_book import RequestBook
 from .block_pool import BlockPool, blocks_for
