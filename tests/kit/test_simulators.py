@@ -4,7 +4,7 @@ The real engines run on a toy model and a clock that only a cost model moves: a 
 whoever reads its tokens waits for that. What a call costs is worked out here, from what the model is given.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -15,23 +15,6 @@ Wanted = Callable[[int, float], None]
 """Is told of each request when its client wanted it: `RunRecorder.wanted`."""
 
 
-def decode_call(rows: int, longest: int, block_size: int = 1) -> Call:
-    """A token for each row. Each reads as many keys as the longest row has, its new one included, in whole blocks."""
-    keys = rows * -(-longest // block_size) * block_size
-    return Call(rows, rows, keys, keys)
-
-
-def chunk_call(start: int, end: int, last: bool, block_size: int = 1) -> Call:
-    """The tokens `start` … `end` − 1 of a prompt. A mask hides later keys, which are multiplied with all the same."""
-    keys = -(-end // block_size) * block_size
-    return Call(end - start, int(last), keys, (end - start) * keys)
-
-
-def mixed_call(calls: Sequence[Call]) -> Call:
-    """The same in one call of the model."""
-    return Call(*map(sum, zip(*calls, strict=True)))
-
-
 @dataclass(slots=True)
 class Launch:
     """What an iteration asked of the device.
@@ -47,14 +30,11 @@ class Launch:
     news: list[tuple[EventKind, Request]] = field(default_factory=list)
 
     def first_token(self, request: Request) -> None:
-        """Expect a request's first token."""
-        self.tokens += 1
+        """One of the tokens is the first of a request."""
         self.news.append((EventKind.FIRST_TOKEN, request))
-        if request.max_tokens == 1:
-            self.last_token(request)
 
     def last_token(self, request: Request) -> None:
-        """Expect its last one, which is among the `tokens`."""
+        """One of them is the last of a request."""
         self.news.append((EventKind.FINISHED, request))
 
 

@@ -21,7 +21,8 @@ from ..request_book import RequestBook
 from ..scheduling import Fifo, PrefillChunk, Strategy, plan_step
 from ..slots import SlotManager
 from .cost_model import Call, CostModel
-from .simulated_time import Arrivals, Launch, SimulatedDevice, Wanted, chunk_call, decode_call
+from .simulated_time import Arrivals, Launch, SimulatedDevice, Wanted
+from .step_work import chunk_call, decode_call
 
 Readers = Sequence[Callable[[BatchState], None]]
 

@@ -5,22 +5,25 @@ See `measure.simulator`.
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import inf
+from typing import cast
 
 from tiny_llm_kit.workloads.items import WorkItem
 
 from ..event_log import EventKind
-from ..measure.cost_model import CostModel
-from ..measure.simulated_time import Arrivals, Launch, SimulatedDevice, Wanted, chunk_call, decode_call, mixed_call
+from ..measure.cost_model import Call, CostModel
+from ..measure.simulated_time import Arrivals, SimulatedDevice, Wanted
 from ..measure.simulator import Readers
+from ..measure.step_work import chunk_call, decode_call, mixed_call
 from ..request import Request
 from ..request_book import RequestBook
 from .block_pool import BlockPool, blocks_for
 from .fair_queue import FairQueue
 from .prefix_cache import Match, PrefixCache
-from .request import PagedRequest
 from .scheduler import MixedPlan, Scheduler
+from .simulated_request import PagedLaunch, SimulatedRequest
 
 
 def simulate_paged(
@@ -36,7 +39,7 @@ def simulate_paged(
     readers: Readers = (),
     wanted: Wanted | None = None,
 ) -> None:
-    """Simulate `Engine`; for the arguments see there and `simulate_slots`.
+    """Simulate `Engine` under an open loop; for the arguments see there and `simulate_slots`.
 
     The tokens of an answer are nobody else's: a later prompt never finds them in the prefix cache.
 
@@ -44,9 +47,9 @@ def simulate_paged(
         ValueError: as `Engine` and its `submit`, or if arrivals do not ascend.
     """
     device = SimulatedDevice(cost)
-    coming = Arrivals(arrivals, wanted, PagedRequest)
+    coming = Arrivals(arrivals, wanted, SimulatedRequest)
     scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
-    engine = _PagedSimulation(device, scheduler, BlockPool(num_blocks, block_size), prefix_caching, readers)
+    engine = _PagedEngine(device, scheduler, BlockPool(num_blocks, block_size), prefix_caching, readers)
     while engine.has_work or coming.time < inf:
         if not engine.has_work:
             device.wait_until(coming.time)
@@ -56,8 +59,8 @@ def simulate_paged(
             engine.coast(coming)
 
 
-class _PagedSimulation(RequestBook):
-    """The engine without its model.
+class _PagedEngine(RequestBook):
+    """The engine without its model. `rows` are those who run.
 
     The prefix cache is told of an answer's blocks when the request loses them, and not whenever one is full: nobody else could
     have found them in the meantime.
@@ -74,16 +77,14 @@ class _PagedSimulation(RequestBook):
         self.prefix_cache = PrefixCache(pool)
         self.prefix_caching = prefix_caching
         self.waiting = self.queue = FairQueue()
-        self.holders: dict[int, PagedRequest] = {}  # those who run
-        self.unread: set[int] = set()  # those for whom no token has come back since they were admitted
-        self.in_flight = Launch()
-        self.asking: list[PagedRequest] = []  # for whom tokens are in flight, in order
+        self.rows: dict[int, SimulatedRequest] = {}
+        self.in_flight = PagedLaunch()
         self.calm = False  # whether the last plan would be made again
 
     @property
     def has_work(self) -> bool:
-        """Whether anyone waits, runs, or has a token on its way."""
-        return bool(self.queue or self.holders)
+        """Whether anyone waits or runs."""
+        return bool(self.queue or self.rows)
 
     def submit(self, request: Request) -> Request:
         """Queue a new request; ValueError also if it could need more blocks than the pool has."""
@@ -97,88 +98,141 @@ class _PagedSimulation(RequestBook):
 
     def iterate(self) -> None:
         """Plan, launch, and read what the iteration before launched."""
-        running = list(self.holders.values())
-        plan = self.scheduler.plan(self.queue.in_turn(), running, self.pool, self.prefix_cache)
-        self._assign_blocks(plan)
-        launched, asking = self._launch(plan)
+        plan = self.scheduler.plan(self.queue.in_turn(), list(self.rows.values()), self.pool, self.prefix_cache)
+        for request in plan.preempted:
+            self._preempt(self.rows[request.request_id])
+        launched = self._launch(plan)
         landed, self.in_flight = self.in_flight, launched
-        read, self.asking = self.asking, asking
         self.device.read(landed, self.event_log)
-        anything_new = [self._take(request) for request in read].count(True)
-        only_decodes = len(plan.decodes) == len(self.holders) and not plan.preempted
-        self.calm = only_decodes and not anything_new and not self.unread
+        for row in landed.completed:
+            self._publish(row, row.known)
+        for row in landed.ended:
+            self._publish(row, row.last_offset)
+            self._let_go(row)
+        news = plan.preempted or landed.completed or landed.ended or launched.completed or launched.ended
+        self.calm = not news and len(plan.decodes) == len(self.rows)
         active = len(plan.decodes) + len(plan.chunks)
         self.event_log.close_step(active, self.scheduler.max_num_seqs, len(self.queue), landed.tokens)
 
     def coast(self, coming: Arrivals) -> None:
-        """Repeat the last plan for as long as it would be made again, without making it.
+        """Repeat the last plan, in which everyone decoded, for as long as it would be made again.
 
-        That is until somebody's last token is launched, somebody comes who can be admitted at once, or a row needs a block and
-        none is left.
+        That is until somebody's last token is launched, somebody comes who can be admitted at once, or there are fewer blocks
+        left than rows that need one.
         """
-        rows, size = list(self.holders.values()), self.pool.block_size
+        rows, size = list(self.rows.values()), self.pool.block_size
+        most = min([row.landmark - row.offset for row in rows]) - 1
+        longest = max([row.offset for row in rows])
+        growing = Counter([row.offset % size for row in rows])  # those with 0 need a block now, those with 1 a step before
         free = self.pool.num_free + self.prefix_cache.evictable
         open_seat = not self.queue and len(rows) < self.scheduler.max_num_seqs
-        growing = Counter(request.offset % size for request in rows)  # those with 0 need a block now, with 1 a step before
-        longest = max(request.offset for request in rows)
         steps = 0
-        for _ in range(min(len(request.prompt) + request.max_tokens - 2 - request.offset for request in rows)):
+        while steps < most and growing[-steps % size] <= free:
             if coming.time <= self.device.now:
                 if open_seat:
                     break
                 coming.submit_until(self.device.now, self)
             free -= growing[-steps % size]
-            if free < 0:
-                break
             steps += 1
-            landed, self.in_flight = self.in_flight, Launch(len(rows))
+            landed, self.in_flight = self.in_flight, PagedLaunch(len(rows))
             self.device.launch(self.in_flight, [decode_call(len(rows), longest + steps, size)])
             self.device.read(landed, self.event_log)
             self.event_log.close_step(len(rows), self.scheduler.max_num_seqs, len(self.queue), len(rows))
-        for request in rows:
-            request.offset += steps
-            request.generated_tokens += [~request.request_id] * steps
-            self._grow(request, request.offset)
+        for row in rows:
+            row.offset += steps
+        self._grow(rows)
 
-    def _assign_blocks(self, plan: MixedPlan) -> None:
-        """Move blocks as planned, in the engine's order."""
-        for request in plan.preempted:
-            self._preempt(request)
+    def _launch(self, plan: MixedPlan) -> PagedLaunch:
+        """Move blocks, in the engine's order, and launch the one call of a plan."""
+        launched, calls = PagedLaunch(len(plan.decodes)), []
         for chunk in plan.chunks:
             if chunk.match is not None:
                 self.prefix_cache.lock(chunk.match)
-        for request in plan.decodes:
-            if request.offset % self.pool.block_size == 0:
-                self._grow(request, request.offset + 1)
+        if plan.decodes:
+            calls.append(self._decode(cast(list[SimulatedRequest], plan.decodes), launched))
         for chunk in plan.chunks:
             if chunk.match is not None:
-                self._admit(chunk.request, chunk.match)
+                self._admit(cast(SimulatedRequest, chunk.request), chunk.match)
+        for chunk in plan.chunks:
+            calls.append(self._compute(self.rows[chunk.request.request_id], chunk.start, chunk.end, launched))
+        self.device.launch(launched, [mixed_call(calls)] if calls else [])
+        return launched
 
-    def _preempt(self, request: PagedRequest) -> None:
-        if request.request_id not in self.unread:
-            self._publish(request, len(request.prompt) + len(request.generated_tokens) - 1)
-        self._let_go(request)
-        self.queue[request.request_id] = request
-        self.event_log.record(EventKind.PREEMPTED, request.request_id)
-        request.preemptions += 1
+    def _decode(self, rows: Sequence[SimulatedRequest], launched: PagedLaunch) -> Call:
+        for row in rows:
+            row.offset += 1
+            if row.offset == row.landmark:
+                self._reach_landmark(row, launched)
+        self._grow(rows)
+        return decode_call(len(rows), max([row.offset for row in rows]), self.pool.block_size)
 
-    def _admit(self, request: PagedRequest, match: Match) -> None:
+    def _compute(self, row: SimulatedRequest, start: int, end: int, launched: PagedLaunch) -> Call:
+        self.log_chunk(row, start, end)
+        row.offset = end
+        row.to_compute -= end - start
+        if complete := end == row.landmark:
+            launched.tokens += 1
+            self._reach_landmark(row, launched)
+        return chunk_call(start, end, complete, self.pool.block_size)
+
+    def _reach_landmark(self, row: SimulatedRequest, launched: PagedLaunch) -> None:
+        """All that was known at admission is computed, or the last token is asked for, or both."""
+        if row.offset == row.known:
+            row.to_compute, row.landmark = 1, row.last_offset
+            launched.completed.append(row)
+            if not row.generated_tokens:
+                launched.first_token(row)
+        if row.offset == row.last_offset:
+            row.all_launched = True
+            launched.ended.append(row)
+            launched.last_token(row)
+
+    def _admit(self, request: SimulatedRequest, match: Match) -> None:
         """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it."""
         del self.queue[request.request_id]
-        self.holders[request.request_id] = request
-        self.unread.add(request.request_id)
+        self.rows[request.request_id] = request
         request.hold(list(match.blocks), match.tokens)
+        request.to_compute, request.landmark = request.known - match.tokens, request.known
         request.published = match.tokens // self.pool.block_size
         if request.published < len(match.blocks):  # others read the last block, and this one will write into it
-            shared = request.blocks[-1]
             request.blocks[-1:] = self._allocate(1)
-            self.prefix_cache.release([shared])
-        self._grow(request, len(request.prompt) + len(request.generated_tokens))
+            self.prefix_cache.release(match.blocks[-1:])
+        request.blocks += self._allocate(blocks_for(request.known, self.pool.block_size) - len(request.blocks))
         if not request.preemptions:
             self.event_log.record(EventKind.ADMITTED, request.request_id)
 
-    def _grow(self, request: PagedRequest, tokens: int) -> None:
-        request.blocks += self._allocate(blocks_for(tokens, self.pool.block_size) - len(request.blocks))
+    def _preempt(self, row: SimulatedRequest) -> None:
+        """Take a row's blocks. If a token is in flight for it, that is back before anybody looks at the row again."""
+        if row in self.in_flight.completed:
+            self.in_flight.completed.remove(row)
+        elif row.offset > row.known:
+            self._publish(row, row.offset - 1)
+        if row.offset >= row.known:
+            row.generated_tokens = row.first_tokens(row.offset + 1)[len(row.prompt) :]
+        self._let_go(row)
+        self.queue[row.request_id] = row
+        self.event_log.record(EventKind.PREEMPTED, row.request_id)
+        row.preemptions += 1
+
+    def _let_go(self, row: SimulatedRequest) -> None:
+        del self.rows[row.request_id]
+        self.prefix_cache.release(row.let_go())
+
+    def _publish(self, row: SimulatedRequest, computed: int) -> None:
+        """File the full blocks of so many tokens in the prefix cache."""
+        full = computed // self.pool.block_size
+        if self.prefix_caching and full > row.published:
+            duplicates = self.prefix_cache.insert(row.first_tokens(full * self.pool.block_size), row.blocks[:full])
+            row.blocks = [duplicates.get(block, block) for block in row.blocks]
+            row.published = full
+
+    def _grow(self, rows: Sequence[SimulatedRequest]) -> None:
+        """Let the tables hold all that is computed."""
+        size = self.pool.block_size
+        short = [(row, blocks_for(row.offset, size) - len(row.blocks)) for row in rows if row.offset > len(row.blocks) * size]
+        blocks = iter(self._allocate(sum(count for _, count in short)))
+        for row, count in short:
+            row.blocks += islice(blocks, count)
 
     def _allocate(self, count: int) -> list[int]:
         if count > self.pool.num_free:
@@ -186,52 +240,3 @@ class _PagedSimulation(RequestBook):
         blocks = self.pool.allocate(count)
         assert blocks is not None, "a plan gives away only what is there"
         return blocks
-
-    def _launch(self, plan: MixedPlan) -> tuple[Launch, list[PagedRequest]]:
-        """Launch the one call of a plan; returns also whom it asks for a token."""
-        size, asking, calls = self.pool.block_size, list(plan.decodes), []
-        for request in plan.decodes:
-            request.offset += 1
-        if plan.decodes:
-            calls.append(decode_call(len(plan.decodes), max([request.offset for request in plan.decodes]), size))
-        for chunk in plan.chunks:
-            complete = chunk.end - chunk.start == chunk.request.to_compute
-            calls.append(chunk_call(chunk.start, chunk.end, complete, size))
-            self.log_chunk(chunk.request, chunk.start, chunk.end)
-            chunk.request.offset = chunk.end
-            if complete:
-                asking.append(chunk.request)
-        for request in asking:
-            request.in_flight += 1
-        launched = Launch(len(asking))
-        self.device.launch(launched, [mixed_call(calls)] if calls else [])
-        return launched, asking
-
-    def _take(self, request: PagedRequest) -> bool:
-        """Give a request the token that has come back; returns whether that changes more than its counters."""
-        request.in_flight -= 1
-        request.generated_tokens.append(~request.request_id)
-        count = len(request.generated_tokens)
-        first, last, unread = count == 1, count == request.max_tokens, request.request_id in self.unread
-        if unread or last:
-            self._publish(request, len(request.prompt) + count - 1)
-            self.unread.discard(request.request_id)
-        if first:
-            self.event_log.record(EventKind.FIRST_TOKEN, request.request_id)
-        if last:
-            self._let_go(request)
-            self.event_log.record(EventKind.FINISHED, request.request_id, count)
-        return first or last or unread
-
-    def _publish(self, request: PagedRequest, computed: int) -> None:
-        """File the full blocks of so many tokens in the prefix cache."""
-        full = computed // self.pool.block_size
-        if self.prefix_caching and full > request.published:
-            duplicates = self.prefix_cache.insert(request.tokens[: full * self.pool.block_size], request.blocks[:full])
-            request.blocks = [duplicates.get(block, block) for block in request.blocks]
-            request.published = full
-
-    def _let_go(self, request: PagedRequest) -> None:
-        del self.holders[request.request_id]
-        self.unread.discard(request.request_id)
-        self.prefix_cache.release(request.let_go())

@@ -21,7 +21,8 @@ from ..request_book import RequestBook
 from ..scheduling import Fifo, PrefillChunk, Strategy, plan_step
 from ..slots import SlotManager
 from .cost_model import Call, CostModel
-from .simulated_time import Arrivals, Launch, SimulatedDevice, Wanted, chunk_call, decode_call
+from .simulated_time import Arrivals, Launch, SimulatedDevice, Wanted
+from .step_work import chunk_call, decode_call
 
 Readers = Sequence[Callable[[BatchState], None]]
 
@@ -159,9 +160,10 @@ class _Slots(RequestBook):
         self.log_chunk(request, chunk.start, chunk.end)
         request.offset = chunk.end
         if chunk.end == len(request.prompt):
+            launched.tokens += 1
             launched.first_token(request)
             if request.all_launched:
-                del self.running[request.request_id]
+                launched.last_token(self.running.pop(request.request_id))
             else:
                 self._join(request)
         return chunk_call(chunk.start, chunk.end, chunk.end == len(request.prompt))
@@ -232,7 +234,10 @@ class _Groups(RequestBook):
             self.in_flight.first_token(request)
             if request.max_tokens > 1:
                 self.ends.setdefault(request.max_tokens, []).append(request)
+            else:
+                self.in_flight.last_token(request)
         self.longest = max(len(request.prompt) for request in self.running.values())
+        self.in_flight.tokens = len(self.running)
         self.unfinished = sum(map(len, self.ends.values()))
         self.device.launch(self.in_flight, calls)
 
