@@ -1,28 +1,27 @@
-"""The claims ledger: claims about batching that circulate, each beside what the law and the simulators say of it.
+"""The claims ledger: claims about batching that circulate, with their sources, and what to hold each against.
 
-The claims stand in `claims.toml`, with their sources. Here they are read, and their comparisons computed.
+All of it stands in `claims.toml`, and is read here; `predicted` computes what becomes of it.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tiny_llm_kit.bench.over_seeds import OverSeeds, over_seeds
-from tiny_llm_kit.bench.schedules import Schedule, Watcher, at_rate, highest_rate, plain_items, predicted_gain
+from tiny_llm_kit.bench.schedules import Schedule, plain_items
+from tiny_llm_kit.machine.published import published_machines
 from tiny_llm_kit.models.tiny_random import tiny_config
 from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.lengths import Draw, distribution, drawn
 
 CLAIMS = Path(__file__).with_name("claims.toml")
-LATENCY_REQUESTS = 512
+LATENCY_REQUESTS = 256
 """Most requests of a list that is simulated at one rate after another."""
 
-ALONE = 1e-3
-"""A load at which hardly any two requests meet."""
+Key = tuple[str | None, str, int]
+"""The kinds of the baseline, if there is one, and of ours, and the rows of ours."""
 
 PROMPT_SEEDS = 1_000_000
 """Prompts are drawn with other seeds than answers, so that the lengths of the two know nothing of each other."""
@@ -36,13 +35,17 @@ class Machine:
     flops: float
     bandwidth: float
 
-    def roofline(self, answer: ModuleType) -> Any:
-        return answer.roofline_of(tiny_config(**self.model), self.flops, self.bandwidth, 2, 2)
+    def roofline(self, answer: ModuleType, reads_keys: bool = True) -> Any:
+        roofline = answer.roofline_of(tiny_config("llama", **self.model), self.flops, self.bandwidth, 2, 2)
+        return roofline if reads_keys else replace(roofline, kv_bytes=0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two schedules, or one of which the utilization is asked, with the same requests on the same machine."""
+    """Two schedules, or one of which the utilization is asked, with the same requests on the same machine.
+
+    For the fields see `claims.toml`.
+    """
 
     name: str
     ours: Schedule
@@ -52,7 +55,14 @@ class Comparison:
     theirs: Schedule | None = None
     load: float | None = None
     within_latency: float | None = None
+    reads_keys: bool = True
+    measured: bool = False
     why: str = ""
+
+    @property
+    def filed_under(self) -> Key | None:
+        """Where a measurement of the same schedules is found; None if there is none that means the same."""
+        return (self.theirs.kind if self.theirs else None, self.ours.kind, self.ours.rows) if self.measured else None
 
     def count(self, rounds: int) -> int:
         """Requests of a list: so many for each row, that its end, when slots stand empty, weighs little."""
@@ -90,36 +100,36 @@ class Claim:
         """A figure of this claim."""
         return f"{value:.0%}" if self.figure == "utilization" else f"{value:.1f}"
 
+    def verdict(self, value: float) -> str:
+        """Whether a figure is what was claimed."""
+        if value < self.low:
+            return f"{value / self.low:.0%} of {self.shown(self.low)}"
+        return "within" if value <= self.high else "above"
+
 
 @dataclass(frozen=True)
-class Predicted:
-    """What becomes of a comparison. law: as if steps took the same time; None where the law has nothing to say."""
+class Ledger:
+    """What `claims.toml` holds.
 
-    comparison: Comparison
-    law: float | None
-    simulated: OverSeeds
+    limits: cases that show where the law holds and where it fails, each with its reason.
+    machine: a common one, far below its knee, on which steps are timed.
+    """
 
-    @cached_property
-    def measured_as(self) -> tuple[str | None, str, int]:
-        """What a measurement of the same schedules is filed under."""
-        theirs = self.comparison.theirs
-        return theirs.kind if theirs else None, self.comparison.ours.kind, self.comparison.ours.rows
+    claims: tuple[Claim, ...]
+    limits: tuple[Comparison, ...]
+    machine: Machine
 
 
-def read_claims(path: Path = CLAIMS) -> list[Claim]:
-    """Every claim of the ledger.
+def read_ledger(path: Path = CLAIMS) -> Ledger:
+    """The ledger as it stands in the file.
 
     Raises:
         ValueError: naming the claim, if something in it is missing or means nothing.
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
-    return [_claim(document, table) for table in document["claim"]]
-
-
-def read_limits(path: Path = CLAIMS) -> list[Comparison]:
-    """The cases that show where the law holds and where it fails, each with its reason."""
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
-    return [_comparison(document, table) for table in document["limit"]]
+    claims = tuple(_claim(document, table) for table in document["claim"])
+    limits = tuple(_comparison(document, table) for table in document["limit"])
+    return Ledger(claims, limits, limits[0].machine)
 
 
 def _claim(document: Mapping[str, Any], table: Mapping[str, Any]) -> Claim:
@@ -131,57 +141,15 @@ def _claim(document: Mapping[str, Any], table: Mapping[str, Any]) -> Claim:
 
 
 def _comparison(document: Mapping[str, Any], table: Mapping[str, Any]) -> Comparison:
-    schedules = {name: Schedule(**table[name]) for name in ("ours", "theirs") if name in table}
-    draws = {name: distribution(**table[name]) for name in ("lengths", "prompts")}
-    machine = Machine(document["model"][table["model"]], **document["machine"][table["machine"]])
-    others = {name: table[name] for name in ("load", "within_latency", "why") if name in table}
-    return Comparison(name=table["name"], machine=machine, **schedules, **draws, **others)
+    fields = {key: value for key, value in table.items() if key != "model"}
+    fields["machine"] = _machine(document, table["model"], table["machine"])
+    fields |= {name: Schedule(**table[name]) for name in ("ours", "theirs") if name in table}
+    fields |= {name: distribution(**table[name]) for name in ("lengths", "prompts")}
+    return Comparison(**fields)
 
 
-def predict(
-    answer: ModuleType,
-    comparison: Comparison,
-    seeds: Sequence[int],
-    rounds: int,
-    prefill_step: int,
-    on_seed: Callable[[], object] = lambda: None,
-) -> Predicted:
-    """Hold a comparison against the law and the simulators: as many lists of requests as there are seeds.
-
-    rounds: requests per row.
-    """
-    pooled = [length for seed in seeds for length in comparison.answers(seed, rounds)]
-    figures = []
-    for seed in seeds:
-        figures.append(_figure(answer, comparison, comparison.items(seed, rounds), seed, prefill_step))
-        on_seed()
-    return Predicted(comparison, _law(answer, comparison, pooled), over_seeds(figures))
-
-
-def _law(answer: ModuleType, comparison: Comparison, lengths: Sequence[int]) -> float | None:
-    if comparison.within_latency is not None:
-        return None
-    if comparison.theirs is not None:
-        return predicted_gain(answer, lengths, comparison.theirs, comparison.ours)
-    return (comparison.load or 1) * comparison.ours.tokens_per_step(answer, lengths) / comparison.ours.rows
-
-
-def _figure(answer: ModuleType, comparison: Comparison, items: Sequence[WorkItem], seed: int, prefill_step: int) -> float:
-    cost = comparison.machine.roofline(answer)
-
-    def simulate(schedule: Schedule, rate: float | None = None) -> Watcher:
-        arriving = items if rate is None else at_rate(answer, items, rate, seed)
-        return schedule.simulate(answer, arriving, cost, prefill_step)
-
-    ours = simulate(comparison.ours)
-    capacity = len(items) / ours.seconds
-    if comparison.within_latency is not None and comparison.theirs is not None:
-        limit = comparison.within_latency * simulate(comparison.ours, capacity * ALONE).latency
-        rates = [
-            highest_rate(lambda rate, schedule=schedule: simulate(schedule, rate).latency, capacity, limit)
-            for schedule in (comparison.ours, comparison.theirs)
-        ]
-        return rates[0] / rates[1]
-    rate = None if comparison.load is None else comparison.load * capacity
-    ours = ours if rate is None else simulate(comparison.ours, rate)
-    return ours.speed / simulate(comparison.theirs, rate).speed if comparison.theirs else ours.utilization
+def _machine(document: Mapping[str, Any], model: str, name: str) -> Machine:
+    if name in (own := document["machine"]):
+        return Machine(document["model"][model], **own[name])
+    published = published_machines()[name]
+    return Machine(document["model"][model], published.flops, published.bandwidth)

@@ -10,7 +10,8 @@ from typing import Any
 from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.lists import FIRST_PLAIN_TOKEN
 
-KINDS = ("sequential", "static", "leaving", "continuous")
+KINDS = ("sequential", "static", "leaving", "continuous", "paged")
+BLOCK_SIZE = 16
 
 SEARCH_STEPS = 10
 """Halvings of the interval in which a request rate is sought: to a thousandth of it."""
@@ -79,8 +80,9 @@ class Watcher:
 class Schedule:
     """How requests are served.
 
-    kind: one of `KINDS`. "leaving" is static batching whose rows are no longer computed when their answers are done: a
-        continuous batch for each group, which nobody joins.
+    kind: one of `KINDS`. "continuous" is the engine of slots, where each prompt has a call of its own. "paged" is continuous,
+        too; prompts share the call of the others. "leaving" is static batching whose rows are no longer computed when their
+        answers are done: a continuous batch for each group, which nobody joins.
     rows: most requests at a time.
     """
 
@@ -98,6 +100,19 @@ class Schedule:
         options = {"prefill_step": prefill_step, "readers": (watcher.read,), "wanted": watcher.wanted}
         if self.kind == "static":
             answer.simulate_groups(items, cost, self.rows, **options)
+        elif self.kind == "paged":
+            longest = max(len(item.prompt) + item.max_tokens for item in items)
+            answer.simulate_paged(
+                items,
+                cost,
+                num_blocks=2 * self.rows * answer.blocks_for(longest, BLOCK_SIZE),  # so that memory is never what is lacking
+                block_size=BLOCK_SIZE,
+                max_num_seqs=self.rows,
+                max_num_batched_tokens=prefill_step + self.rows,
+                prefix_caching=False,  # all prompts begin alike
+                readers=(watcher.read,),
+                wanted=watcher.wanted,
+            )
         elif self.kind == "leaving":
             for start in range(0, len(items), self.rows):
                 watcher.begin_again()

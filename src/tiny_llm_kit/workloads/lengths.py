@@ -41,11 +41,11 @@ CHAT = log_normal(median=32, sigma=0.8, least=8, most=256)
 
 DISTRIBUTIONS: dict[str, Draw] = {
     "log-normal": CHAT,
-    "exponential": exponential(mean=42, most=1024),
-    "uniform": uniform(least=1, most=83),
-    "equal": equal(42),
+    "exponential": exponential(mean=44, most=1024),
+    "uniform": uniform(least=1, most=87),
+    "equal": equal(44),
 }
-"""One of each kind, with means of about 42 tokens: only the shapes differ."""
+"""One of each kind, with means of about 44 tokens: only the shapes differ."""
 
 
 def distribution(kind: str, **parameters: Any) -> Draw:
