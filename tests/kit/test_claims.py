@@ -12,7 +12,7 @@ import tiny_llm_ref
 from tiny_llm_kit.bench.law import law_rows
 from tiny_llm_kit.bench.law_measured import figures_of_bench, measured_row
 from tiny_llm_kit.bench.ledger import Claim, Comparison, read_ledger
-from tiny_llm_kit.bench.over_seeds import OverSeeds, over_seeds
+from tiny_llm_kit.bench.over_seeds import Spread, over_seeds
 from tiny_llm_kit.bench.predicted import predict
 from tiny_llm_kit.bench.schedules import Schedule, UnitCost, highest_rate, plain_items, predicted_gain
 from tiny_llm_kit.cli.claims import main
@@ -53,22 +53,22 @@ def test_unknown_lengths_are_refused() -> None:
 
 def test_the_worked_example_is_two_thirds_full_in_static_mode() -> None:
     items = plain_items([1, 1, 1], [4, 12, 8])
-    watcher = Schedule("static", 3).simulate(tiny_llm_ref, items, UnitCost(), 128)
-    assert (watcher.seconds, watcher.tokens) == (12, 24)
-    assert watcher.utilization == pytest.approx(24 / 36)
+    outcome = Schedule("static", 3).simulate(tiny_llm_ref, items, UnitCost(), 128)
+    assert (outcome.seconds, outcome.tokens) == (12, 24)
+    assert outcome.utilization == pytest.approx(24 / 36)
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("sequential", 24), ("static", 20), ("leaving", 20), ("continuous", 12)])
 def test_every_step_of_a_schedule_takes_a_second_of_unit_cost(kind: str, seconds: float) -> None:
     items = plain_items([1] * 3, [4, 12, 8])
-    watcher = Schedule(kind, 1 if kind == "sequential" else 2).simulate(tiny_llm_ref, items, UnitCost(), 128)
-    assert (watcher.seconds, watcher.tokens) == (seconds, 24)
+    outcome = Schedule(kind, 1 if kind == "sequential" else 2).simulate(tiny_llm_ref, items, UnitCost(), 128)
+    assert (outcome.seconds, outcome.tokens) == (seconds, 24)
 
 
 def test_latency_is_per_token_and_from_the_arrival() -> None:
     items = [replace(item, arrival=arrival) for item, arrival in zip(plain_items([1, 1], [4, 8]), (0.0, 2.5), strict=True)]
-    watcher = Schedule("sequential", 1).simulate(tiny_llm_ref, items, UnitCost(), 128)
-    assert watcher.per_token == pytest.approx([4 / 4, (12 - 2.5) / 8])
+    outcome = Schedule("sequential", 1).simulate(tiny_llm_ref, items, UnitCost(), 128)
+    assert outcome.per_token == pytest.approx([4 / 4, (12 - 2.5) / 8])
 
 
 def test_prompts_share_the_calls_of_the_paged_engine() -> None:
@@ -209,7 +209,7 @@ def test_within_a_latency_the_law_says_nothing() -> None:
 
 
 def test_over_seeds() -> None:
-    assert over_seeds([1.0, 2.0, 6.0]) == OverSeeds(3, 1, 6)
+    assert over_seeds([1.0, 2.0, 6.0]) == Spread(3, 1, 6)
     assert str(over_seeds([1.0, 2.0, 6.0])) == "3.00 (1.00 … 6.00)"
     assert str(over_seeds([2.0, 2.0])) == "2.00", "no spread where there is none"
 
@@ -238,8 +238,8 @@ def test_figures_of_bench(tmp_path: Path) -> None:
     ]
     path.write_text(json.dumps({"results": results}))
     figures = figures_of_bench(path)
-    assert figures["static", "continuous", 8] == OverSeeds(2.5, 2.5, 2.5)
-    assert figures["sequential", "continuous", 8] == OverSeeds(3.5, 2, 5), "over both lists"
+    assert figures["static", "continuous", 8] == Spread(2.5, 2.5, 2.5)
+    assert figures["sequential", "continuous", 8] == Spread(3.5, 2, 5), "over both lists"
     assert figures["sequential", "continuous", 4].mean == 3
     assert ("static", "continuous", 4) not in figures, "it had no quiet run"
     assert figures[None, "static", 8].mean == 0.5, "of quiet runs"

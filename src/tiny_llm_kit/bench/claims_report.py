@@ -8,7 +8,7 @@ from typing import Any
 from tiny_llm_kit.bench.law import LawRow
 from tiny_llm_kit.bench.law_measured import MeasuredRow
 from tiny_llm_kit.bench.ledger import Claim, Key
-from tiny_llm_kit.bench.over_seeds import OverSeeds
+from tiny_llm_kit.bench.over_seeds import Spread
 from tiny_llm_kit.bench.predicted import Predicted
 
 LAW_COLUMNS = ["answers", "rows", "law", "steps counted", "steps simulated", "time simulated"]
@@ -25,9 +25,9 @@ class Held:
 
     claim: Claim
     predicted: Sequence[Predicted]
-    measured: Mapping[Key, OverSeeds]
+    measured: Mapping[Key, Spread]
 
-    def measurement(self, predicted: Predicted) -> OverSeeds | None:
+    def measurement(self, predicted: Predicted) -> Spread | None:
         key = predicted.comparison.filed_under
         return self.measured.get(key) if key else None
 
@@ -125,7 +125,7 @@ def _predicted(one: Predicted) -> dict[str, Any]:
 
 
 def _named(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value._asdict() if isinstance(value, OverSeeds) else value for name, value in record.items()}
+    return {name: value._asdict() if isinstance(value, Spread) else value for name, value in record.items()}
 
 
 def draw(law: Sequence[LawRow], measured: Sequence[MeasuredRow], ledger: Sequence[Held], path: Path) -> None:
@@ -153,7 +153,7 @@ def draw(law: Sequence[LawRow], measured: Sequence[MeasuredRow], ledger: Sequenc
     pyplot.close(figure)
 
 
-def _points(axes: Any, places: Sequence[int], figures: Sequence[OverSeeds], **style: Any) -> None:
+def _points(axes: Any, places: Sequence[int], figures: Sequence[Spread], **style: Any) -> None:
     means = [one.mean for one in figures]
     spread = [[one.mean - one.least for one in figures], [one.most - one.mean for one in figures]]
     axes.errorbar(places, means, spread, linestyle="none", capsize=3, **style)

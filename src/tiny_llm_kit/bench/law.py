@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from tiny_llm_kit.bench.ledger import Machine
-from tiny_llm_kit.bench.over_seeds import OverSeeds, over_seeds
+from tiny_llm_kit.bench.over_seeds import Spread, over_seeds
 from tiny_llm_kit.bench.schedules import Schedule, UnitCost, plain_items
 from tiny_llm_kit.workloads.lengths import DISTRIBUTIONS, Draw, drawn
 
@@ -26,9 +26,9 @@ class LawRow:
     distribution: str
     rows: int
     law: float
-    counted: OverSeeds
-    simulated: OverSeeds
-    timed: OverSeeds
+    counted: Spread
+    simulated: Spread
+    timed: Spread
 
 
 def law_rows(

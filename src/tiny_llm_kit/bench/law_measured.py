@@ -12,7 +12,7 @@ from typing import Any
 from tiny_llm_kit.bench.engines import AnswerEngines
 from tiny_llm_kit.bench.law import PROMPT
 from tiny_llm_kit.bench.ledger import Key
-from tiny_llm_kit.bench.over_seeds import OverSeeds, over_seeds
+from tiny_llm_kit.bench.over_seeds import Spread, over_seeds
 from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.lengths import CHAT, drawn
 from tiny_llm_kit.workloads.lists import plain_prompt
@@ -40,15 +40,15 @@ class MeasuredRow:
     """
 
     rows: int
-    law: OverSeeds
-    counted: OverSeeds
-    steps: OverSeeds
-    seconds: OverSeeds
-    sequential: OverSeeds
-    static_utilization: OverSeeds
-    continuous_utilization: OverSeeds
+    law: Spread
+    counted: Spread
+    steps: Spread
+    seconds: Spread
+    sequential: Spread
+    static_utilization: Spread
+    continuous_utilization: Spread
 
-    def figures(self) -> dict[Key, OverSeeds]:
+    def figures(self) -> dict[Key, Spread]:
         """What the ledger looks for."""
         return {
             ("static", "continuous", self.rows): self.seconds,
@@ -80,7 +80,7 @@ def measured_row(
             on_run(engine)
         runs.append(by_engine)
 
-    def over_continuous(engine: str, figure: Callable[[Ran], float]) -> OverSeeds:
+    def over_continuous(engine: str, figure: Callable[[Ran], float]) -> Spread:
         return over_seeds([figure(ran[engine]) / figure(ran["continuous"]) for ran in runs])
 
     return MeasuredRow(
@@ -101,7 +101,7 @@ def _run(serve: Callable[[int], Any], rows: int) -> Ran:
     return Ran(time.perf_counter() - started, served.steps, served.utilization)
 
 
-def figures_of_bench(path: Path) -> dict[Key, OverSeeds]:
+def figures_of_bench(path: Path) -> dict[Key, Spread]:
     """What a JSON file that `pdm run bench` wrote says of the workload heavy-tail.
 
     Raises:
@@ -121,7 +121,7 @@ def figures_of_bench(path: Path) -> dict[Key, OverSeeds]:
         raise ValueError(f"{str(path)!r} is no JSON file that pdm run bench wrote") from None
 
 
-def _figures(found: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> dict[Key, OverSeeds]:
+def _figures(found: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> dict[Key, Spread]:
     figures: dict[Key, list[float]] = {}
     for (workload, engine, slots), result in found.items():
         quiet = [run["utilization"] for run in result["runs"] if not run["noisy"]]

@@ -1,12 +1,12 @@
-"""A figure over many lists of requests: its mean, and how far apart the lists are."""
+"""A figure over several lists of requests: its mean, and how far apart the lists are."""
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 
-class OverSeeds(NamedTuple):
-    """The mean, the least and the most of as many figures as there were seeds."""
+class Spread(NamedTuple):
+    """The mean of a figure over the lists, its least and its most."""
 
     mean: float
     least: float
@@ -16,10 +16,11 @@ class OverSeeds(NamedTuple):
         return self.shown("{:.2f}".format)
 
     def shown(self, form: Callable[[float], str]) -> str:
-        """The mean and, where they differ, the least and the most."""
+        """The least and the most only where they differ."""
         mean, least, most = map(form, self)
         return mean if least == most else f"{mean} ({least} … {most})"
 
 
-def over_seeds(figures: Sequence[float]) -> OverSeeds:
-    return OverSeeds(fmean(figures), min(figures), max(figures))
+def over_seeds(figures: Sequence[float]) -> Spread:
+    """The arithmetic mean of as many figures as there were seeds."""
+    return Spread(fmean(figures), min(figures), max(figures))

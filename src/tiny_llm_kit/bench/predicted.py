@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from tiny_llm_kit.bench.ledger import Comparison
-from tiny_llm_kit.bench.over_seeds import OverSeeds, over_seeds
-from tiny_llm_kit.bench.schedules import Schedule, Watcher, at_rate, highest_rate, predicted_gain
+from tiny_llm_kit.bench.over_seeds import Spread, over_seeds
+from tiny_llm_kit.bench.schedules import Outcome, Schedule, at_rate, highest_rate, predicted_gain
 from tiny_llm_kit.workloads.items import WorkItem
 
 ALONE = 1e-3
@@ -19,7 +19,7 @@ class Predicted:
 
     comparison: Comparison
     law: float | None
-    simulated: OverSeeds
+    simulated: Spread
 
 
 def predict(
@@ -53,7 +53,7 @@ def _law(answer: ModuleType, comparison: Comparison, lengths: Sequence[int]) -> 
 def _figure(answer: ModuleType, comparison: Comparison, items: Sequence[WorkItem], seed: int, prefill_step: int) -> float:
     cost = comparison.machine.roofline(answer, comparison.reads_keys)
 
-    def simulate(schedule: Schedule, rate: float | None = None) -> Watcher:
+    def simulate(schedule: Schedule, rate: float | None = None) -> Outcome:
         arriving = items if rate is None else at_rate(answer, items, rate, seed)
         return schedule.simulate(answer, arriving, cost, prefill_step)
 

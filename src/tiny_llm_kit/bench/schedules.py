@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from statistics import median
 from types import ModuleType
 from typing import Any
 
+from tiny_llm_kit.bench.serving import ServingOptions, simulate
 from tiny_llm_kit.workloads.items import WorkItem
-from tiny_llm_kit.workloads.lists import FIRST_PLAIN_TOKEN
+from tiny_llm_kit.workloads.paged import PagedSizes
 
 KINDS = ("sequential", "static", "leaving", "continuous", "paged")
-BLOCK_SIZE = 16
 
 SEARCH_STEPS = 10
 """Halvings of the interval in which a request rate is sought: to a thousandth of it."""
@@ -27,38 +26,30 @@ class UnitCost:
         return 1.0 if calls else 0.0
 
 
-class Watcher:
-    """Reads the log of a simulation.
+class Outcome:
+    """What became of simulated requests.
 
     seconds: from second 0 to the end of the last iteration.
-    per_token: of each request that finished, its seconds from arrival to end over its tokens (Orca's normalized latency).
+    per_token: of each request, its seconds from arrival to end over its tokens (Orca's normalized latency).
     """
 
-    def __init__(self, answer: ModuleType) -> None:
-        self._finished = answer.EventKind.FINISHED
-        self._wanted: dict[int, float] = {}
-        self._before = 0.0
+    def __init__(self) -> None:
         self.seconds = 0.0
         self.tokens = 0
         self.per_token: list[float] = []
         self._used = self._offered = 0
 
-    def begin_again(self) -> None:
-        """What comes is another simulation, which begins when this one is over."""
-        self._before = self.seconds
-
-    def wanted(self, request_id: int, time: float) -> None:
-        self._wanted[request_id] = time
-
     def read(self, state: Any) -> None:
-        self.seconds = self._before + state.time
-        self.tokens += state.new_tokens
+        """Take in an iteration of the log; one in which no token came back offers no slots."""
         if state.new_tokens:
             self._used += state.active_requests
             self._offered += state.max_slots
-        for event in state.events:
-            if event.kind is self._finished:
-                self.per_token.append((event.time - self._wanted.pop(event.request_id)) / event.tokens)
+
+    def add(self, recorder: Any) -> None:
+        """A simulation is over; another one may follow."""
+        self.seconds += recorder.ended
+        self.tokens += recorder.tokens
+        self.per_token += [(one.ended - one.arrived) / one.generated for one in recorder.requests.values()]
 
     @property
     def speed(self) -> float:
@@ -67,7 +58,7 @@ class Watcher:
 
     @property
     def utilization(self) -> float:
-        """The share of the slots in use, over the iterations in which tokens came back."""
+        """The share of the slots in use."""
         return self._used / self._offered
 
     @property
@@ -95,31 +86,22 @@ class Schedule:
         if self.rows < 1:
             raise ValueError(f"a schedule of {self.rows} rows serves nobody: give at least 1")
 
-    def simulate(self, answer: ModuleType, items: Sequence[WorkItem], cost: Any, prefill_step: int) -> Watcher:
-        watcher = Watcher(answer)
-        options = {"prefill_step": prefill_step, "readers": (watcher.read,), "wanted": watcher.wanted}
-        if self.kind == "static":
-            answer.simulate_groups(items, cost, self.rows, **options)
-        elif self.kind == "paged":
-            longest = max(len(item.prompt) + item.max_tokens for item in items)
-            answer.simulate_paged(
-                items,
-                cost,
-                num_blocks=2 * self.rows * answer.blocks_for(longest, BLOCK_SIZE),  # so that memory is never what is lacking
-                block_size=BLOCK_SIZE,
-                max_num_seqs=self.rows,
-                max_num_batched_tokens=prefill_step + self.rows,
-                prefix_caching=False,  # all prompts begin alike
-                readers=(watcher.read,),
-                wanted=watcher.wanted,
-            )
-        elif self.kind == "leaving":
-            for start in range(0, len(items), self.rows):
-                watcher.begin_again()
-                answer.simulate_slots(items[start : start + self.rows], cost, self.rows, **options)
-        else:
-            answer.simulate_slots(items, cost, self.rows, **options)
-        return watcher
+    def simulate(self, answer: ModuleType, items: Sequence[WorkItem], cost: Any, prefill_step: int) -> Outcome:
+        """Serve the items, which come at their `arrival`; groups that nobody joins come one after another."""
+        outcome = Outcome()
+        leaving = self.kind == "leaving"
+        size = self.rows if leaving else len(items)
+        for start in range(0, len(items), size):
+            group = items[start : start + size]
+            options = self._options(group, prefill_step)
+            outcome.add(simulate(answer, cost, "continuous" if leaving else self.kind, group, options, [outcome.read]))
+        return outcome
+
+    def _options(self, items: Sequence[WorkItem], prefill_step: int) -> ServingOptions:
+        """With as much memory in blocks as twice the rows could need, so that it is never what is lacking."""
+        num_blocks = PagedSizes().blocks(2 * self.rows, items)
+        sizes = PagedSizes(num_blocks=num_blocks, max_num_seqs=self.rows, max_num_batched_tokens=prefill_step + self.rows)
+        return ServingOptions(self.rows, prefill_step, sizes=sizes)
 
     def tokens_per_step(self, answer: ModuleType, lengths: Sequence[int]) -> float:
         """What the law says of a queue that is never empty: a static batch needs E[longest of B] / mean times the steps."""
@@ -133,13 +115,9 @@ def predicted_gain(answer: ModuleType, lengths: Sequence[int], baseline: Schedul
 
 
 def plain_items(prompts: Sequence[int], lengths: Sequence[int]) -> list[WorkItem]:
-    """Requests of which only the lengths matter, all there from the start."""
-    return [WorkItem(_prompt(prompt), length) for prompt, length in zip(prompts, lengths, strict=True)]
-
-
-@cache
-def _prompt(length: int) -> tuple[int, ...]:
-    return (FIRST_PLAIN_TOKEN,) * length
+    """Requests of which only the lengths matter, all there from the start. No two prompts begin alike."""
+    pairs = enumerate(zip(prompts, lengths, strict=True))
+    return [WorkItem((place, *[0] * (prompt - 1)), length) for place, (prompt, length) in pairs]
 
 
 def at_rate(answer: ModuleType, items: Sequence[WorkItem], rate: float, seed: int) -> list[WorkItem]:

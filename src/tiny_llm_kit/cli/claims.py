@@ -16,8 +16,7 @@ from tiny_llm_kit.bench.law_measured import ENGINES, MeasuredRow, figures_of_ben
 from tiny_llm_kit.bench.ledger import Ledger, read_ledger
 from tiny_llm_kit.bench.predicted import Predicted, predict
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.bench import Numbers
-from tiny_llm_kit.cli.options import out_option, seed_type
+from tiny_llm_kit.cli.options import Numbers, out_option, seed_type
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
