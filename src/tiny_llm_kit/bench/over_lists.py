@@ -3,26 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
-from typing import Any, NamedTuple
+from typing import Any
 
+from tiny_llm_kit.bench.over_seeds import Spread
 from tiny_llm_kit.bench.run import Result, find
 from tiny_llm_kit.bench.serving import SIMULATED
 from tiny_llm_kit.cli.tables import duration
 
 COLUMNS = ["workload", "engine", "slots", "tokens/s", "× sequential", "× static", "TTFT p50", "TPOT p50", "of measured"]
-
-
-class Spread(NamedTuple):
-    """The geometric mean of a figure over the lists, its least and its most."""
-
-    mean: float
-    least: float
-    most: float
-
-    def shown(self, form: Callable[[float], str]) -> str:
-        """The least and the most only where there is more than one value."""
-        mean, least, most = map(form, self)
-        return mean if self.least == self.most else f"{mean} ({least} … {most})"
 
 
 @dataclass(frozen=True)

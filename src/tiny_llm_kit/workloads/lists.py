@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.lengths import CHAT
 from tiny_llm_kit.workloads.prompts import read_prompts
 from tiny_llm_kit.workloads.requests import ChatTokenizer, in_chat_form, shortened
 
@@ -39,8 +40,7 @@ def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkI
     _check_count(count)
     random = _generator(seed)
     prompt_lengths = random.integers(8, 200, size=count, endpoint=True)
-    output_lengths = np.clip(np.rint(random.lognormal(np.log(32), 0.8, size=count)), 8, 256).astype(int)
-    return _random_prompts(random, vocab_size, prompt_lengths.tolist(), output_lengths.tolist())
+    return _random_prompts(random, vocab_size, prompt_lengths.tolist(), CHAT(random, count))
 
 
 def prefill_heavy(vocab_size: int, seed: int = 0, count: int = 8) -> list[WorkItem]:
