@@ -126,6 +126,14 @@ def test_kv_tokens_and_blocks_are_those_of_who_is_in_a_lane() -> None:
     assert plain.run().samples[0].blocks is None
 
 
+def test_what_was_found_in_a_prefix_cache_counts_for_whoever_computed_it() -> None:
+    record = Recorder("run", block_size=4)
+    play = Play(record)
+    play.arrived(1, 10).arrived(2, 10).admitted(1).chunk(1, 10).step()
+    play.at(1).first_token(1).admitted(2).chunk(2, 1, 10).step(2)  # two blocks and one token more of it
+    assert [(sample.kv_tokens, sample.blocks) for sample in record.run().samples] == [(10, 3), (11 + 1, 3 + 1)]
+
+
 def test_a_log_without_tokens_tells_the_same_but_for_their_times() -> None:
     real, simulated = Recorder("run"), Recorder("run")
     alone(Play(real), 1, begin=0, steps=3)
