@@ -15,6 +15,7 @@ from tiny_llm_kit.cli import batch_main
 from tiny_llm_kit.cli.batch_main import main
 from tiny_llm_kit.models.load import LoadedModel
 from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.timeline.files import read_trace
 from tiny_llm_kit.workloads import memory
 
 
@@ -48,6 +49,7 @@ def run(command: Command, *arguments: str) -> Result:
         (["--solution", "\x1b[31m"], "'\\x1b[31m'"),
         (["--prompts", "n" * 300], "File name too long"),
         (["--json", "tests"], "Is a directory"),
+        (["--trace", "pyproject.toml/trace.json"], "'pyproject.toml' is a file"),
         (["--json", "pyproject.toml/report.json"], "'pyproject.toml' is a file"),
         (["--json", "n" * 300], "File name too long"),
     ],
@@ -135,6 +137,21 @@ def test_it_says_at_once_how_long_it_will_take_and_compares_in_calls_too(command
     assert "calls" in " ".join(head)
     assert "The answers are the same under all 3 schedules: 5 of 5." in result.output
     assert "while somebody waited" in result.output
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("engine", ["slots", "paged"])
+def test_a_timeline_is_written(command: Command, tmp_path: Path, engine: str) -> None:
+    trace, report = tmp_path / "trace.json", tmp_path / "report.json"
+    options = ["--engine", engine, "--batch-size", "2", "--max-tokens", "6", "--trace", str(trace), "--json", str(report)]
+    result = run(command, *prompts(5), *options)
+    assert result.exit_code == 0, result.output
+    (timeline,) = read_trace(trace)
+    answers = json.loads(report.read_text())["requests"]
+    assert [life.name for life in timeline.lives] == [f"Say {number}!" for number in range(5)]
+    assert [life.generated for life in timeline.lives] == [len(answer["tokens"]) for answer in answers]
+    assert timeline.slots == (2 if engine == "slots" else None)
+    assert "Say 4!" in trace.with_suffix(".html").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("tiny")

@@ -23,6 +23,7 @@ from tiny_llm_kit.models import quantized
 from tiny_llm_kit.models.load import LoadedModel
 from tiny_llm_kit.models.quantized import QuantizedWeight
 from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
+from tiny_llm_kit.timeline.files import read_trace
 from tiny_llm_kit.workloads import lists
 from tiny_llm_kit.workloads.items import WorkItem
 
@@ -183,6 +184,22 @@ def test_the_engines_of_slots_and_of_blocks_are_compared(bench: Callable[..., Cl
     assert result.exit_code == 0, result.output
     document = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert [row["engine"] for row in document["results"]] == ["continuous", "paged"]
+
+
+def test_each_engine_of_ours_has_a_timeline(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    engines = ["sequential", "static", "continuous", "paged", "mlx-lm"]
+    chosen = [argument for engine in engines for argument in ("--engine", engine)]
+    trace = tmp_path / "trace.json"
+    result = bench("--batch-sizes", "2", *chosen, "--trace", str(trace), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    runs = read_trace(trace)
+    assert [run.slots for run in runs] == [1, 2, 2, None], "mlx-lm keeps no log"
+    assert [engine in run.name for run, engine in zip(runs, engines, strict=False)] == [True] * 4
+    document = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+    (tokens,) = (work["generated_tokens"] for work in document["workloads"].values())
+    assert [sum(life.generated for life in run.lives) for run in runs] == [tokens] * 4
+    assert trace.with_suffix(".html").exists()
+    assert all(len(row["runs"]) == 1 for row in document["results"]), "what is served for a timeline is not measured"
 
 
 def test_a_request_that_fails_is_no_measurement(

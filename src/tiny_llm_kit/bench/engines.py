@@ -4,7 +4,7 @@ All get the same weights, dtype, BLAS and token ids, decode greedily, and never 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import mlx.nn as nn
 
 from tiny_llm_kit.bench.run import Served
-from tiny_llm_kit.bench.serving import ServingOptions, build
+from tiny_llm_kit.bench.serving import ServingOptions, build, record_schedule
+from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes
 from tiny_llm_kit.workloads.requests import make_requests
@@ -64,9 +65,17 @@ class AnswerEngines:
         """Requests share blocks: as many of these as `batch_size` slots would hold, unless `sizes` says otherwise."""
         return self.scheduled("paged", batch_size)
 
-    def scheduled(self, schedule: str, batch_size: int) -> Served:
-        """One of `serving.SCHEDULES`, with all requests there at the start."""
+    def recorded(self, schedule: str, batch_size: int, name: str) -> Recorder:
+        """Serve once more, for a timeline of this name and not for its figures."""
+        options = self.options(batch_size)
+        recorder = record_schedule(f"{name}: {schedule}", schedule, options)
+        self.scheduled(schedule, batch_size, [recorder.read])
+        return recorder
+
+    def scheduled(self, schedule: str, batch_size: int, readers: Sequence[Callable[[Any], None]] = ()) -> Served:
+        """One of `serving.SCHEDULES`, with all requests there at the start. `readers` are added to those of its log."""
         engine = build(self.answer, self.model, schedule, self.items, self.options(batch_size))
+        engine.event_log.readers += readers
         return _run(engine, make_requests(self.answer, self.items, paged=schedule == "paged"))
 
     def options(self, batch_size: int) -> ServingOptions:

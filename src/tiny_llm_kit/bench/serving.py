@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from tiny_llm_kit.bench.run import Run, Served
+from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
 
@@ -43,6 +44,14 @@ def build(answer: ModuleType, model: Any, schedule: str, items: Sequence[WorkIte
     if schedule in ("static", "dynamic"):
         return answer.DynamicBatcher(model, options.slots, options.max_wait if schedule == "dynamic" else 0.0, **limits)
     return answer.ContinuousBatchScheduler(model, 1 if schedule == "sequential" else options.slots, **limits)
+
+
+def record_schedule(name: str, schedule: str, options: ServingOptions) -> Recorder:
+    """What records a timeline of a schedule, which `build` builds or `simulate` simulates."""
+    if schedule == "paged":
+        return Recorder(name, block_size=options.sizes.block_size)
+    slots = 1 if schedule == "sequential" else options.slots
+    return Recorder(f"{name}, {slots} {'slot' if slots == 1 else 'slots'}", slots)
 
 
 def simulate(

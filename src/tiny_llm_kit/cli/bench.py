@@ -26,6 +26,7 @@ from tiny_llm_kit.cli.options import (
     paged_sizes,
     refuse,
     seed_type,
+    trace_option,
 )
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
@@ -33,6 +34,7 @@ from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.load import load
+from tiny_llm_kit.timeline import Recorder, write_trace
 from tiny_llm_kit.workloads.chosen import choose_seeds, chosen_lists
 from tiny_llm_kit.workloads.items import needed_seq_len
 from tiny_llm_kit.workloads.lists import WORKLOADS
@@ -81,6 +83,7 @@ FEW_LISTS = 3
 @paged_options
 @kernels_option
 @click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@trace_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
 @ends_politely()
@@ -97,6 +100,7 @@ def main(
     prefill_step: int,
     kernels: str | None,
     noise: float,
+    trace: Path | None,
     out: Path,
     solution: str,
     **sizes: int | None,
@@ -109,6 +113,7 @@ def main(
 
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
     before you start; the whole takes about three quarters of an hour on two cores, and as long again for each further --seed.
+    With --trace, each engine but mlx-lm serves once more for the timeline, and that run is not measured.
     Ten seeds in some minutes: --seeds 10 --batch-sizes 8 --requests 12 --repeats 1.
     """
     console = make_console()
@@ -134,7 +139,7 @@ def main(
         with working(console, "Measuring what an iteration costs beside the model"):
             beside_model = overhead.share_beside_model(answer, network, first, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
-        measured = []
+        measured, recorders = [], []
         for number, ((workload_name, list_seed), items) in enumerate(lists.items(), start=1):
             name = workload_name if list_seed is None else f"{workload_name}, seed {list_seed}"
             ours = AnswerEngines(answer, network, items, prefill_step, paged, kernels)
@@ -143,6 +148,8 @@ def main(
             sequential = next((result for result in results if result.case.engine == "sequential"), None)
             with working(console, "Collecting what each request generates alone"):
                 alone = sequential.runs[0].served.tokens if sequential else ours.sequential().tokens
+            if trace:
+                recorders += _recorded(console, ours, name, cases)
             if cost is not None:
                 results += _simulated(ours, cost, cases)
             measured.append(Measured(name, results, alone, workload_name))
@@ -184,6 +191,8 @@ def main(
     title = f"{loaded.name}, {_named(measured)}"
     draw = partial(report.draw, measured, title=title)
     write_results(console, out, "bench", report.as_json(measured, goals, about), "\n\n".join(tables), draw)
+    if trace:
+        write_trace(console, trace, recorders)
     if any(not result.quiet for work in measured for result in work.results):
         raise click.ClickException("some cases had no quiet run and so have no result: close other programs, and run again")
 
@@ -209,6 +218,12 @@ def _cases(ours: AnswerEngines, peer: MlxLmEngine | None, engines: Sequence[str]
         if engine in engines
         for size in ([1] if engine == "sequential" else batch_sizes)
     ]
+
+
+def _recorded(console: Console, ours: AnswerEngines, list_name: str, cases: Sequence[Case]) -> list[Recorder]:
+    """The timelines of a list; there is none of mlx-lm, which keeps no log."""
+    with working(console, "Serving once more, for the timeline"):
+        return [ours.recorded(case.engine, case.batch_size, list_name) for case in cases if case.engine in SCHEDULES]
 
 
 def _simulated(ours: AnswerEngines, cost: Any, cases: Sequence[Case]) -> list[Result]:

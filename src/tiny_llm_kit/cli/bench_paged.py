@@ -21,13 +21,23 @@ from tiny_llm_kit.bench.run import MAX_TRIES, Case, Run, run_in_turn
 from tiny_llm_kit.bench.step_times import StepTimes, measure_step_times
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.bench import TARGET_SLOTS, show_run
-from tiny_llm_kit.cli.options import Numbers, kernels_option, model_option, out_option, paged_options, paged_sizes, seed_type
+from tiny_llm_kit.cli.options import (
+    Numbers,
+    kernels_option,
+    model_option,
+    out_option,
+    paged_options,
+    paged_sizes,
+    seed_type,
+    trace_option,
+)
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import LoadMeter, describe_machine
 from tiny_llm_kit.models.load import load
+from tiny_llm_kit.timeline import write_trace
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import SEEDED, workload
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
@@ -38,6 +48,9 @@ NOTE = (
     " its BatchGenerator with as many rows as there are slots; it shares no prefixes. In flight: requests being served, on"
     " average over the steps that leave somebody waiting, or at most, where nobody ever waits."
 )
+
+SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
+"""What the engines are called where schedules are compared."""
 
 Lists = dict[tuple[str, int], list[WorkItem]]
 
@@ -54,6 +67,7 @@ Lists = dict[tuple[str, int], list[WorkItem]]
 @paged_options
 @kernels_option
 @click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@trace_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engines: ref, or tiny_llm for your own.")
 @ends_politely()
@@ -68,6 +82,7 @@ def main(
     prefill_step: int,
     kernels: str | None,
     noise: float,
+    trace: Path | None,
     out: Path,
     solution: str,
     **sizes: int | None,
@@ -77,6 +92,7 @@ def main(
     Three lists each of heavy-tail, prefill-heavy and shared-prefix; then the gaps between tokens while a long prompt is read,
     the time of a plan, peak memory, and where the time of a step goes. A run during which other programs had more than --noise
     of the CPU is repeated, and does not count. Close what you can before you start; at first it says how long it will take.
+    With --trace, the slot engine and the paged one serve once more for the timeline, and that run is not measured.
     """
     console = make_console()
     answer = import_answer(solution)
@@ -102,7 +118,7 @@ def main(
         peer = mlx_lm_model(loaded.config, loaded.weights) if "mlx-lm" in wanted else None
     gc.freeze()  # as in `bench`
 
-    served = []
+    served, recorders = [], []
     try:
         with progress_bar(console, "quiet runs", total=len(lists) * len(wanted) * len(batch_sizes) * repeats) as bar:
             for (name, seed), items in lists.items():
@@ -114,6 +130,12 @@ def main(
                 cases = [Case(engine, size, partial(serve[engine], size)) for size in batch_sizes for engine in wanted]
                 on_run = partial(_show_run, bar, f"{name}, {seed}")
                 served.append(Served(name, seed, run_in_turn(cases, repeats, noise, on_run)))
+                if trace:
+                    recorded = [case for case in cases if case.engine in SCHEDULE_OF]
+                    bar.describe(f"{name}, seed {seed}: once more, for the timeline")
+                    recorders += [
+                        ours.recorded(SCHEDULE_OF[case.engine], case.batch_size, f"{name}, seed {seed}") for case in recorded
+                    ]
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
     costs, others = _costs(console, answer, network, kernels, noise)
@@ -144,6 +166,8 @@ def main(
     text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), *notes])
     draw = partial(paged_report.draw, served, costs.gaps, slots, title=loaded.name)
     write_results(console, out, "paged", document, text, draw)
+    if trace:
+        write_trace(console, trace, recorders)
     if others > noise or any(not result.quiet for one in served for result in one.results):
         raise click.ClickException("some cases had no quiet run and so have no result: close other programs, and run again")
 

@@ -21,13 +21,22 @@ class _Living:
         self.life = life
         self.kept = kept
         self.stay: Stay | None = None
+        self.found = 0  # tokens that it found in a prefix cache
         self.computed = 0  # tokens, after its last chunk
         self.chunk_step = -1
 
-    def held(self, step: int) -> int:
-        """Tokens whose keys and values it holds: those of its chunks, and one for each decode step since."""
+    def known(self, step: int) -> int:
+        """Tokens whose keys and values are there for it: those up to its last chunk, and one for each decode step since."""
         decoded = step - self.chunk_step if self.computed >= self.life.prompt_tokens else 0
         return self.computed + decoded
+
+    def tokens(self, step: int) -> int:
+        """Those of them that it computed itself."""
+        return self.known(step) - self.found
+
+    def blocks(self, step: int, size: int) -> int:
+        """Blocks that it holds alone: room for all its prompt, from the beginning, but for whole blocks that it found."""
+        return ceil(max(self.known(step), self.life.prompt_tokens) / size) - self.found // size
 
 
 class Recorder:
@@ -35,7 +44,8 @@ class Recorder:
 
     A lane is a row of the picture: each request takes the lowest one that is free when it is admitted. An engine that launches
     ahead admits a request before it has read the last token of the one whose place it takes: it begins when that one ends.
-    The log does not tell which tokens requests share in a prefix cache, so these count for each of them.
+    Of memory that requests share through a prefix cache, the log tells only how much of it each has found there. So tokens and
+    blocks count for the request that computed them.
 
     Memory is bounded: the first `most` requests are kept, steps until the last of them has ended, and the times of the first
     `MOST_TOKENS` tokens. When steps are many, a few in a row make one sample.
@@ -179,7 +189,7 @@ class Recorder:
         lane = heappop(self._free)
         self._running[lane] = living
         living.stay = Stay(lane, max(time, self._free_since.get(lane, 0.0)))
-        living.computed = 0
+        living.computed = living.found = 0
         living.life.stays.append(living.stay)
         if living.life.admitted is None:
             living.life.admitted = time
@@ -197,6 +207,8 @@ class Recorder:
         if stay.chunks and living.chunk_step == event.step:
             stay.chunks[-1].tokens += event.tokens
         else:
+            if not stay.chunks:
+                living.found = event.position - event.tokens
             chunk = Chunk(self._opened, now, event.tokens)
             stay.chunks.append(chunk)
             self._fresh.append((stay, chunk, self._ready))
@@ -216,12 +228,10 @@ class Recorder:
         running = list(self._running.values())
         if self._ahead is False:  # who ended in this iteration was served in it
             running += self._gone
-        held = [living.held(state.step) for living in running]
-        blocks = self.block_size and sum(
-            ceil(max(tokens, living.life.prompt_tokens) / self.block_size) for tokens, living in zip(held, running, strict=True)
-        )
+        tokens = sum(living.tokens(state.step) for living in running)
+        blocks = self.block_size and sum(living.blocks(state.step, self.block_size or 1) for living in running)
         time = self._opened if self._ahead is False else self._ready
-        self._keep(Sample(time, state.queue_size, state.active_requests, sum(held), blocks))
+        self._keep(Sample(time, state.queue_size, state.active_requests, tokens, blocks))
 
     def _keep(self, sample: Sample) -> None:
         if self._merging:
