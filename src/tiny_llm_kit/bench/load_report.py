@@ -8,21 +8,8 @@ from tiny_llm_kit.bench.load_test import Point, highest_rate
 from tiny_llm_kit.bench.serving import SIMULATED
 from tiny_llm_kit.cli.tables import duration
 
-COLUMNS = [
-    "schedule",
-    "load",
-    "tokens/s",
-    "answers/s",
-    "goodput/s",
-    "SLO kept",
-    "TTFT p50",
-    "TTFT p95",
-    "TPOT p50",
-    "TPOT p95",
-    "in step",
-    "late",
-    "others",
-]
+LOAD_COLUMNS = ["schedule", "load", "tokens/s", "answers/s", "goodput/s", "SLO kept", "in step", "late", "others"]
+LATENCY_COLUMNS = ["schedule", "load", "queue p95", "TTFT p50", "TTFT p95", "TPOT p50", "TPOT p95"]
 RATE_COLUMNS = ["schedule", "SLO kept up to", "times static's"]
 NOTE = (
     "Load: requests per second that are offered, or clients. Goodput: answers within the SLO. In step: how long the generator,"
@@ -31,25 +18,39 @@ NOTE = (
 )
 
 
-def rows(points: Sequence[Point]) -> list[list[str]]:
-    return [_row(point) for point in points]
+def load_rows(points: Sequence[Point]) -> list[list[str]]:
+    """What was offered, and what came of it."""
+    return [_load_row(point) for point in points]
 
 
-def _row(point: Point) -> list[str]:
+def _load_row(point: Point) -> list[str]:
     summary, late = point.summary, point.lateness
     others = "—" if point.others is None else f"{point.others:.0%}{' !' if point.noisy else ''}"
     return [
         point.schedule,
-        f"{point.clients} clients" if point.rate is None else f"{point.rate:.2f}/s",
+        _load(point),
         f"{summary.tokens_per_second:.0f}",
         f"{summary.requests_per_second:.2f}",
         f"{summary.goodput:.2f}",
         f"{point.kept:.0%}",
-        *map(duration, (summary.ttft.p50, summary.ttft.p95, summary.tpot.p50, summary.tpot.p95)),
         "—" if late is None else duration(late.within_p95),
         "—" if late is None else duration(late.beyond_most),
         others,
     ]
+
+
+def latency_rows(points: Sequence[Point]) -> list[list[str]]:
+    """What users had to wait."""
+    return [_latency_row(point) for point in points]
+
+
+def _latency_row(point: Point) -> list[str]:
+    queue, ttft, tpot = point.summary.queue_time, point.summary.ttft, point.summary.tpot
+    return [point.schedule, _load(point), *map(duration, (queue.p95, ttft.p50, ttft.p95, tpot.p50, tpot.p95))]
+
+
+def _load(point: Point) -> str:
+    return f"{point.clients} clients" if point.rate is None else f"{point.rate:.2f}/s"
 
 
 def schedules(points: Sequence[Point]) -> list[str]:

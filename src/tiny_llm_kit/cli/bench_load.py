@@ -12,6 +12,7 @@ from tiny_llm_kit.bench import load_report
 from tiny_llm_kit.bench.engines import RequestFailed
 from tiny_llm_kit.bench.fits import fit_as_json, load_fit
 from tiny_llm_kit.bench.load_test import KEPT, LoadTest, Point, climbing_rates
+from tiny_llm_kit.bench.report import Table
 from tiny_llm_kit.bench.serving import SCHEDULES, ServingOptions
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.load_sweep import Sweep
@@ -156,14 +157,17 @@ def main(
 
     points = [point for schedule in found.values() for point in schedule]
     highest = load_report.highest_rates(points)
-    cells, rate_cells = load_report.rows(points), load_report.rate_rows(highest)
     title = f"{loaded.name}, {workload_name}: {len(items)} requests at each rate, {batch_size} slots"
     promise = f"SLO: TTFT ≤ {slo_ttft:g} s and TPOT ≤ {slo_tpot:g} s for {KEPT:.0%} of the requests"
-    console.print(plain_table(title, load_report.COLUMNS, cells))
-    console.print(plain_table(promise, load_report.RATE_COLUMNS, rate_cells))
+    tables = [
+        Table(title, load_report.LOAD_COLUMNS, load_report.load_rows(points)),
+        Table("latencies", load_report.LATENCY_COLUMNS, load_report.latency_rows(points)),
+        Table(promise, load_report.RATE_COLUMNS, load_report.rate_rows(highest)),
+    ]
+    for table in tables:
+        console.print(plain_table(table.title, table.columns, table.rows))
     console.print(load_report.NOTE, highlight=False)
-    tables = [f"{title}\n\n{markdown(load_report.COLUMNS, cells)}", load_report.NOTE]
-    tables += [f"{promise}\n\n{markdown(load_report.RATE_COLUMNS, rate_cells)}"]
+    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), load_report.NOTE])
     document = {
         "machine": describe_machine(),
         "model": loaded.name,
@@ -177,7 +181,7 @@ def main(
         "points": [point.as_json() for point in points],
     }
     draw = partial(load_report.draw, points, slo, title=title)
-    write_results(console, out, "load", document, "\n\n".join(tables), draw)
+    write_results(console, out, "load", document, text, draw)
     if trace:
         write_trace(console, trace, sweep.recorders)
     _complain(console, points, slo_ttft)
