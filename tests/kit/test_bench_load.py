@@ -14,6 +14,7 @@ from click.testing import Result as ClickResult
 
 import tiny_llm_ref
 from tiny_llm_kit.bench import load_report, load_test
+from tiny_llm_kit.bench.fits import weight_names
 from tiny_llm_kit.bench.load_test import Lateness, LoadTest, Point, climb, climbing_rates, highest_rate, split_lateness
 from tiny_llm_kit.bench.serving import ServingOptions
 from tiny_llm_kit.cli import bench_load
@@ -104,6 +105,31 @@ def a_test(**changes: Any) -> LoadTest:
     model = tiny_llm_ref.Model(TINY.config, TINY.weights)
     chosen: dict[str, Any] = {"burstiness": 1.0, "seed": 0, "noise": 1.0} | changes
     return LoadTest(tiny_llm_ref, model, items, ServingOptions(2, prefill_step=4), tiny_llm_ref.Slo(10.0, 10.0), **chosen)
+
+
+def test_simulations_stand_beside_what_was_measured(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    """With a fit by which a call takes a second and nothing else takes time: whoever waits for others breaks every promise."""
+    fit = {
+        "seconds_per": dict.fromkeys(weight_names([8]), 0.0) | {"call": 1.0},
+        "bends": [8],
+        "error": 0.1,
+        "launch_waits": False,
+    }
+    file = tmp_path / "fit.json"
+    file.write_text(json.dumps({"fit": fit}))
+    engines = [argument for engine in SCHEDULES for argument in ("--engine", engine)]
+    result = bench("--rates", "100", *engines, "--slo-tpot", "1.5", "--slo-ttft", "3.5", "--simulate", str(file))
+    assert result.exit_code == 0, result.output
+    found = document(tmp_path)
+    assert found["simulated"] == fit
+    points = {point["schedule"]: point for point in found["points"]}
+    assert list(points) == [name for schedule in SCHEDULES for name in (schedule, f"{schedule}, simulated")]
+    for point in points.values():
+        assert point["summary"]["finished"] == 3
+    paged = points["paged, simulated"]
+    assert paged["summary"]["tpot"]["p95"] == pytest.approx(1.0), "a token per call"
+    assert (paged["others"], paged["lateness"]) == (None, None)
+    assert points["continuous, simulated"]["summary"]["ttft"]["p95"] > paged["summary"]["ttft"]["p95"], "a call per prompt"
 
 
 def test_a_disturbed_run_is_tried_again_and_marked(monkeypatch: pytest.MonkeyPatch) -> None:
