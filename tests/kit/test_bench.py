@@ -15,6 +15,7 @@ from click.testing import Result as ClickResult
 import tiny_llm_ref
 from tiny_llm_kit.bench import overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
+from tiny_llm_kit.bench.fits import weight_names
 from tiny_llm_kit.bench.over_lists import Measured
 from tiny_llm_kit.bench.peer import mlx_lm_model
 from tiny_llm_kit.bench.run import Case, Result, Run, Served
@@ -176,6 +177,42 @@ def test_workloads_stand_in_one_table(bench: Callable[..., ClickResult], tmp_pat
         ("shared-prefix", 2),
         ("heavy-tail", 2),
     ]
+
+
+def test_simulations_stand_beside_what_was_measured(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    """A fit by which a call takes 10 ms and nothing else takes time: the rows of a step are for nothing."""
+    seconds_per = dict.fromkeys(weight_names([8]), 0.0) | {"call": 0.01}
+    fit = {"seconds_per": seconds_per, "bends": [8], "error": 0.1, "launch_waits": False}
+    file = tmp_path / "fit.json"
+    file.write_text(json.dumps({"fit": fit}))
+    engines = ["sequential", "static", "dynamic", "continuous-unchunked", "continuous", "paged", "mlx-lm"]
+    chosen = [argument for engine in engines for argument in ("--engine", engine)]
+    result = bench(
+        "--batch-sizes",
+        "2",
+        "--seeds",
+        "2",
+        "--requests",
+        "2",
+        *chosen,
+        "--simulate",
+        str(file),
+        "--out",
+        str(tmp_path / "out"),
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+    assert document["simulated"] == fit
+    compared = {record["engine"]: record for record in document["compared"]}
+    assert list(compared) == [*engines, *(f"{engine}, simulated" for engine in engines[:-1])], "mlx-lm has no simulator"
+    for row in document["results"]:
+        assert row["runs"][0]["tokens"] == document["workloads"][row["workload"]]["generated_tokens"]
+    sequential, continuous = compared["sequential, simulated"], compared["continuous, simulated"]
+    assert sequential["tokens_per_second"]["mean"] == pytest.approx(100, rel=0.15), "a token is a call of 10 ms"
+    assert 1.2 < continuous["times_sequential"]["mean"] <= 2, "two rows at the price of one, less what prompts cost"
+    assert continuous["of_measured"]["mean"] > 0
+    assert compared["continuous"]["of_measured"] is None
+    assert compared["static, simulated"]["times_static"]["mean"] == 1, "a simulation is held against simulations"
 
 
 def test_the_engines_of_slots_and_of_blocks_are_compared(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
