@@ -51,7 +51,7 @@ def run_static(
 
     All requests arrive at the start. There is an iteration for each token of a group's longest answer; active in it are those
     of the group that have not ended before, out of `batch_size`, and those of later groups are in the queue. So utilization
-    counts the rows that still had something to say.
+    counts the rows that still had something to say. Each chunk of a prompt is logged when it is launched.
 
     Raises:
         ValueError: if `batch_size` is less than 1.

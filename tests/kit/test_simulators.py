@@ -4,7 +4,7 @@ The real engines run on a toy model and a clock that only a cost model moves: a 
 whoever reads its tokens waits for that. What a call costs is worked out here, from what the model is given.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,9 +49,7 @@ class Played:
             number = self._ids.setdefault(event.request_id, len(self._ids))
             if event.kind is not EventKind.TOKEN:
                 self.events.append((event.step, event.kind.value, number, event.tokens, event.position, event.time))
-        self.states.append(
-            (state.step, state.time, state.active_requests, state.max_slots, state.queue_size, state.new_tokens)
-        )
+        self.states.append((state.step, state.time, state.active_requests, state.max_slots, state.queue_size, state.new_tokens))
 
     def wanted(self, request_id: int, time: float) -> None:
         self.wishes.append((len(self.wishes), time))
@@ -189,9 +187,7 @@ def workload(seed: int, count: int = 24, longest: int = 40, answers: int = 14, s
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize(("slots", "prefill_step"), [(1, 128), (3, 7), (4, 16), (32, 64)])
-def test_slots(
-    slots: int, prefill_step: int, strategy: str, seed: int, cost: Cost, clock: Clock, priced: PricedModel
-) -> None:
+def test_slots(slots: int, prefill_step: int, strategy: str, seed: int, cost: Cost, clock: Clock, priced: PricedModel) -> None:
     items = workload(seed)
     choice = STRATEGIES[strategy]()
     choice.max_overtakes = 3
@@ -226,9 +222,7 @@ SIZES = {
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("prefix_caching", [True, False], ids=["prefix caching", "no caching"])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
-def test_paged(
-    sizes: dict[str, Any], prefix_caching: bool, seed: int, cost: Cost, clock: Clock, priced: PricedModel
-) -> None:
+def test_paged(sizes: dict[str, Any], prefix_caching: bool, seed: int, cost: Cost, clock: Clock, priced: PricedModel) -> None:
     items = workload(seed, longest=24, answers=40 if seed % 2 else 10, shared=16)
     engine = tiny_llm_ref.Engine(priced, clock=clock, prefix_caching=prefix_caching, **sizes)  # type: ignore[arg-type]
     real = serve(engine, items, clock, tiny_llm_ref.PagedRequest)
