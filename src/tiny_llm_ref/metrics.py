@@ -50,7 +50,8 @@ class BatchingMetrics:
     def update(self, batch_state: BatchState) -> None:
         """Take in one iteration."""
         for event in batch_state.events:
-            self._record(event)
+            if event.kind is not EventKind.TOKEN:  # no figure needs it, and there is one for every row
+                self._record(event)
         self.steps += 1
         self.ended = batch_state.time
         self.active_requests = batch_state.active_requests

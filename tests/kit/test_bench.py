@@ -1,11 +1,14 @@
 """The benchmark's own rules: runs take turns, a noisy run does not count, and figures are what they say."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import mlx.core as mx
 import pytest
@@ -13,7 +16,7 @@ from click.testing import CliRunner
 from click.testing import Result as ClickResult
 
 import tiny_llm_ref
-from tiny_llm_kit.bench import overhead, report, run
+from tiny_llm_kit.bench import log_cost, overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
 from tiny_llm_kit.bench.fits import weight_names
 from tiny_llm_kit.bench.over_lists import Measured
@@ -124,6 +127,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickResult]:
     monkeypatch.setattr(cli_bench, "load", lambda *_, **__: TINY)
     monkeypatch.setitem(lists.WORKLOADS, "heavy-tail", lambda size, seed=0, count=3: lists.heavy_tail(size, seed, count))
     monkeypatch.setattr(overhead, "host_microseconds", lambda answer: 50.0)
+    monkeypatch.setattr(log_cost, "log_share", lambda answer, model: 0.002)
     return lambda *arguments: CliRunner().invoke(cli_bench.main, [*arguments, "--repeats", "1", "--noise", "1"])
 
 
@@ -139,6 +143,7 @@ def test_seeds_are_measured_one_by_one(bench: Callable[..., ClickResult], tmp_pa
         assert row["runs"][0]["tokens"] == document["workloads"][row["workload"]]["generated_tokens"]
     equal = next(goal for goal in document["targets"] if goal["name"].startswith("answers"))
     assert equal["met"], "every schedule gives the answers that each request gets alone"
+    assert any(goal["value"] == 0.002 for goal in document["targets"]), "the log's share of a step is among the targets"
     markdown = next(tmp_path.glob("*.md")).read_text()
     assert all(name in markdown for name in names)
     assert all(part in markdown for part in ("products with weights", "attention", "everything else", "a step of 8 rows"))
@@ -310,6 +315,45 @@ def test_overhead_is_measured() -> None:
     model = tiny_llm_ref.Model(config, random_weights(config))
     items = [WorkItem((1, 2, 3), 4), WorkItem((4, 5), 6)]
     assert 0 < overhead.share_beside_model(tiny_llm_ref, model, items, 2, 8) < 1
+
+
+def test_the_log_is_measured_with_all_its_readers() -> None:
+    """On a clock that moves when it is asked, and by a second whenever somebody reads the log."""
+    now, seen = 0.0, Counter[str]()
+
+    def tick() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    class Slow:
+        def read(self, state: Any) -> None:
+            nonlocal now
+            now += 1.0
+            seen.update(event.kind.value for event in state.events)
+
+        update = read
+
+    answer = SimpleNamespace(**{**vars(tiny_llm_ref), "RunRecorder": Slow, "BatchingMetrics": Slow})
+    with patch("time.perf_counter", tick):
+        seconds = log_cost.log_seconds(answer, rows=8, repeats=3)
+    assert seconds == pytest.approx(2 + 0.001 * (8 + 1 + 1)), "8 events, the iteration's end, both readers, and nothing else"
+    assert seen["token"] == 2 * 8 * 3, "each reader is told of a token for each row"
+
+
+def test_the_log_is_measured_before_the_day_of_measuring() -> None:
+    class Stub:
+        def read(self, state: Any) -> None:
+            raise NotImplementedError
+
+    answer = SimpleNamespace(**{**vars(tiny_llm_ref), "RunRecorder": Stub})
+    assert 0 < log_cost.log_seconds(answer, rows=4, repeats=3) < 1, "a recorder that is still to be written is left out"
+
+
+def test_the_share_of_the_log_is_a_target() -> None:
+    model = tiny_llm_ref.Model(tiny_config(), random_weights(tiny_config()))
+    assert 0 < log_cost.log_share(tiny_llm_ref, model, rows=4) < 1
+    assert [goal.met for share in (0.002, 0.01, 0.02) for goal in log_cost.targets(share)] == [True, True, False], "1 % at most"
 
 
 def test_what_a_call_may_have_left_to_compute_is_found_wherever_caches_keep_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench import build_time, over_lists, overhead, report, step_profile
+from tiny_llm_kit.bench import build_time, log_cost, over_lists, overhead, report, step_profile
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
 from tiny_llm_kit.bench.fits import fit_as_json, load_fit
 from tiny_llm_kit.bench.over_lists import Measured
@@ -161,10 +161,12 @@ def main(
 
     with working(console, "Measuring how long a step takes to build, and where its time goes"):
         building = build_time.build_times(answer, loaded.config.num_layers)
+        logging = log_cost.log_share(answer, network)
         profile = step_profile.step_profile(answer, network)
     goals = [
         *report.targets([one for one in measured if one.workload == names[0]], slots, beside_model, host_us),
         *build_time.targets(building),
+        *log_cost.targets(logging),
     ]
     compared = over_lists.compare(measured)
     title = f"{loaded.name}: geometric mean over the lists (least … most)"
