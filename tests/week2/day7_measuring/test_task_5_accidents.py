@@ -73,8 +73,8 @@ def test_task_5_accidents_a_row_of_a_cancelled_request_is_nobody_s(toy: ToyModel
     finished = [number for number, _, event in batcher.events("FINISHED") if event.request_id == long.request_id]
     started = [number for number, _, event in batcher.events("ADMITTED") if event.request_id == waiting.request_id]
     assert [number + 1 for number in finished] == started, (
-        "the group's longest is now the one with 12 tokens, and the next group starts in the iteration after its end; it ended in"
-        f" {finished}, and the next group started in {started}"
+        "the group's longest is now the one with 12 tokens, and the next group starts in the iteration after its end; it ended"
+        f" in {finished}, and the next group started in {started}"
     )
 
 
