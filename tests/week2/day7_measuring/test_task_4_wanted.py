@@ -9,6 +9,12 @@ from fake_clock import FakeClock, TimedServer
 from support import expect_no_error
 
 
+def told_of(recorder: Any, request: Any) -> Any:
+    """What the recorder has of a request."""
+    assert request.request_id in recorder.requests, f"the recorder knows {list(recorder.requests)}, not {request.request_id}"
+    return recorder.requests[request.request_id]
+
+
 def test_task_4_wanted_is_when_a_request_arrived() -> None:
     clock = FakeClock()
     server, recorder = TimedServer(clock), answer.RunRecorder()
@@ -22,7 +28,7 @@ def test_task_4_wanted_is_when_a_request_arrived() -> None:
     server.step()
     server.run()
     expect_no_error(*requests)
-    arrived = [recorder.requests[request.request_id].arrived for request in requests]
+    arrived = [told_of(recorder, request).arrived for request in requests]
     assert arrived == [60.0, 61.0, 64.0], (
         "wanted at 60 s, told before the arrival at 64 s; wanted at 61 s, told after submit; and nothing told, so as the log"
         f" says: {arrived}"
@@ -36,7 +42,7 @@ def test_task_4_wanted_may_be_told_after_the_log_has_been_read() -> None:
     server.step()
     recorder.wanted(request.request_id, 62.5)
     server.run()
-    times = recorder.requests[request.request_id]
+    times = told_of(recorder, request)
     assert times.arrived == 62.5, f"whenever it is told: it arrived when its client wanted it, not at {times.arrived}"
     assert (times.ttft, times.latency) == (2.5, 4.5), f"both are counted from then on: {times.ttft} and {times.latency}"
 
@@ -65,7 +71,7 @@ def test_task_4_wanted_puts_a_stall_into_the_figures() -> None:
     requests: list[Any] = [answer.Request([1, 2, 3], 4) for _ in range(4)]
     answer.open_loop(server, requests, [0.0, 1.0, 5.0, 10.0], recorder, server.fake_clock.sleep)
     expect_no_error(*requests)
-    times = [recorder.requests[request.request_id] for request in requests]
+    times = [told_of(recorder, request) for request in requests]
     ttfts = [each.ttft for each in times]
     assert ttfts == [0.25, 9.75, 5.75, 0.75], (
         f"the server stalls from 0.5 to 10.5 s, and first tokens come 0.25 s later; TTFTs are {ttfts}: from when each was"
