@@ -80,6 +80,30 @@ def test_a_case_without_a_quiet_run_is_left_out(run: Any, tmp_path: Path, monkey
     assert (tmp_path / "fit.json").exists()
 
 
+def test_what_is_still_to_do_is_said_at_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stub(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("Week 2 Day 7, task 7: a simulator")
+
+    monkeypatch.setattr(ref, "simulate_slots", stub)
+    monkeypatch.setattr(own_roofline, "measured_limits", lambda: pytest.fail("it has begun to measure"))
+    result = run()
+    assert result.exit_code == 2, result.output
+    assert "task 7" in result.output
+    assert "--solution ref" in result.output
+
+
+def test_a_request_that_fails_ends_the_program(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("the device is gone")
+
+    monkeypatch.setattr(predict, "decode_seconds", lambda *_: 0.01)
+    monkeypatch.setattr(ref.ModelRunner, "prefill", fail)
+    result = run("--clock", "cpu")
+    assert result.exit_code == 1, result.output
+    assert "request 1 of 8 failed" in result.output
+    assert "the device is gone" in result.output
+
+
 def test_processor_time_is_that_of_one_thread(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_blas, "status", lambda: fast_blas.Status("a BLAS", threads=2))
     result = run("--clock", "cpu")

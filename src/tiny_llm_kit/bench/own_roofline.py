@@ -28,6 +28,14 @@ def measured_limits() -> tuple[float, float]:
     return flops, bandwidth
 
 
+def in_words(roofline: Any) -> str:
+    """A sentence on the machine's limits."""
+    return (
+        f"This machine computes {roofline.flops / 1e9:.0f} GFLOP/s and reads {roofline.bandwidth / 1e9:.1f} GB/s (float32,"
+        f" measured), so a step takes longer to compute than to read from {roofline.knee:.0f} rows on."
+    )
+
+
 def decode_rows(answer: ModuleType, roofline: Any, fit: Any, measured: Mapping[int, float]) -> list[list[str]]:
     """A table of decode steps, by their rows; each row holds `LENGTH` tokens."""
     lines = []

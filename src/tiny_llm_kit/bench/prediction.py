@@ -6,7 +6,9 @@ from types import ModuleType
 from typing import Any
 
 from tiny_llm_kit.bench.clocks import Clock
+from tiny_llm_kit.bench.engines import RequestFailed
 from tiny_llm_kit.cli.tables import duration
+from tiny_llm_kit.models.config import ModelConfig
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import heavy_tail
 from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
@@ -28,7 +30,7 @@ GOALS = {"tokens/s": 0.10, "TTFT p50": 0.20, "TTFT p95": 0.20, "latency p50": 0.
 COLUMNS = ["case", *GOALS, "goals"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A run that can be measured and simulated: these items, as they arrive, on an engine of this size.
 
@@ -92,6 +94,13 @@ def warm_up(case: Case) -> Case:
     return Case("warm-up", [replace(item, max_tokens=WARM_UP_TOKENS) for item in case.items[: case.slots]], case.slots)
 
 
+def rehearse(answer: ModuleType, config: ModelConfig, case: Case) -> None:
+    """Simulate the beginning of a case in both engines, so that a stub is met now and not after minutes of measuring."""
+    roofline = answer.roofline_of(config, 1e12, 1e11, 4, 4)
+    for paged in (False, True):
+        predict(answer, replace(warm_up(case), paged=paged), roofline)
+
+
 def served(case: Case, figures: Mapping[str, float]) -> float:
     """Requests per second of a run in which none failed."""
     return figures["tokens/s"] * len(case.items) / sum(item.max_tokens for item in case.items)
@@ -103,7 +112,7 @@ def measure(
     """Run a case, with these `StepWork`s as readers of its log; its figures.
 
     Raises:
-        RuntimeError: if a request failed.
+        RequestFailed: if a request did.
     """
     if case.paged:
         engine = paged_engine(answer, model, case.items, case.slots, PagedSizes(), kernels, clock)
@@ -117,7 +126,7 @@ def measure(
     answer.open_loop(engine, requests, [item.arrival for item in case.items], recorder, clock.sleep)
     for number, request in enumerate(requests, start=1):
         if request.finish_reason == "error":
-            raise RuntimeError(f"request {number} of {len(requests)} failed: {request.error!r}") from request.error
+            raise RequestFailed(f"request {number} of {len(requests)} failed: {request.error!r}") from request.error
     return _figures(answer, recorder)
 
 

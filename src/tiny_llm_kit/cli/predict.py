@@ -10,10 +10,11 @@ import click
 
 from tiny_llm_kit.bench import own_roofline, prediction, sharing
 from tiny_llm_kit.bench.clocks import CpuClock, WallClock
+from tiny_llm_kit.bench.engines import RequestFailed
 from tiny_llm_kit.bench.fits import FIT_COLUMNS, fit_as_json, fit_best, fit_rows
 from tiny_llm_kit.bench.prediction import Case, Compared
 from tiny_llm_kit.bench.run import MAX_TRIES
-from tiny_llm_kit.bench.step_profile import LENGTH, decode_seconds
+from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, decode_seconds
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.options import kernels_option, model_option, out_option
 from tiny_llm_kit.cli.outputs import write_json, write_results
@@ -61,31 +62,29 @@ def main(model: str | None, requests: int, kernels: str | None, clock: str, nois
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
     recorded = prediction.recorded_case(loaded.config.vocab_size, requests)
     check_slots_fit(loaded, 2 * prediction.SLOTS, needed_seq_len(recorded.items))
+    prediction.rehearse(answer, loaded.config, recorded)
     with working(console, "Measuring how fast this machine reads and multiplies, and decode steps over their rows"):
-        flops, bandwidth = own_roofline.measured_limits()
+        limits = own_roofline.measured_limits()
         steps = {rows: decode_seconds(answer, network, rows) for rows in sharing.ROWS}
-    roofline = answer.roofline_of(loaded.config, flops, bandwidth, own_roofline.BYTES, own_roofline.BYTES)
 
     def run(case: Case, works: Sequence[Any] = ()) -> dict[str, float]:
         return prediction.measure(answer, network, case, CpuClock() if clock == "cpu" else WallClock(), kernels, works)
 
-    with progress_bar(console, "runs", total=1 + prediction.OTHERS) as bar:
-        quiet = partial(_quiet, bar, 1.0 if clock == "cpu" else noise)
-        run(prediction.warm_up(recorded))
-        measured, fit = _recorded(quiet, run, answer, recorded)
-        rate = prediction.LOAD * prediction.served(recorded, measured)
-        cases = [recorded, *prediction.other_cases(answer, loaded.config.vocab_size, requests, rate)]
-        compared, missing = [Compared(recorded, prediction.predict(answer, recorded, fit), measured)], []
-        for case in cases[1:]:
-            predicted = prediction.predict(answer, case, fit)
-            figures = quiet(case, partial(run, case))
-            if figures is None:
-                missing.append(case.name)
-            else:
-                compared.append(Compared(case, predicted, figures))
+    try:
+        with progress_bar(console, "runs", total=1 + prediction.OTHERS) as bar:
+            run(prediction.warm_up(recorded))
+            quiet = partial(_quiet, bar, 1.0 if clock == "cpu" else noise)
+            measured, fit = _recorded(quiet, run, answer, recorded)
+            rate = prediction.LOAD * prediction.served(recorded, measured)
+            cases = prediction.other_cases(answer, loaded.config.vocab_size, requests, rate)
+            figures = {recorded: measured, **{case: quiet(case, partial(run, case)) for case in cases}}
+    except RequestFailed as error:
+        raise click.ClickException(harmless(str(error))) from None
+    compared = [Compared(case, prediction.predict(answer, case, fit), found) for case, found in figures.items() if found]
 
+    roofline = answer.roofline_of(loaded.config, *limits, own_roofline.BYTES, own_roofline.BYTES)
     tables = {
-        f"{loaded.name}: rows of {LENGTH} tokens": (
+        f"{loaded.name}, {LENGTH} tokens per row, the shortest of {REPEATS}": (
             own_roofline.COLUMNS, own_roofline.decode_rows(answer, roofline, fit, steps)
         ),
         f"fitted to {recorded.name}": (FIT_COLUMNS, fit_rows(fit)),
@@ -93,29 +92,25 @@ def main(model: str | None, requests: int, kernels: str | None, clock: str, nois
     }  # fmt: skip
     for title, (columns, cells) in tables.items():
         console.print(plain_table(harmless(title), columns, cells))
-    limits = (
-        f"This machine computes {flops / 1e9:.0f} GFLOP/s and reads {bandwidth / 1e9:.1f} GB/s (float32, measured), so a step"
-        f" computes longer than it reads from {roofline.knee:.0f} rows on. The fit is wrong by {fit.error:.1%} in the mean over"
-        f" the recorded iterations. Times are {'processor time, of one thread' if clock == 'cpu' else 'wall time'}."
+    words = (
+        f"{own_roofline.in_words(roofline)} The fit is wrong by {fit.error:.1%} in the mean over the recorded iterations. Times"
+        f" of runs are {'processor time, of one thread' if clock == 'cpu' else 'wall time'}."
     )
-    console.print(limits, highlight=False)
+    console.print(words, highlight=False)
+    about = {"model": loaded.name, "machine": describe_machine(), "kernels": kernels, "clock": clock, "requests": requests}
     document = {
-        "machine": describe_machine(),
-        "model": loaded.name,
-        "kernels": kernels,
-        "clock": clock,
-        "requests": requests,
-        "limits": {"flops": flops, "bandwidth": bandwidth, "knee": roofline.knee},
+        **about,
+        "limits": {"flops": roofline.flops, "bandwidth": roofline.bandwidth, "knee": roofline.knee},
         "decode_seconds": steps,
         "fit": fit_as_json(fit),
         "goals": prediction.GOALS,
         "cases": [one.as_json() for one in compared],
     }
-    text = "\n\n".join([*(markdown(columns, cells) for columns, cells in tables.values()), limits])
+    text = "\n\n".join([*(markdown(columns, cells) for columns, cells in tables.values()), words])
     write_results(console, out, "predict", document, text)
-    write_json(out / "fit.json", {name: document[name] for name in ("fit", "model", "machine", "clock")})
+    write_json(out / "fit.json", {**about, "fit": fit_as_json(fit)})
     console.print(harmless(f"For pdm run simulate --fit: {out / 'fit.json'}"), markup=False, highlight=False, soft_wrap=True)
-    if missing:
+    if missing := [case.name for case, found in figures.items() if not found]:
         raise click.ClickException(f"no quiet run of: {', '.join(missing)}. Close other programs and run again, or --clock cpu")
 
 
