@@ -102,8 +102,12 @@ class Bar:
         self.progress.update(self._task, description=text)
 
     def advance(self) -> None:
-        self.done += 1
-        self.progress.update(self._task, completed=self.done)
+        self.reach(self.done + 1)
+
+    def reach(self, done: int) -> None:
+        """Says how much of the work is done."""
+        self.done = done
+        self.progress.update(self._task, completed=done)
 
     def print(self, text: str) -> None:
         """A line above the bar."""

@@ -1,0 +1,92 @@
+"""Traces of requests in the layout of the public Azure LLM inference traces: when, and how many tokens, but not which.
+
+These are at github.com/Azure/AzurePublicDataset; "Splitwise" (ISCA 2024) and "DynamoLLM" (HPCA 2025) describe them. A file has
+a header and a line per request: `TIMESTAMP,ContextTokens,GeneratedTokens`. A timestamp is like 2023-11-16 18:15:46.6805900, and
+may end with an offset from UTC.
+"""
+
+import csv
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import TextIO
+
+from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.streams import unlike
+
+COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+LONGEST = 10_000_000
+"""Tokens. Whoever has longer prompts gave another column."""
+
+
+class AzureTrace:
+    """The requests of such a file, line by line, so that it may be of any length; they arrive from second 0 on.
+
+    Lines whose answer has no token are left out: these requests failed. `left_out` counts them as they are passed.
+
+    Args:
+        path: of the file, which is opened when the first request is asked for.
+    Raises:
+        ValueError: when it comes to a line that cannot be understood, or is earlier than the one before; it names the line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[WorkItem]:
+        try:
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                yield from self._read(file)
+        except OSError as error:
+            raise ValueError(f"cannot read the trace {str(self.path)!r} ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"the trace {str(self.path)!r} is not UTF-8 text: give a .csv file") from None
+
+    def _read(self, file: TextIO) -> Iterator[WorkItem]:
+        lines = csv.reader(file)
+        header = [name.strip() for name in next(lines, [])]
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise ValueError(f"{str(self.path)!r} has no column {missing[0]}: its first line must name {','.join(COLUMNS)}")
+        places = [header.index(name) for name in COLUMNS]
+        start, before, number = None, Fraction(0), 0
+        for line in lines:
+            if not line:
+                continue
+            where = f"{str(self.path)!r}, line {lines.line_num}"
+            if len(line) != len(header):
+                raise ValueError(f"{where}: {len(line)} values, and the first line names {len(header)} columns")
+            moment, prompt, answer = (line[place].strip() for place in places)
+            time = _seconds(moment, where)
+            start = time if start is None else start
+            if time - start < before:
+                raise ValueError(f"{where}: {moment} is earlier than the line before: sort the file by TIMESTAMP")
+            before = time - start
+            tokens, max_tokens = _count(prompt, COLUMNS[1], 1, where), _count(answer, COLUMNS[2], 0, where)
+            if max_tokens:
+                yield WorkItem(unlike(number, tokens), max_tokens, float(before))
+                number += 1
+            else:
+                self.left_out += 1
+
+
+def _seconds(text: str, where: str) -> Fraction:
+    """Exactly, since fractions of seconds have more digits than a `datetime`."""
+    whole, point, rest = text.partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        if point and not digits:
+            raise ValueError
+        moment = datetime.fromisoformat(whole + rest[len(digits) :])
+    except ValueError:
+        raise ValueError(f"{where}: {text!r} is no time such as 2023-11-16 18:15:46.6805900") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp()) + Fraction(int(digits or "0"), 10 ** len(digits))
+
+
+def _count(text: str, name: str, least: int, where: str) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= LONGEST:
+        raise ValueError(f"{where}: {name} is {text!r}: it must be a whole number from {least} to {LONGEST}")
+    return int(text)
