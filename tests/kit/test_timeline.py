@@ -203,7 +203,7 @@ def test_memory_is_bounded_and_peaks_stay(monkeypatch: pytest.MonkeyPatch) -> No
     for step in range(1, 1000):
         (play.at(step).token if step > 1 else play.at(step).first_token)(1).step(1, queue=77 if step == 501 else 1)
     run = record.run()
-    assert len(run.samples) <= 17
+    assert 8 <= len(run.samples) <= 16
     assert max(sample.queue for sample in run.samples) == 77
     gaps = {later.time - earlier.time for earlier, later in pairwise(run.samples)}
     assert len(gaps) == 1, "every sample stands for as many steps"
