@@ -122,6 +122,7 @@ def test_what_is_too_much_for_a_page_is_left_out_and_said() -> None:
     page = as_page([run])
     assert page.count('class="slice hue') == MOST_DRAWN + page.split("<main>")[0].count('class="slice hue')
     assert f"the first {MOST_DRAWN:,} requests are shown; 5 more were left out" in page
+    assert f'data-until="{4.0 * (MOST_DRAWN - 1) + 3}"' in page, "time ends with the last request that is shown"
     assert "left out" not in as_page([many(5)])
 
 
@@ -142,6 +143,7 @@ phone.onload = () => {{
   look("overflow", () => root.scrollWidth - root.clientWidth);
   const slices = [...inner.querySelectorAll(".marks .slice")], card = inner.getElementById("card");
   look("tab stops", () => inner.querySelectorAll('.marks [tabindex="0"]').length);
+  look("titles", () => inner.querySelectorAll(".slice title").length);
   look("hidden at first", () => card.hidden);
   const move = {{ bubbles: true, clientX: 200, clientY: 200 }};
   const show = (slice) => slice.dispatchEvent(new view.PointerEvent("pointermove", move));
@@ -185,6 +187,7 @@ def test_a_page_works_in_a_browser(tmp_path: Path) -> None:
     assert found["ready"] == 15, "a slice for each stay"
     assert found["overflow"] == found["still fits"] == 0, "at the width of a phone, the page itself need not be scrolled"
     assert found["tab stops"] == 3, "one per run"
+    assert found["titles"] == 0, "a browser would show them beside the card"
     assert found["hidden at first"] is True
     assert "Request <script>alert(1)</script>" in found["card"]
     assert "Preempted\n1 time" in found["card"].replace("\t", "\n").replace("\n\n", "\n")

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from tiny_llm_kit.timeline.paper import HUES, SIGNS, Paper, number
+from tiny_llm_kit.timeline.paper import HUES, ORDINARY_WIDTH, SIGNS, Paper, number
 from tiny_llm_kit.timeline.run import Life, Run, Stay
 
 QUEUE_ROWS, QUEUE_ROW = 6, 15
+MOST_WAITS = 120
+FEW_LANES = 12
 GAP = 12
 MOST_CHUNKS = 40
 MOST_ROOM = 50
@@ -38,14 +40,15 @@ def draw_queue(paper: Paper) -> None:
 
 
 def _queue_rows(run: Run, least: float) -> list[list[Wait]]:
-    """All that waited, if as many rows as there may be are enough; otherwise those who never started."""
+    """All that waited, if they are few enough to be told apart; otherwise those who never started."""
     waits = [
         (life, begin, max(run.duration if end is None else end, begin if life.stays else begin + least))
         for life in run.lives
         for begin, end in life.waits
     ]
     waits = sorted((wait for wait in waits if wait[2] > wait[1]), key=lambda wait: wait[1])
-    return _packed(waits) or _packed([wait for wait in waits if not wait[0].stays])
+    never = [wait for wait in waits if not wait[0].stays]
+    return (_packed(waits) if len(waits) <= MOST_WAITS else []) or _packed(never)
 
 
 def _packed(waits: Sequence[Wait]) -> list[list[Wait]]:
@@ -63,24 +66,30 @@ def _packed(waits: Sequence[Wait]) -> list[list[Wait]]:
 
 
 def draw_lanes(paper: Paper) -> None:
-    """All lanes, and the stays in them."""
-    run = paper.run
-    height, pitch = lane_height(run.lanes)
+    """All lanes, and the stays in them. Of many, those at the end that nobody ever used are only mentioned."""
+    run, word = paper.run, "lane" if paper.run.slots is None else "slot"
+    used = 1 + max((stay.lane for life in run.lives for stay in life.stays), default=0)
+    lanes = run.lanes if run.lanes <= FEW_LANES else used
+    height, pitch = lane_height(lanes)
     every = 1 if pitch >= 14 else 5 * math.ceil(3 / pitch)
-    for lane in range(run.lanes):
+    for lane in range(lanes):
         y = paper.y + lane * pitch
         paper.marks.append(f'<rect class="lane" x="0" y="{y}" width="{paper.percent(run.duration)}" height="{height}"/>')
         if lane % every == 0:
-            paper.label(y + max(height, 8) / 2 + 4, f"{'lane' if run.slots is None else 'slot'} {lane}")
+            paper.label(y + max(height, 8) / 2 + 4, f"{word} {lane}")
     for life in run.lives:
         for stay in life.stays:
             paper.marks.append(_slice(paper, life, stay, paper.y + stay.lane * pitch, height))
-    paper.y += run.lanes * pitch + GAP
+    paper.y += lanes * pitch + GAP
+    if lanes < run.lanes:
+        rest = f"{word} {lanes} was" if lanes + 1 == run.lanes else f"{word}s {lanes} to {run.lanes - 1} were"
+        paper.marks.append(f'<text class="small" x="0" y="{paper.y}">{rest} never used</text>')
+        paper.y += GAP
 
 
 def lane_height(lanes: int) -> tuple[int, int]:
     """How high a lane is, and how far apart the tops of two are, in pixels."""
-    return (26, 30) if lanes <= 12 else (14, 16) if lanes <= 40 else (6, 7) if lanes <= 200 else (2, 2)
+    return (26, 30) if lanes <= FEW_LANES else (14, 16) if lanes <= 40 else (6, 7) if lanes <= 200 else (2, 2)
 
 
 def token_zoom(run: Run, until: float, width: int) -> float:
@@ -95,6 +104,7 @@ def _slice(paper: Paper, life: Life, stay: Stay, y: int, height: int) -> str:
     length = max(end - stay.begin, paper.until / 4000)
     outcome = "preempted" if stay.preempted else life.outcome if stay is life.stays[-1] else ""
     sign = SIGNS.get(outcome, "")
+    thin = " thin" if height <= 8 or length / paper.until * ORDINARY_WIDTH < 4 else ""
 
     def inside(time: float) -> str:
         return f"{number(min(100.0, max(0.0, 100 * (time - stay.begin) / length)))}%"
@@ -117,7 +127,7 @@ def _slice(paper: Paper, life: Life, stay: Stay, y: int, height: int) -> str:
         if sign:
             parts.append(f'<text class="sign" {paper.needs(14, length)} x="100%" dx="-4" {text}>{sign}</text>')
     return (
-        f'<svg class="slice hue{life.number % HUES} {outcome}" {paper.about(life)}'
+        f'<svg class="slice hue{life.number % HUES} {outcome}{thin}" {paper.about(life)}'
         f' data-arrived="{number(100 * life.arrived / paper.until)}" x="{paper.percent(stay.begin)}" y="{y}"'
         f' width="{paper.percent(length)}" height="{height}">{paper.title(life)}{"".join(parts)}</svg>'
     )

@@ -1,6 +1,6 @@
 """The reader of an event log that records a timeline. The log is all that it knows of a run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import ceil
 from typing import Any
@@ -12,6 +12,7 @@ ENDS = ("finished", "cancelled", "failed")
 MOST_REQUESTS = 20_000
 MOST_TOKENS = 100_000
 MOST_SAMPLES = 4_096
+"""An even number, since they are merged in pairs."""
 
 
 class _Living:
@@ -239,14 +240,10 @@ class Recorder:
         else:
             self._samples.append(sample)
         self._merging = (self._merging + 1) % self._stride
-        if len(self._samples) > MOST_SAMPLES and not self._merging:
-            self._samples = list(_in_pairs(self._samples))
+        if len(self._samples) >= MOST_SAMPLES and not self._merging:
+            pairs = zip(self._samples[::2], self._samples[1::2], strict=True)
+            self._samples = [first.merged(second) for first, second in pairs]
             self._stride *= 2
 
     def _since(self, event: Any) -> float:
         return float(event.time - (self._start or 0.0))
-
-
-def _in_pairs(samples: Sequence[Sample]) -> Iterable[Sample]:
-    for i in range(0, len(samples), 2):
-        yield samples[i].merged(samples[i + 1]) if i + 1 < len(samples) else samples[i]
