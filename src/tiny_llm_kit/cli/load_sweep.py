@@ -37,7 +37,7 @@ class Sweep:
             self._announce(f"{schedule}, {self.clients} clients")
             found.append(self._shown(self.test.closed_loop(schedule, self.clients)))
         if self.cost is not None:
-            self.bar.describe(f"{schedule}, simulated")
+            self.bar.describe(f"{schedule}, simulated; schedules")
             found += [self.test.simulated(schedule, point.rate, self.cost) for point in found if point.rate is not None]
         self.bar.advance()
         return found
@@ -56,8 +56,8 @@ class Sweep:
         return [self._recorder.read]
 
     def _announce(self, name: str) -> None:
-        self.bar.describe(name)
-        self.test.on_end = lambda done: self.bar.describe(f"{name}: {done} of {len(self.test.items)} answered")
+        self.bar.describe(f"{name}; schedules")
+        self.test.on_end = lambda done: self.bar.describe(f"{name}, {done} of {len(self.test.items)} answered; schedules")
 
     def _shown(self, point: Point) -> Point:
         load = f"{point.clients} clients" if point.rate is None else f"{point.rate:.2f} requests/s"
