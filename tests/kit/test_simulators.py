@@ -184,9 +184,9 @@ def workload(seed: int, count: int = 24, longest: int = 40, answers: int = 14, s
     return items
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(("slots", "prefill_step"), [(1, 128), (3, 7), (4, 16), (32, 64)])
+@pytest.mark.parametrize(("slots", "prefill_step"), [(1, 128), (3, 7), (32, 64)])
 def test_slots(slots: int, prefill_step: int, strategy: str, seed: int, cost: Cost, clock: Clock, priced: PricedModel) -> None:
     items = workload(seed)
     choice = STRATEGIES[strategy]()
@@ -197,7 +197,7 @@ def test_slots(slots: int, prefill_step: int, strategy: str, seed: int, cost: Co
     assert_same(simulate(tiny_llm_ref.simulate_slots, items, cost, slots, **limits), real)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("max_wait", [0.0, 64 * TICK, 1024 * TICK])
 @pytest.mark.parametrize(("rows", "prefill_step"), [(1, 128), (3, 7), (5, 64)])
 def test_groups(
@@ -219,7 +219,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("prefix_caching", [True, False], ids=["prefix caching", "no caching"])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
 def test_paged(sizes: dict[str, Any], prefix_caching: bool, seed: int, cost: Cost, clock: Clock, priced: PricedModel) -> None:

@@ -1,7 +1,7 @@
 """A discrete-event simulation of the engine of slots: its own plan, strategy and slots decide, and a cost model computes.
 
 As in the engine, an iteration is launched before the tokens of the one before are read, so that an end is seen one iteration
-late. What the log is told is what the engine would tell it, but for the tokens after the first: of these, only the number.
+late. Nobody waits for a launch that brings no token, such as the beginning of a long prompt. What the log is told is what the engine would tell it, but for the tokens after the first: of these, only the number.
 """
 
 import sys
@@ -42,6 +42,7 @@ def simulate_slots(
 
     Args:
         arrivals: by `arrival`; taken one by one, so that there may be any number. Every answer goes on to its `max_tokens`.
+        cost: asked once for each iteration that launches anything, for all its calls.
         readers: of the log.
         wanted: told of each request when its client wanted it; the engine hears of it only between two iterations.
     Raises:
@@ -62,6 +63,9 @@ def simulate_groups(
     wanted: Wanted | None = None,
 ) -> None:
     """Simulate `DynamicBatcher`; with `max_wait` 0, static batching.
+
+    The prompts of a group are one launch, and each step after them is another, in which all rows take part. The iteration that
+    starts a group launches both its prompts and its first step, and reads what the prompts brought.
 
     Args and Raises: see `simulate_slots`. A negative `max_wait` is a ValueError, too.
     """
