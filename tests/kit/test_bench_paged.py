@@ -68,9 +68,8 @@ def test_one_command_prints_and_writes_the_whole_table(bench: Callable[..., Clic
 def test_parts_can_be_chosen(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
     trace = tmp_path / "timeline" / "trace.json"
     options = ["--requests", "2", "--seed", "4", "--batch-sizes", "1,2", "--engine", "paged", "--workload", "shared-prefix"]
-    result = bench(
-        *options, "--repeats", "2", "--num-blocks", "70", "--block-size", "8", "--trace", str(trace), "--out", str(tmp_path)
-    )
+    options += ["--repeats", "2", "--num-blocks", "70", "--block-size", "8"]
+    result = bench(*options, "--trace", str(trace), "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert [max(sample.blocks or 0 for sample in run.samples) <= 70 for run in read_trace(trace)] == [True, True]
     document = json.loads(next(tmp_path.glob("*.json")).read_text())

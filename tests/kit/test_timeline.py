@@ -1,7 +1,7 @@
 """What a timeline makes of an event log: one made by hand, and those of the engines."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,8 @@ from kit.timelines import Play, alone, everything, lives, stays
 from support import POISON, FragileModel, ToyModel, is_poisoned
 from tiny_llm_kit.timeline import Recorder, recorder
 from tiny_llm_kit.timeline.run import Run
-from tiny_llm_kit.timeline.worked_example import ANSWERS, in_steps, places, play
+from tiny_llm_kit.timeline.worked_example import ANSWERS, PROMPT_TOKENS, in_steps, places, play
+from tiny_llm_kit.workloads.items import WorkItem
 from toy_fixtures import begin_test as begin_test
 from toy_fixtures import toy as toy
 
@@ -75,6 +76,19 @@ def test_a_chunk_launched_ahead_is_computed_until_the_next_iteration_ends() -> N
     assert [(c.begin, c.end, c.tokens) for c in second.stays[0].chunks] == [(2, 5, 3), (5, 6, 2)], "the device was busy until 2"
     assert second.stays[0].begin == 2
     assert second.waited == 1.1
+
+
+def test_where_a_launch_waits_a_chunk_is_computed_in_its_own_iteration() -> None:
+    record = Recorder("run", slots=1, launch_waits=True)
+    play = Play(record)
+    play.arrived(1).arrived(2).admitted(1).at(2).chunk(1).step(1, 1)
+    play.at(2.1).admitted(2).at(5).chunk(2).at(5.1).first_token(1).finished(1).step()
+    play.at(5.3).first_token(2).finished(2).step(0)
+    first, second = record.run().lives
+    assert [(chunk.begin, chunk.end) for life in (first, second) for chunk in life.stays[0].chunks] == [(0, 2), (2.1, 5.1)]
+    assert stays(record.run()) == [[(0, 0, 2.1)], [(0, 2.1, 5.3)]], "the first had been computed when the second began"
+    assert (first.first_token, first.ended) == (5.1, 5.1), "which its reader heard of when the second had been launched"
+    assert [(sample.time, sample.active) for sample in record.run().samples] == [(0, 1), (2.1, 1), (5.1, 0)]
 
 
 def test_a_chunk_that_is_read_at_once_is_computed_in_its_iteration() -> None:
@@ -229,6 +243,25 @@ def test_the_worked_example_is_the_one_that_is_played_by_hand() -> None:
         assert all(life.first_token == life.stays[0].begin + 1 for life in run.lives)
 
 
+class ASecond:
+    """A cost model by which an iteration takes a second, whatever it computes."""
+
+    launch_waits = False
+
+    def seconds(self, calls: Sequence[Any]) -> float:
+        return float(bool(calls))
+
+
+def test_the_simulators_play_it_as_the_engines_do() -> None:
+    items = [WorkItem((7,) * PROMPT_TOKENS, tokens) for tokens in ANSWERS.values()]
+    for run, simulate in zip(play(ref), (ref.simulate_groups, ref.simulate_slots), strict=True):
+        record = Recorder("run", slots=3, names=list(ANSWERS))
+        simulate(items, ASecond(), 3, readers=[record.read])
+        assert stays(record.run()) == stays(run)
+        assert places(record.run(), 12) == places(run, 12)
+        assert [(s.active, s.kv_tokens) for s in record.run().samples] == [(s.active, s.kv_tokens) for s in run.samples]
+
+
 def check(run: Run, slots: int | None = None) -> None:
     """What is so in any run: nobody shares a lane, and all that is in a stay is within it."""
     by_lane: dict[int, list[tuple[float, float]]] = {}
@@ -272,7 +305,8 @@ def engines(model: Any) -> Iterator[tuple[Recorder, Any, type]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_log_of_an_engine_is_enough(toy: ToyModel, which: int, seed: int) -> None:
     record, engine, kind = list(engines(FragileModel(toy, is_poisoned)))[which]
-    engine.event_log.readers.append(record.read)
+    waits = Recorder("the same", record.slots, launch_waits=True)
+    engine.event_log.readers += [record.read, waits.read]
     chance = random.Random(seed)
     requests = []
     for number in range(14):
@@ -294,6 +328,7 @@ def test_the_log_of_an_engine_is_enough(toy: ToyModel, which: int, seed: int) ->
             break
     run = record.run()
     check(run, record.slots)
+    check(waits.run(), record.slots)
     outcomes = {"cancelled": "cancelled", "error": "failed", "length": "finished"}
     assert [life.outcome for life in run.lives] == [outcomes[request.finish_reason] for request in requests]
     assert [life.generated for life in run.lives] == [len(request.generated_tokens) for request in requests]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from metal_anywhere.backend import backend
 from tiny_llm_kit.bench.run import Run, Served
 from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
@@ -47,11 +48,12 @@ def build(answer: ModuleType, model: Any, schedule: str, items: Sequence[WorkIte
 
 
 def record_schedule(name: str, schedule: str, options: ServingOptions) -> Recorder:
-    """What records a timeline of a schedule, which `build` builds or `simulate` simulates."""
+    """What records a timeline of what `build` builds."""
+    waits = backend() == "cpu"
     if schedule == "paged":
-        return Recorder(name, block_size=options.sizes.block_size)
+        return Recorder(name, block_size=options.sizes.block_size, launch_waits=waits)
     slots = 1 if schedule == "sequential" else options.slots
-    return Recorder(f"{name}, {slots} {'slot' if slots == 1 else 'slots'}", slots)
+    return Recorder(name, slots, launch_waits=waits)
 
 
 def simulate(

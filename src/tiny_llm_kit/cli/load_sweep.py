@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from tiny_llm_kit.bench.load_test import LoadTest, Point, climb
+from tiny_llm_kit.bench.serving import record_schedule
 from tiny_llm_kit.cli.progress import Bar
 from tiny_llm_kit.timeline.recorder import Recorder
 
@@ -50,9 +51,7 @@ class Sweep:
 
     def _record(self, schedule: str, name: str) -> list[Any]:
         """A timeline of the last run of a schedule is kept."""
-        options = self.test.options
-        paged = {"slots": None, "block_size": options.sizes.block_size} if schedule == "paged" else {"slots": options.slots}
-        self._recorder = Recorder(name, **paged)
+        self._recorder = record_schedule(name, schedule, self.test.options)
         return [self._recorder.read]
 
     def _announce(self, name: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
+from metal_anywhere.backend import backend
 from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
@@ -72,7 +73,7 @@ class SlotEngine:
         return {"strategy": self.strategy, "slot_utilization": self.engine.metrics.slot_utilization}
 
     def recorder(self, names: Sequence[str]) -> Recorder:
-        return Recorder(f"{self.name}, {self.rows} slots", self.rows, names=names)
+        return Recorder(f"{self.name}, {self.rows} slots", self.rows, names=names, launch_waits=backend() == "cpu")
 
 
 class PagedEngine:
@@ -131,7 +132,7 @@ class PagedEngine:
     def recorder(self, names: Sequence[str]) -> Recorder:
         pool = self.engine.pool
         name = f"{self.name}, {pool.num_blocks} blocks of {pool.block_size} tokens"
-        return Recorder(name, block_size=pool.block_size, names=names)
+        return Recorder(name, block_size=pool.block_size, names=names, launch_waits=backend() == "cpu")
 
 
 def _counts(metrics: Any) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from math import ceil
 from typing import Any
 
+from tiny_llm_kit.timeline.living import Living
 from tiny_llm_kit.timeline.run import Chunk, Life, Run, Sample, Stay
 
 LAUNCHES = ("admitted", "prefill chunk")
@@ -13,31 +13,6 @@ MOST_REQUESTS = 20_000
 MOST_TOKENS = 100_000
 MOST_SAMPLES = 4_096
 """An even number, since they are merged in pairs."""
-
-
-class _Living:
-    """A request that has not ended: its life, and what it holds."""
-
-    def __init__(self, life: Life, kept: bool) -> None:
-        self.life = life
-        self.kept = kept
-        self.stay: Stay | None = None
-        self.found = 0  # tokens that it found in a prefix cache
-        self.computed = 0  # tokens, after its last chunk
-        self.chunk_step = -1
-
-    def known(self, step: int) -> int:
-        """Tokens whose keys and values are there for it: those up to its last chunk, and one for each decode step since."""
-        decoded = step - self.chunk_step if self.computed >= self.life.prompt_tokens else 0
-        return self.computed + decoded
-
-    def tokens(self, step: int) -> int:
-        """Those of them that it computed itself."""
-        return self.known(step) - self.found
-
-    def blocks(self, step: int, size: int) -> int:
-        """Blocks that it holds alone: room for all its prompt, from the beginning, but for whole blocks that it found."""
-        return ceil(max(self.known(step), self.life.prompt_tokens) / size) - self.found // size
 
 
 class Recorder:
@@ -57,6 +32,8 @@ class Recorder:
         block_size: tokens of a block, if memory is in blocks.
         names: of the requests, by arrival. Others are called by their number.
         unit: what the engine's clock counts.
+        launch_waits: whether launching an iteration returns only when it is computed, as on MLX's CPU backend. Then prompts are
+            computed in the iteration that launches them, and otherwise while the next one waits for their tokens.
         most: requests to be kept.
     """
 
@@ -68,6 +45,7 @@ class Recorder:
         block_size: int | None = None,
         names: Sequence[str] = (),
         unit: str = "s",
+        launch_waits: bool = False,
         most: int = MOST_REQUESTS,
     ) -> None:
         self.name = name
@@ -75,20 +53,21 @@ class Recorder:
         self.block_size = block_size
         self.names = names
         self.unit = unit
+        self.launch_waits = launch_waits
         self.most = most
         self.left_out = 0
         self._lives: list[Life] = []
-        self._living: dict[int, _Living] = {}
+        self._living: dict[int, Living] = {}
         self._kept_living = 0
         self._lanes = 0
         self._free: list[int] = []
-        self._free_since: dict[int, float] = {}
+        self._left: dict[int, Stay] = {}  # the last stay in each lane
         self._ahead: bool | None = None  # whether tokens come back an iteration after their launch; None: not seen yet
         self._busy = False  # whether the last iteration has left the device with work
         self._fresh: list[tuple[Stay, Chunk, float]] = []  # of the last iteration, with when the device could begin
         self._unplaced: list[tuple[Stay, Chunk, float, float]] = []  # the same, and the end of the iteration after theirs
-        self._running: dict[int, _Living] = {}  # by lane
-        self._gone: list[_Living] = []  # who left one in this iteration
+        self._running: dict[int, Living] = {}  # by lane
+        self._gone: list[Living] = []  # who left one in this iteration
         self._samples: list[Sample] = []
         self._stride = 1
         self._merging = 0
@@ -175,7 +154,7 @@ class Recorder:
         number = len(self._lives) + self.left_out + 1
         name = self.names[number - 1] if number <= len(self.names) else str(number)
         kept = len(self._lives) < self.most
-        living = _Living(Life(number, name, event.tokens, time), kept)
+        living = Living(Life(number, name, event.tokens, time), kept)
         self._living[event.request_id] = living
         if kept:
             self._lives.append(living.life)
@@ -183,27 +162,33 @@ class Recorder:
         else:
             self.left_out += 1
 
-    def _enter(self, living: _Living, time: float) -> None:
+    def _enter(self, living: Living, time: float) -> None:
         if not self._free:
             self._free.append(self._lanes)
             self._lanes += 1
         lane = heappop(self._free)
         self._running[lane] = living
-        living.stay = Stay(lane, max(time, self._free_since.get(lane, 0.0)))
+        living.stay = Stay(lane, time)
+        last = self._left.get(lane)
+        if last is not None and last.end is not None and last.end > time:  # it has left in this iteration
+            if self.launch_waits:  # and had been computed when the iteration began
+                last.end = max(time, last.begin)
+            else:
+                living.stay.begin = last.end
         living.computed = living.found = 0
         living.life.stays.append(living.stay)
         if living.life.admitted is None:
             living.life.admitted = time
 
-    def _leave(self, living: _Living, time: float, preempted: bool = False) -> None:
+    def _leave(self, living: Living, time: float, preempted: bool = False) -> None:
         stay, living.stay = living.stay, None
         assert stay is not None
         self._gone.append(self._running.pop(stay.lane))
         stay.end, stay.preempted = max(time, stay.begin), preempted
-        self._free_since[stay.lane] = stay.end
+        self._left[stay.lane] = stay
         heappush(self._free, stay.lane)
 
-    def _add_chunk(self, living: _Living, stay: Stay, event: Any, now: float) -> None:
+    def _add_chunk(self, living: Living, stay: Stay, event: Any, now: float) -> None:
         """Chunks of one iteration are one: the log does not say when the device was done with each."""
         if stay.chunks and living.chunk_step == event.step:
             stay.chunks[-1].tokens += event.tokens
@@ -219,7 +204,7 @@ class Recorder:
         device had the launch of another to compute."""
         if self._ahead is None:
             return
-        for stay, chunk, ready, after in self._unplaced if self._ahead else ():
+        for stay, chunk, ready, after in self._unplaced if self._ahead and not self.launch_waits else ():
             chunk.begin, chunk.end = ready, after
             if chunk is stay.chunks[0]:  # until then the device had others to serve
                 stay.begin = max(stay.begin, chunk.begin if stay.end is None else min(chunk.begin, stay.end))
@@ -231,7 +216,7 @@ class Recorder:
             running += self._gone
         tokens = sum(living.tokens(state.step) for living in running)
         blocks = self.block_size and sum(living.blocks(state.step, self.block_size or 1) for living in running)
-        time = self._opened if self._ahead is False else self._ready
+        time = self._opened if self._ahead is False or self.launch_waits else self._ready
         self._keep(Sample(time, state.queue_size, state.active_requests, tokens, blocks))
 
     def _keep(self, sample: Sample) -> None:
