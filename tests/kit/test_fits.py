@@ -106,7 +106,7 @@ def test_machines_as_published() -> None:
     machines = published_machines()
     families = [f"m{generation}{size}" for generation in (1, 2, 3, 4) for size in ("", "-pro", "-max", "-ultra")]
     families.remove("m4-ultra")  # there is none
-    assert list(machines) == [*families, "h100", "h200"]
+    assert set(machines) >= {*families, "h100", "h200"}
     for name, machine in machines.items():
         assert machine.source, f"who says what {name} can do?"
         assert 60e9 <= machine.bandwidth <= 5e12
