@@ -230,3 +230,27 @@ def test_paged(sizes: dict[str, Any], prefix_caching: bool, seed: int, cost: Cos
     if sizes is SIZES["many are preempted"] and seed % 2:
         assert preempted, "nobody was preempted: the test is not about what it says"
     assert_same(simulate(tiny_llm_ref.simulate_paged, items, cost, prefix_caching=prefix_caching, **sizes), real)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("num_blocks", [11, 16, 25])
+def test_paged_remembers_and_forgets_what_the_engine_does(
+    num_blocks: int, seed: int, cost: Cost, clock: Clock, priced: PricedModel
+) -> None:
+    """Prompts that come again, whole blocks long, so that their last block is copied; between them others, whose answers push
+    them out. No answer to a prompt that comes again fills a block, for the engine would find that again, too."""
+    random = np.random.default_rng(seed)
+    known = [tuple(random.integers(0, 256, 16).tolist()) for _ in range(3)]
+    items = []
+    for number in range(40):
+        moment = 800 * TICK * (number // 2)
+        if random.random() < 0.6:
+            items.append(WorkItem(known[random.integers(3)], 3, moment))
+        else:
+            items.append(WorkItem(tuple(random.integers(0, 256, 9).tolist()), int(random.integers(1, 24)), moment))
+    sizes: dict[str, Any] = {"num_blocks": num_blocks, "block_size": 4, "watermark": 0.0}
+    engine = tiny_llm_ref.Engine(priced, clock=clock, **sizes)  # type: ignore[arg-type]
+    real = serve(engine, items, clock, tiny_llm_ref.PagedRequest)
+    assert engine.metrics.prefix_cache_hits, "nothing was found again: the test is not about what it says"
+    assert num_blocks > 16 or engine.metrics.num_evictions, "nothing was pushed out: the test is not about what it says"
+    assert_same(simulate(tiny_llm_ref.simulate_paged, items, cost, **sizes), real)

@@ -73,31 +73,37 @@ def roofline(answer: ModuleType, machine: Published, shape: ModelConfig, bytes_p
 
 
 class Watch:
-    """A reader of the log that says now and then how far the simulation is, and stops one whose queue grows for ever.
+    """Says now and then how far a simulation is, and stops one whose queue grows for ever.
 
     Args:
-        every: steps between two reports.
+        sketch: which reads the log before this does.
         report: is told the requests that have ended, the simulated seconds, and the steps.
+        every: steps between two reports.
     """
 
     def __init__(self, sketch: RunSketch, report: Callable[[int, float, int], None], every: int = 4096) -> None:
         self.sketch = sketch
         self.report = report
         self.every = every
+        self.come = 0
 
     def read(self, state: Any) -> None:
-        """Take in one iteration, after the sketch.
-
-        Raises:
-            ValueError: if more than `MOST_WAITING` requests wait.
-        """
+        """Take in one iteration."""
         if state.step % self.every == 0:
             self.report(self.sketch.finished, state.time, state.step)
-        if state.queue_size > MOST_WAITING:
+
+    def wanted(self, request_id: int, time: float) -> None:
+        """See `RunRecorder.wanted`.
+
+        Raises:
+            ValueError: if more than `MOST_WAITING` requests have come and not ended.
+        """
+        self.sketch.wanted(request_id, time)
+        self.come += 1
+        if self.come - self.sketch.finished > MOST_WAITING:
             raise ValueError(
-                f"after {state.time:,.0f} simulated seconds {state.queue_size:,} requests wait, and about"
-                f" {self.sketch.finished / max(state.time, 1e-9):,.4g} per second are served: lower --rate, or give the engine"
-                " more room"
+                f"after {time:,.4g} simulated seconds {MOST_WAITING:,} requests wait, and {self.sketch.finished:,} have been"
+                " served: they come faster than that, and would fill the memory. Lower --rate, or give the engine more room"
             )
 
 
@@ -113,12 +119,12 @@ def figure_rows(summary: Any, sketch: RunSketch) -> list[list[str]]:
         ["requests", f"{summary.requests:,}"],
         ["simulated time", f"{summary.seconds:,.1f} s"],
         ["tokens per second", f"{summary.tokens_per_second:,.1f}"],
-        ["requests per second", f"{summary.requests_per_second:,.3g}"],
+        ["requests per second", _rate(summary.requests_per_second)],
         ["slots in use, over all steps", f"{summary.slot_utilization:.0%}"],
     ]
     if summary.goodput is not None:
         share = sketch.good / max(summary.requests, 1)
-        rows.append(["goodput (requests per second within the SLO)", f"{summary.goodput:,.3g} ({share:.0%})"])
+        rows.append(["goodput (requests per second within the SLO)", f"{_rate(summary.goodput)} ({share:.0%})"])
     if sketch.preemptions:
         rows.append(["preemptions", f"{sketch.preemptions:,}"])
     return rows
@@ -127,3 +133,7 @@ def figure_rows(summary: Any, sketch: RunSketch) -> list[list[str]]:
 def _short(seconds: float) -> str:
     """As `duration`, with parts of a millisecond where there is no more."""
     return f"{seconds * 1e3:.2g} ms" if 0 < seconds < 0.01 else duration(seconds)
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"

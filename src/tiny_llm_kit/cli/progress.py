@@ -114,4 +114,4 @@ class Bar:
         self.progress.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
 
     def status(self) -> str:
-        return f"{self.text}: {self.done} of {self.total}"
+        return f"{self.text}: {self.done}" if self.total is None else f"{self.text}: {self.done} of {self.total}"

@@ -42,7 +42,7 @@ from tiny_llm_kit.workloads.streams import AT_ONCE, arriving, endless
 
 MACHINE = "h100"
 REQUESTS = 1000
-_positive = click.FloatRange(0, min_open=True)
+_positive = click.FloatRange(0, 1e9, min_open=True)
 _above_zero = click.IntRange(min=1)
 
 
@@ -132,7 +132,7 @@ def main(
     with progress_bar(console, "simulating", total=requests) as bar:
         watch = Watch(sketch, partial(_show, bar, started))
         readers = [sketch.read, watch.read, *([recorder.read] if trace else [])]
-        simulated.run(answer, chain(sample, items), sample, cost, readers=readers, wanted=sketch.wanted)
+        simulated.run(answer, chain(sample, items), sample, cost, readers=readers, wanted=watch.wanted)
     seconds = time.perf_counter() - started
 
     summary = sketch.summary()
@@ -151,7 +151,7 @@ def main(
             "cost": about_cost,
             "engine": asdict(simulated),
             "requests": {"source": source, "seed": seed, "rate": rate, "burstiness": burstiness},
-            "slo": None if slo is None else asdict(slo),
+            "slo": {"ttft": slo_ttft, "tpot": slo_tpot},
             "summary": asdict(summary),
             "relative_error": RELATIVE_ERROR,
             "preemptions": sketch.preemptions,
