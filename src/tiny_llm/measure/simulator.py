@@ -1,7 +1,8 @@
 """A discrete-event simulation of the engine of slots: its own plan, strategy and slots decide, and a cost model computes.
 
 As in the engine, an iteration is launched before the tokens of the one before are read, so that an end is seen one iteration
-late. Nobody waits for a launch that brings no token, such as the beginning of a long prompt. What the log is told is what the engine would tell it, but for the tokens after the first: of these, only the number.
+late. Nobody waits for a launch that brings no token, such as the beginning of a long prompt. What the log is told is what the
+engine would tell it, but for the tokens after the first: of these, only the number.
 """
 
 import sys
