@@ -42,7 +42,13 @@ LEDGER_TITLE = "Claims"
 @click.option("--batch-sizes", type=Numbers(), default="2,4,8,16,32", show_default=True, help="Rows for the law.")
 @click.option("--seeds", "seed_count", type=click.IntRange(min=1), default=10, show_default=True, help="Lists of requests.")
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Of the first list; further ones count on.")
-@click.option("--rounds", type=click.IntRange(min=1), default=64, show_default=True, help="Requests per row of a list.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Requests per row of a list; with few, its end weighs.",
+)
 @click.option(
     "--measure",
     type=click.Choice(("nothing", "tiny", "embedded")),
