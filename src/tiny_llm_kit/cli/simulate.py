@@ -127,7 +127,9 @@ def main(
     slo = _slo(answer, slo_ttft, slo_tpot)
     sketch = RunSketch(answer, slo)
     paged = engine == "paged"
-    recorder = Recorder(engine, None if paged else simulated.rows, block_size=simulated.sizes.block_size if paged else None)
+    block_tokens = simulated.sizes.block_size if paged else None
+    lanes = None if paged else simulated.rows
+    recorder = Recorder(engine, lanes, block_size=block_tokens, launch_waits=cost.launch_waits)
     started = time.perf_counter()
     with progress_bar(console, "simulating", total=requests) as bar:
         watch = Watch(sketch, partial(_show, bar, started))

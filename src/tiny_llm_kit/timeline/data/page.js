@@ -91,13 +91,15 @@ function leave() {
 const scrollers = all(".scroll");
 for (const scroller of scrollers) {
   const marks = scroller.querySelector(".marks");
-  scroller.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const box = marks.getBoundingClientRect();
     readAt(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
     const slice = event.target.closest(".slice, .wait");
     if (slice) choose(slice, event.clientX, event.clientY);
     else if (document.activeElement !== chosen) forget();
-  });
+  };
+  scroller.addEventListener("pointermove", point);
+  scroller.addEventListener("pointerdown", point);  // a finger does not hover
   scroller.addEventListener("pointerleave", leave);
   scroller.addEventListener("scroll", () => {
     for (const other of scrollers) if (other !== scroller && other.scrollLeft !== scroller.scrollLeft) other.scrollLeft = scroller.scrollLeft;
