@@ -92,12 +92,32 @@ def test_a_promise_that_always_holds_is_said_to_hold(bench: Callable[..., ClickR
     assert "1000.00/s or more" in result.output
 
 
-def test_requests_of_a_seed_and_bursts_are_the_same_again(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
-    test = a_test(burstiness=0.1, seed=3)
-    assert test.open_loop("continuous", 500).summary.requests == 4
+def test_bursts_and_seeds_reach_the_arrivals(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
     options = ["--engine", "continuous", "--rates", "500", "--burstiness", "0.1"]
     assert bench(*options).exit_code == 0
     assert document(tmp_path)["arrivals"] == {"burstiness": 0.1, "seed": 1}
+
+
+@pytest.mark.parametrize("run", ["open_loop", "simulated"])
+@pytest.mark.parametrize(("burstiness", "seed"), [(1.0, 0), (0.2, 0), (1.0, 7)])
+def test_requests_come_when_the_arrivals_say(burstiness: float, seed: int, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorders = []
+    summarize = tiny_llm_ref.summarize
+    monkeypatch.setattr(tiny_llm_ref, "summarize", lambda recorder, slo: recorders.append(recorder) or summarize(recorder, slo))
+    test = a_test(burstiness=burstiness, seed=seed)
+    getattr(test, run)("continuous", 200.0, *([NoCost()] if run == "simulated" else []))
+    came = [times.arrived for times in recorders[0].requests.values()]
+    wanted = tiny_llm_ref.arrival_times(4, 200.0, burstiness, seed)
+    assert [time - came[0] for time in came] == pytest.approx([time - wanted[0] for time in wanted], abs=1e-6)
+
+
+class NoCost:
+    """Nothing takes time."""
+
+    launch_waits = True
+
+    def seconds(self, calls: Any) -> float:
+        return 0.0
 
 
 def a_test(**changes: Any) -> LoadTest:
