@@ -2,8 +2,11 @@
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
+from weakref import WeakSet
 
 import mlx.core as mx
 import numpy as np
@@ -127,10 +130,22 @@ class Enough(Exception):
     """Raised by a reader, to leave a simulation that would never end."""
 
 
-def living_requests() -> int:
-    """How many requests are in memory."""
-    gc.collect()
-    return sum(isinstance(thing, answer.Request) for thing in gc.get_objects())
+@contextmanager
+def counting_requests() -> Iterator[Callable[[], int]]:
+    """In this block: how many of the requests that were made in it are still in memory."""
+    made: WeakSet[Any] = WeakSet()
+    init = answer.Request.__init__
+
+    def noted(self: Any, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        made.add(self)
+
+    def alive() -> int:
+        gc.collect()
+        return len(made)
+
+    with patch.object(answer.Request, "__init__", noted):
+        yield alive
 
 
 def endless(gap: float = 1.0) -> Iterator[WorkItem]:

@@ -139,7 +139,7 @@ class _Slots(RequestBook):
             for request_id in self.leaving:
                 self.slots.free_slot(request_id)
             self.slots.condense()
-            self.longest = max((self.running[owner].offset for owner in self.slots.slot_of), default=0)
+            self.longest = max([self.running[owner].offset for owner in self.slots.slot_of], default=0)
             self.leaving = []
 
     @task(week=2, day=7, number=7)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from simulating import TICK, Call, Cost, Enough, Story, dear, endless, items, living_requests, play, random_items
+from simulating import TICK, Call, Cost, Enough, Story, counting_requests, dear, endless, items, play, random_items
 from support import refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
@@ -219,15 +219,13 @@ def test_task_7_groups_take_arrivals_one_by_one(gap: float) -> None:
 def test_task_7_groups_forget_requests_that_have_ended() -> None:
     def read(state: Any) -> None:
         if state.step == 600:
-            alive = living_requests() - before
-            assert alive <= 10, (
-                f"{alive} requests are still in memory after {state.step} iterations, and no more than three run at a time:"
+            assert alive() <= 10, (
+                f"{alive()} requests are still in memory after {state.step} iterations, and no more than three run at a time:"
                 " drop those that have ended"
             )
             raise Enough
 
-    before = living_requests()
-    with pytest.raises(Enough):
+    with counting_requests() as alive, pytest.raises(Enough):
         answer.simulate_groups(endless(), Cost(per_launch=1), 3, readers=[read])
 
 

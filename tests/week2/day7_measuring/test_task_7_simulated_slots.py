@@ -7,7 +7,20 @@ from typing import Any
 import pytest
 
 from answer import answer
-from simulating import Call, Cost, Enough, PricedModel, Story, dear, endless, items, living_requests, play, random_items, serve
+from simulating import (
+    Call,
+    Cost,
+    Enough,
+    PricedModel,
+    Story,
+    counting_requests,
+    dear,
+    endless,
+    items,
+    play,
+    random_items,
+    serve,
+)
 from support import ToyModel, refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
@@ -241,15 +254,13 @@ def test_task_7_slots_take_arrivals_one_by_one(gap: float) -> None:
 def test_task_7_slots_forget_requests_that_have_ended() -> None:
     def read(state: Any) -> None:
         if state.step == 600:
-            alive = living_requests() - before
-            assert alive <= 10, (
-                f"{alive} requests are still in memory after {state.step} iterations, and no more than three run at a"
+            assert alive() <= 10, (
+                f"{alive()} requests are still in memory after {state.step} iterations, and no more than three run at a"
                 " time: drop those that have ended"
             )
             raise Enough
 
-    before = living_requests()
-    with pytest.raises(Enough):
+    with counting_requests() as alive, pytest.raises(Enough):
         answer.simulate_slots(endless(), Cost(per_launch=1), 3, readers=[read])
 
 
