@@ -85,6 +85,12 @@ def test_rates_climb_until_the_slo_breaks(bench: Callable[..., ClickResult], tmp
     assert result.output.index("This will take up to") < result.output.index("within the SLO"), "said before the first run"
 
 
+def test_rates_that_were_asked_for_are_all_offered(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    result = bench("--slo-ttft", "1e-9", "--engine", "continuous", "--rates", "300,500,400")
+    assert result.exit_code == 0, result.output
+    assert [point["rate"] for point in document(tmp_path)["points"]] == [300, 400, 500]
+
+
 def test_a_promise_that_always_holds_is_said_to_hold(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
     result = bench("--slo-ttft", "1000", "--slo-tpot", "1000", "--rates", "500,1000", "--engine", "static")
     assert result.exit_code == 0, result.output

@@ -53,6 +53,7 @@ def test_a_step_of_the_slot_engine_admits_one_of_those_who_wait(strategy: str, m
 
     def watch(waiting: Any, running: Any, slots: int, *rest: Any) -> Any:
         plan = plan_step(waiting, running, slots, *rest)
+        assert all((chunk.start, chunk.end) == (0, len(chunk.request.prompt)) for chunk in plan.prefill), "as if it were new"
         seen.append((len(waiting), slots - len(running), [chunk.request for chunk in plan.prefill], len(plan.decode)))
         return plan
 
@@ -85,7 +86,7 @@ def test_a_step_of_the_paged_engine_admits_one_of_those_who_wait() -> None:
 def test_requests_serve_again_as_if_they_were_new() -> None:
     made = Requests(tiny_llm_ref, 12)
     PagedDecisions(tiny_llm_ref, made, waiting=10, users=2, most_running=2).measure(2)
-    slot_decision(tiny_llm_ref, made, "fifo", running=2, waiting=10)
+    slot_decision(tiny_llm_ref, made, "shortest-remaining", running=2, waiting=10)
     fresh = made.fresh(12, users=5)
     assert len({request.request_id for request in fresh}) == 12
     assert {request.user for request in fresh} == {f"user {number}" for number in range(5)}
