@@ -219,6 +219,8 @@ def test_task_5_accidents_a_failure_of_the_device(toy: ToyModel, tokens: int, in
     assert_returned(ended + serve(batcher), *running, waiting)
     if waiting.error is None:
         assert_alone(toy, waiting)
+    told, kept = batcher.engine.metrics.total_tokens, sum(len(request.generated_tokens) for request in [*running, waiting])
+    assert told == kept, f"the answers have {kept} tokens and the log tells of {told}: nothing comes back from a broken device"
     assert_can_still_serve(batcher.engine, model, toy, slots=3)
 
 
