@@ -33,7 +33,8 @@ def series(decisions: Iterable[Decision]) -> dict[tuple[str, int], list[Decision
 
 
 def columns(decisions: Sequence[Decision]) -> list[str]:
-    return ["", "running", *(f"{waiting:,} waiting" for waiting in sorted({one.waiting for one in decisions}))]
+    """A column for each number of requests that wait."""
+    return ["", "running", *(f"{waiting:,}" for waiting in sorted({one.waiting for one in decisions}))]
 
 
 def rows(decisions: Sequence[Decision], figure: Callable[[Decision], float]) -> list[list[str]]:

@@ -66,11 +66,14 @@ def main(waiting: list[int], running: list[int], users: list[int], quick: bool, 
     full = decision_report.rows(decisions, lambda one: one.full)
     columns, goals = decision_report.columns(decisions), decision_report.targets(decisions)
     goal_rows = [goal.row() for goal in goals]
-    console.print(plain_table("deciding a step in which one request is admitted", columns, step))
-    console.print(plain_table("deciding a step while no seat is free", columns, full))
+    console.print(plain_table("deciding a step in which one request is admitted, over the number that wait", columns, step))
+    console.print(plain_table("deciding a step while no seat is free, over the number that wait", columns, full))
     console.print(plain_table("targets", TARGET_COLUMNS, goal_rows))
     console.print(NOTE, highlight=False)
-    tables = [f"One request is admitted\n\n{markdown(columns, step)}", f"No seat is free\n\n{markdown(columns, full)}"]
+    tables = [
+        f"One request is admitted; over the number that wait\n\n{markdown(columns, step)}",
+        f"No seat is free; over the number that wait\n\n{markdown(columns, full)}",
+    ]
     tables += [markdown(TARGET_COLUMNS, goal_rows), NOTE]
     document = decision_report.as_json(decisions, goals, {"machine": describe_machine()})
     write_results(console, out, "scheduler", document, "\n\n".join(tables), partial(decision_report.draw, decisions))
