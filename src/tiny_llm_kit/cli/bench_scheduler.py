@@ -62,12 +62,14 @@ def main(waiting: list[int], running: list[int], users: list[int], quick: bool, 
         for size in waiting:
             decisions += _measure(answer, bar, size, running, users)
 
-    step = decision_report.rows(decisions, lambda one: one.step)
-    full = decision_report.rows(decisions, lambda one: one.full)
+    found = {
+        "one request is admitted; over the number that wait": decision_report.rows(decisions, lambda one: one.step),
+        "no seat is free; over the number that wait": decision_report.rows(decisions, lambda one: one.full),
+    }
     columns, goals = decision_report.columns(decisions), decision_report.targets(decisions)
     goal_rows = [goal.row() for goal in goals]
-    console.print(plain_table("deciding a step in which one request is admitted, over the number that wait", columns, step))
-    console.print(plain_table("deciding a step while no seat is free, over the number that wait", columns, full))
+    for title, cells in found.items():
+        console.print(plain_table(title, columns, cells))
     console.print(plain_table("targets", TARGET_COLUMNS, goal_rows))
     console.print(NOTE, highlight=False)
     tables = [
