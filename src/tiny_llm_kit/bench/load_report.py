@@ -114,8 +114,10 @@ def draw(points: Sequence[Point], slo: Any, path: Path, title: str) -> None:
             served = schedule.removesuffix(SIMULATED)
             colour = colours.setdefault(served, f"C{len(colours)}")
             own = open_points(points, schedule)
-            style = "-" if served == schedule else "--"
-            axes.plot([p.rate for p in own], list(map(value, own)), marker="o", linestyle=style, color=colour, label=schedule)
+            style, marker = ("-", "o") if served == schedule else ("--", "x")
+            axes.plot(
+                [p.rate for p in own], list(map(value, own)), marker=marker, linestyle=style, color=colour, label=schedule
+            )
         if limit is not None:
             axes.axhline(limit, linestyle=":", color="gray", label="SLO")
         axes.set_xlabel("requests per second")

@@ -72,10 +72,7 @@ def main(waiting: list[int], running: list[int], users: list[int], quick: bool, 
         console.print(plain_table(title, columns, cells))
     console.print(plain_table("targets", TARGET_COLUMNS, goal_rows))
     console.print(NOTE, highlight=False)
-    tables = [
-        f"One request is admitted; over the number that wait\n\n{markdown(columns, step)}",
-        f"No seat is free; over the number that wait\n\n{markdown(columns, full)}",
-    ]
+    tables = [f"{title}\n\n{markdown(columns, cells)}" for title, cells in found.items()]
     tables += [markdown(TARGET_COLUMNS, goal_rows), NOTE]
     document = decision_report.as_json(decisions, goals, {"machine": describe_machine()})
     write_results(console, out, "scheduler", document, "\n\n".join(tables), partial(decision_report.draw, decisions))
