@@ -183,8 +183,11 @@ def test_a_disturbed_run_is_tried_again_and_marked(monkeypatch: pytest.MonkeyPat
     assert not verdicts
 
 
-def test_disturbed_runs_are_shown_and_end_with_1(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
-    result = bench("--rates", "1000", "--engine", "continuous", "--noise", "0")
+def test_disturbed_runs_are_shown_and_end_with_1(
+    bench: Callable[..., ClickResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_test.LoadMeter, "noisy", lambda self, limit: True)
+    result = bench("--rates", "1000", "--engine", "continuous")
     assert result.exit_code == 1, result.output
     assert "1 of 1 runs were disturbed by other programs" in " ".join(result.output.split())
     assert document(tmp_path)["points"][0]["noisy"], "what was measured is kept all the same"
