@@ -120,8 +120,8 @@ def test_task_6_every_iteration_counts() -> None:
         best = sum(1 / t for t in times) / sum(1 / t**2 for t in times)
         fit = answer.fit_cost(iterations)
         assert fit.seconds(calls) == pytest.approx(best, rel=1e-6), (
-            f"{times.count(times[0])} iterations took {times[0]:g} s and {times.count(1.0)} took 1 s. All of them count, the late"
-            f" and the slow, too, so {best:.4f} s is best, and {fit.seconds(calls):.4f} s is predicted"
+            f"{times.count(times[0])} iterations took {times[0]:g} s and {times.count(1.0)} took 1 s. All of them count, the"
+            f" late and the slow, too, so {best:.4f} s is best, and {fit.seconds(calls):.4f} s is predicted"
         )
         error = sum(abs(best / t - 1) for t in times) / len(times)
         assert fit.error == pytest.approx(error, rel=1e-6), f"error is the mean over all iterations, {error}, not {fit.error}"

@@ -84,8 +84,8 @@ def test_task_8_the_longest_of_thousands(batch_size: int, count: int) -> None:
     want = 10 + 990 * -math.expm1(batch_size * math.log1p(-1 / count))
     got = answer.expected_longest(lengths, batch_size)
     assert got == pytest.approx(want, rel=1e-9), (
-        f"{count - 1} answers of 10 tokens and one of 1000, in batches of {batch_size}: the longest has {want:.6f} tokens in the"
-        f" mean, not {got}. Are shares raised to the power of B, rather than counts, which overflow?"
+        f"{count - 1} answers of 10 tokens and one of 1000, in batches of {batch_size}: the longest has {want:.6f} tokens in"
+        f" the mean, not {got}. Are shares raised to the power of B, rather than counts, which overflow?"
     )
 
 
