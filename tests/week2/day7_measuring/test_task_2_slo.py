@@ -46,6 +46,15 @@ def test_task_2_slo_has_two_limits(tokens: list[float], met: bool, why: str) -> 
     assert SLO.met_by(only(life(1, 0, tokens))) is met, f"tokens at {tokens}, limits of 4 s and 2 s: {why}"
 
 
+def test_task_2_slo_is_not_rounded() -> None:
+    sharp = answer.Slo(ttft=2, tpot=0.5)
+    late = 2**-12  # about a quarter of a millisecond
+    for tokens, met in (([2, 2.5], True), ([2 + late, 2.5], False), ([2, 2.5 + late], False)):
+        assert sharp.met_by(only(life(1, 0, tokens))) is met, (
+            f"tokens at {tokens} s, limits of 2 s and 0.5 s: what is over is over"
+        )
+
+
 @pytest.mark.parametrize("end", [CANCELLED, FAILED])
 def test_task_2_slo_is_met_by_those_who_finish(end: Any) -> None:
     assert SLO.met_by(only(life(1, 0, [1, 2, 3], end=end))) is False, f"it was fast, and then {end}: its user got no answer"

@@ -61,6 +61,14 @@ def test_task_2_summary_spreads_each_figure(name: str, values: list[float]) -> N
     )
 
 
+def test_task_2_summary_spreads_figures_of_0_too() -> None:
+    summary = answer.summarize(told_of(life(1, 0, [0, 0]), life(2, 0, [4, 8], admitted=2), life(3, 0, [4, 4], admitted=4)))
+    assert numbers(summary.queue_time) == of([0, 2, 4]), "who was admitted at once has a queue time of 0, and that is a figure"
+    assert numbers(summary.ttft) == of([0, 4, 4]), "on this clock the first token came at once: 0 s is a time, unlike None"
+    assert numbers(summary.tpot) == of([0, 4, 0]), "two answers came in one piece"
+    assert numbers(summary.latency) == of([0, 8, 4]), "and one was over when it began"
+
+
 def test_task_2_summary_counts_and_rates() -> None:
     summary = answer.summarize(three_requests())
     assert (summary.requests, summary.finished) == (3, 3), "three came, and three finished"
@@ -104,6 +112,12 @@ def test_task_2_summary_of_a_log_without_tokens() -> None:
     assert numbers(summary.tpot) == of([2, 2]), "and how many there were at the end"
     assert numbers(summary.inter_token) == (0, 0, 0, 0), "it does not log every token, so nothing is known of the gaps"
     assert summary.tokens_per_second == 9 / 10, "5, 3 and 1 tokens in 10 s"
+
+
+def test_task_2_summary_of_less_than_a_second() -> None:
+    summary = answer.summarize(told_of(life(1, 2, [2.125, 2.25]), life(2, 2, [2.25])), answer.Slo(1, 1))
+    rates = (summary.tokens_per_second, summary.requests_per_second, summary.goodput)
+    assert rates == (12, 8, 8), f"three tokens and two requests in a quarter of a second: 12, 8 and 8 per second, not {rates}"
 
 
 def test_task_2_summary_ends_with_the_last_step() -> None:

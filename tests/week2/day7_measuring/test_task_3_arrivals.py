@@ -116,8 +116,9 @@ def test_task_3_arrivals_are_a_poisson_process_by_default() -> None:
 
 
 def test_task_3_arrivals_follow_a_gamma_distribution() -> None:
-    """Of shape 1/2, which is a squared normal: half the gaps are shorter than 0.455 of the mean; and of shape 2."""
-    for burstiness, at, expected in [(0.5, 0.4549, 0.5), (0.5, 3.8415, 0.95), (2.0, 0.8392, 0.5), (2.0, 2.3719, 0.95)]:
+    """Of shape 1/2, which is a squared normal: half the gaps are shorter than 0.455 of the mean; and of shapes 2 and 4."""
+    shares = [(0.5, 0.4549, 0.5), (0.5, 3.8415, 0.95), (2.0, 0.8392, 0.5), (2.0, 2.3719, 0.95), (4.0, 0.918, 0.5)]
+    for burstiness, at, expected in [*shares, (4.0, 1.9384, 0.95)]:
         share = (gaps_of(1.0, burstiness, seed=9) < at).mean()
         allowed = SURE * sqrt(expected * (1 - expected) / MANY)
         assert abs(share - expected) < allowed, (
@@ -167,6 +168,9 @@ def test_task_3_arrivals_are_fixed_by_their_seed() -> None:
     first = times_of(50, 2.0, 0.5, seed=4)
     np.random.seed(1)
     np.random.random(10)
+    assert times_of(50, 2.0, seed=0) == times_of(50, 2.0, seed=0) == times_of(50, 2.0), (
+        "0 is a seed like any other, and the one that is taken if nobody names one"
+    )
     assert times_of(50, 2.0, 0.5, seed=4) == first, "the same seed gives the same times, whatever else has been drawn"
     np.random.seed(2)
     state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
@@ -187,6 +191,12 @@ def test_task_3_arrivals_of_other_seeds_are_others() -> None:
                     f"the gaps of two seeds, shifted by {shift}, correlate by {correlation:.3f}: runs over several seeds would"
                     " measure the same thing again"
                 )
+
+
+def test_task_3_arrivals_of_large_seeds_are_others() -> None:
+    seeds = [0, 1, 256, 1000, 65_536, 10**6, 2**31]
+    runs = {tuple(times_of(10, 2.0, seed=seed)) for seed in seeds}
+    assert len(runs) == len(seeds), f"seeds {seeds} give {len(runs)} lists of times, and should give one each"
 
 
 def test_task_3_arrivals_keep_their_pattern_at_another_rate() -> None:

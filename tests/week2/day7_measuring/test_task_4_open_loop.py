@@ -61,6 +61,23 @@ def test_task_4_open_sleeps_only_when_nothing_can_be_done() -> None:
     assert clock.now == 64 + 5.5, f"all should be over at 5.5 s, it is {clock.now - 64}"
 
 
+def test_task_4_open_does_not_wait_for_company() -> None:
+    """The second comes a moment after the first, and the server is quick."""
+    clock, moment = FakeClock(), 2**-12
+    server = TimedServer(clock, seconds=lambda step: moment / 2)
+
+    def sleep(seconds: float) -> None:
+        assert not server.has_work, "it slept while a request could have been served: it comes soon, but it is not there yet"
+        clock.sleep(seconds)
+
+    requests = some(1, 1)
+    late = answer.open_loop(server, requests, [1.0, 1.0 + moment], Recorder(), sleep)
+    expect_no_error(*requests)
+    came = [time - 64 for time in server.times("ARRIVED", *requests)]
+    assert came == [1.0, 1.0 + moment], f"nobody comes before his time, not even by {moment} s: they came at {came}"
+    assert late == [0.0, 0.0], f"nobody was late, and lateness says {late}"
+
+
 def test_task_4_open_who_comes_together_is_served_together() -> None:
     server = TimedServer(FakeClock(), slots=8)
     requests = some(2, 2, 2, 2)
@@ -137,6 +154,25 @@ def test_task_4_open_a_slow_server_holds_nobody_back() -> None:
         f" the longest queue was {longest}: nobody waits for an answer before the next one asks"
     )
     assert late == [0.0, 0.5] * 20, f"a step takes 1 s, so who comes in its middle is 0.5 s late, and nobody more: {late}"
+
+
+def test_task_4_open_lateness_is_not_rounded() -> None:
+    server = TimedServer(FakeClock(), slots=4)
+    late, _ = serve(server, some(2, 1), [0.0, 1 - 2**-12])
+    assert late == [0.0, 2**-12], f"the second came a quarter of a millisecond before the end of a step; lateness says {late}"
+
+
+def test_task_4_open_a_long_queue_holds_nobody_back() -> None:
+    server = TimedServer(FakeClock(), slots=8, seconds=lambda step: 8.0 if step == 0 else 0.125)
+    requests, arrivals = some(*[1] * 500), [place / 64 for place in range(500)]
+    late, _ = serve(server, requests, arrivals)
+    assert late == [0.0, *(8 - arrival for arrival in arrivals[1:])], (
+        "the first step lasts 8 s, and 499 want to come meanwhile: all are submitted at its end, and a long queue forms. The"
+        f" last was late by {late[-1]} s; a generator that waits for the queue to get shorter hides how long it is"
+    )
+    assert max(state.queue_size for state in server.states) == 499 - 8, (
+        "who has come waits in the engine's queue, not elsewhere"
+    )
 
 
 def test_task_4_open_arrivals_do_not_drift() -> None:

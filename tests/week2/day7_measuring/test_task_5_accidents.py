@@ -70,6 +70,10 @@ def test_task_5_accidents_a_row_of_a_cancelled_request_is_nobody_s(toy: ToyModel
     )
     groups = batcher.groups()
     assert [len(group) for group in groups] == [3, 1], f"a slot that a cancel frees is given to nobody: {groups}"
+    assert len(model.decode_rows) == 11 + 2, (
+        "the longest of those who are left wants 12 tokens, and the next group 3, the first of which comes from the prompt: 11"
+        f" and 2 decode steps. What the cancelled one wanted is wanted no more, and there were {len(model.decode_rows)}"
+    )
     finished = [number for number, _, event in batcher.events("FINISHED") if event.request_id == long.request_id]
     started = [number for number, _, event in batcher.events("ADMITTED") if event.request_id == waiting.request_id]
     assert [number + 1 for number in finished] == started, (

@@ -103,6 +103,31 @@ def test_task_6_known_weights_are_found_again(bends: tuple[int, ...]) -> None:
     assert fit.error == pytest.approx(0, abs=1e-6), f"it predicts each iteration, yet its error is said to be {fit.error}"
 
 
+def test_task_6_prices_of_a_fast_machine_are_found_again() -> None:
+    """On a GPU a pair of query and key takes some 1e-16 s."""
+    weights = tuple(weight * 1e-8 for weight in TRUE)
+    fit = answer.fit_cost(measured(weights))
+    assert fit.weights == pytest.approx(weights, rel=1e-4, abs=0), (
+        f"the weights are {fit.weights}, and the iterations were made with {weights}: small prices are prices, too"
+    )
+
+
+def test_task_6_every_iteration_counts() -> None:
+    """One and the same call takes now 1 s, now 3 or 4 s. The sum of (p / t − 1)² is least at p = Σ 1/t / Σ 1/t²."""
+    calls = [decode(8, 100)]
+    for times in ([3.0] * 1500 + [1.0] * 1500, [4.0] + [1.0] * 199):
+        iterations = [(calls, seconds) for seconds in times]
+        best = sum(1 / t for t in times) / sum(1 / t**2 for t in times)
+        fit = answer.fit_cost(iterations)
+        assert fit.seconds(calls) == pytest.approx(best, rel=1e-6), (
+            f"{times.count(times[0])} iterations took {times[0]:g} s and {times.count(1.0)} took 1 s. All of them count, the"
+            f" late and the slow, too, so {best:.4f} s is best, and {fit.seconds(calls):.4f} s is predicted"
+        )
+        error = sum(abs(best / t - 1) for t in times) / len(times)
+        assert fit.error == pytest.approx(error, rel=1e-6), f"error is the mean over all iterations, {error}, not {fit.error}"
+        assert [seconds for _, seconds in iterations] == times, "the record is the caller's: leave it in its order"
+
+
 def test_task_6_what_was_fitted_predicts_other_iterations() -> None:
     fit = answer.fit_cost(measured())
     for calls in recorded(seed=1):

@@ -145,6 +145,9 @@ def test_task_6_the_knee() -> None:
     )
     quantized = roofline(flops=6e3, bandwidth=100.0, bytes_per_weight=0.5)
     assert quantized.knee == pytest.approx(15), "weights of a quarter of the bytes are read in a quarter of the time"
+    assert roofline(flops=6e3, bandwidth=400.0, bytes_per_weight=0.5).knee == pytest.approx(3.75), (
+        "between 3 and 4 rows: the knee is a place on an axis, and not a whole number of rows"
+    )
 
 
 def test_task_6_below_the_knee_a_row_costs_nothing_and_above_it_all_it_computes() -> None:

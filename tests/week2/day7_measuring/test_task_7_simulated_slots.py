@@ -204,6 +204,16 @@ def test_task_7_slots_ask_the_strategy_that_was_given() -> None:
     assert order == [2, 1, 0], f"this strategy admits the longest prompt first; admitted were {order}"
 
 
+def test_task_7_slots_show_the_strategy_everyone_who_waits() -> None:
+    arrivals = items(*[(2, 3)] * 199, (2, 1))
+    story = simulate(arrivals, Cost(per_launch=1), slots=1, strategy=answer.ShortestRemaining())
+    admitted = story.times("ADMITTED")
+    assert min(admitted, key=admitted.__getitem__) == 199, (
+        "200 requests are there from the start, and the last one is the shortest, so ShortestRemaining admits it first; the"
+        f" first to be admitted was {min(admitted, key=admitted.__getitem__)}. The plan is made from all who wait"
+    )
+
+
 # Arrivals.
 
 

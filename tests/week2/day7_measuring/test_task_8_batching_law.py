@@ -76,15 +76,16 @@ def test_task_8_the_longest_of_one_is_the_mean_and_of_many_the_maximum() -> None
     )
 
 
+@pytest.mark.parametrize("count", [1000, 6000])
 @pytest.mark.parametrize("batch_size", [1000, 4096, 20_000])
-def test_task_8_the_longest_of_thousands(batch_size: int) -> None:
-    """With one long answer in a thousand, a batch lacks it with probability 0.999^B; no power may overflow or be lost."""
-    lengths = [1000] + [10] * 999
-    want = 10 + 990 * -math.expm1(batch_size * math.log1p(-1 / 1000))
+def test_task_8_the_longest_of_thousands(batch_size: int, count: int) -> None:
+    """With one long answer in n, a batch lacks it with probability (1 − 1 / n)^B; no power may overflow or be lost."""
+    lengths = [1000] + [10] * (count - 1)
+    want = 10 + 990 * -math.expm1(batch_size * math.log1p(-1 / count))
     got = answer.expected_longest(lengths, batch_size)
     assert got == pytest.approx(want, rel=1e-9), (
-        f"999 answers of 10 tokens and one of 1000, in batches of {batch_size}: the longest has {want:.6f} tokens in the mean,"
-        f" not {got}. Are shares raised to the power of B, rather than counts, which overflow?"
+        f"{count - 1} answers of 10 tokens and one of 1000, in batches of {batch_size}: the longest has {want:.6f} tokens in"
+        f" the mean, not {got}. Are shares raised to the power of B, rather than counts, which overflow?"
     )
 
 
