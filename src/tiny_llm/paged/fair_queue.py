@@ -4,12 +4,13 @@ Users are compared by virtual token counters ("Fairness in Serving Large Languag
 """
 
 import math
-from bisect import bisect_left, insort
 from collections import UserDict, defaultdict
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import NamedTuple
+
+from sortedcontainers import SortedList
 
 from tiny_llm_kit.course import task
 
@@ -81,8 +82,10 @@ def _place(request: PagedRequest) -> _Place:
     return _Place(math.inf if request.deadline is None else request.deadline, request.arrival, request)
 
 
-_Head = tuple[int, _Place]
-"""A user's counter and first place."""
+_Head = tuple[int, _Place, int]
+"""A user's counter and first place; and where it stands in the heap, for as long as what is below it has not been looked at."""
+
+_LOOKED_BELOW = -1
 
 
 class _Priority:
@@ -90,13 +93,13 @@ class _Priority:
 
     Whose turn it is comes from a heap of counters and first places, each as it was when it was put there. Counters only rise,
     and whenever a line gets another first place, that is put there, too. So nobody's turn comes before the heap says, and it is
-    enough to bring the top up to date. Nothing here looks at everyone who waits.
+    enough to bring the top up to date. Nothing here looks at everyone who waits, nor at all users.
     """
 
     def __init__(self) -> None:
         self._served: dict[str, int] = {}
         self._level = 0  # the counter of the user who is next, or was the last to be
-        self._lines: dict[str, list[_Place]] = {}
+        self._lines: dict[str, SortedList] = {}  # of places
         self._heads: list[_Head] = []
 
     def clear(self) -> None:
@@ -126,7 +129,12 @@ class _Priority:
     @task(week=3, day=4, number=2)
     def _first(self, heads: list[_Head], taken: Mapping[str, int], charged: Mapping[str, int]) -> _Head | None:
         """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
-        many more tokens `charged`."""
+        many more tokens `charged`. The heap may be only the top of the one that is kept; it grows as it is looked at."""
+        raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
+
+    @task(week=3, day=4, number=2)
+    def _top(self, at: int) -> list[_Head]:
+        """What stands there in the heap, as a heap of its own; empty beyond its end."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)

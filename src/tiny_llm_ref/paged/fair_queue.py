@@ -4,12 +4,13 @@ Users are compared by virtual token counters ("Fairness in Serving Large Languag
 """
 
 import math
-from bisect import bisect_left, insort
 from collections import UserDict, defaultdict
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import NamedTuple
+
+from sortedcontainers import SortedList
 
 from tiny_llm_kit.course import task
 
@@ -87,8 +88,10 @@ def _place(request: PagedRequest) -> _Place:
     return _Place(math.inf if request.deadline is None else request.deadline, request.arrival, request)
 
 
-_Head = tuple[int, _Place]
-"""A user's counter and first place."""
+_Head = tuple[int, _Place, int]
+"""A user's counter and first place; and where it stands in the heap, for as long as what is below it has not been looked at."""
+
+_LOOKED_BELOW = -1
 
 
 class _Priority:
@@ -96,13 +99,13 @@ class _Priority:
 
     Whose turn it is comes from a heap of counters and first places, each as it was when it was put there. Counters only rise,
     and whenever a line gets another first place, that is put there, too. So nobody's turn comes before the heap says, and it is
-    enough to bring the top up to date. Nothing here looks at everyone who waits.
+    enough to bring the top up to date. Nothing here looks at everyone who waits, nor at all users.
     """
 
     def __init__(self) -> None:
         self._served: dict[str, int] = {}
         self._level = 0  # the counter of the user who is next, or was the last to be
-        self._lines: dict[str, list[_Place]] = {}
+        self._lines: dict[str, SortedList] = {}  # of places
         self._heads: list[_Head] = []
 
     def clear(self) -> None:
@@ -116,8 +119,8 @@ class _Priority:
         if user not in self._lines:
             self._settle()
             self._served[user] = max(self._served.get(user, 0), self._level)
-            self._lines[user] = []
-        insort(self._lines[user], place)
+            self._lines[user] = SortedList()
+        self._lines[user].add(place)
         if self._lines[user][0] is place:
             self._put(place)
 
@@ -126,7 +129,7 @@ class _Priority:
         """Take a request out of its user's line."""
         self._settle()
         line = self._lines[request.user]
-        at = bisect_left(line, _place(request))
+        at = line.bisect_left(_place(request))
         del line[at]
         if not line:
             del self._lines[request.user]
@@ -144,32 +147,42 @@ class _Priority:
     def in_turn(self) -> Iterator[PagedRequest]:
         """See `FairQueue.in_turn`."""
         self._settle()
-        heads, taken, charged = self._heads.copy(), dict[str, int](), dict[str, int]()
+        heads, taken, charged = self._top(0), dict[str, int](), dict[str, int]()
         while head := self._first(heads, taken, charged):
-            served, (_, _, request) = head
+            served, (_, _, request), _ = head
             yield request
             user = request.user
             taken[user] = taken.get(user, 0) + 1
             charged[user] = charged.get(user, 0) + len(request.prompt)
             if taken[user] < len(self._lines[user]):
-                heappush(heads, (served + len(request.prompt), self._lines[user][taken[user]]))
+                heappush(heads, (served + len(request.prompt), self._lines[user][taken[user]], _LOOKED_BELOW))
 
     @task(week=3, day=4, number=2)
     def _first(self, heads: list[_Head], taken: Mapping[str, int], charged: Mapping[str, int]) -> _Head | None:
         """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
-        many more tokens `charged`."""
+        many more tokens `charged`. The heap may be only the top of the one that is kept; it grows as it is looked at."""
         while heads:
-            served, place = heads[0]
+            served, place, at = heads[0]
+            if at != _LOOKED_BELOW:
+                heapreplace(heads, (served, place, _LOOKED_BELOW))
+                for head in self._top(2 * at + 1) + self._top(2 * at + 2):
+                    heappush(heads, head)
+                continue
             user = place.request.user
-            line, at = self._lines.get(user, ()), taken.get(user, 0)
-            if at >= len(line) or place is not line[at]:
+            line, next_place = self._lines.get(user, ()), taken.get(user, 0)
+            if next_place >= len(line) or place is not line[next_place]:
                 heappop(heads)
                 continue
             now = self._served[user] + charged.get(user, 0)
             if served == now:
                 return heads[0]
-            heapreplace(heads, (now, place))
+            heapreplace(heads, (now, place, _LOOKED_BELOW))
         return None
+
+    @task(week=3, day=4, number=2)
+    def _top(self, at: int) -> list[_Head]:
+        """What stands there in the heap, as a heap of its own; empty beyond its end."""
+        return [(served, place, at) for served, place, _ in self._heads[at : at + 1]]
 
     @task(week=3, day=4, number=2)
     def _settle(self) -> None:
@@ -180,7 +193,7 @@ class _Priority:
     @task(week=3, day=4, number=2)
     def _put(self, place: _Place) -> None:
         """Put a first place among the heads, and clear them when most of them have become untrue."""
-        heappush(self._heads, (self._served[place.request.user], place))
+        heappush(self._heads, (self._served[place.request.user], place, _LOOKED_BELOW))
         if len(self._heads) > 2 * len(self._lines) + 16:
-            self._heads = [(self._served[user], line[0]) for user, line in self._lines.items()]
+            self._heads = [(self._served[user], line[0], _LOOKED_BELOW) for user, line in self._lines.items()]
             heapify(self._heads)
