@@ -236,6 +236,7 @@ def test_task_7_groups_forget_requests_that_have_ended() -> None:
         ({"prefill_step": 0}, "0"),
         ({"max_wait": -1.5}, "-1.5"),
         ({"max_wait": nan}, "nan"),
+        ({"max_wait": inf}, "inf"),
     ],
 )
 def test_task_7_groups_refuse_sizes_and_waits_that_mean_nothing(options: dict[str, Any], named: str) -> None:
