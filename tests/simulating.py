@@ -1,9 +1,11 @@
 """What the tests of simulators share: costs that can be added up by hand, workloads, and what a simulation told the log."""
 
 import gc
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 from weakref import WeakSet
@@ -154,6 +156,39 @@ def endless(gap: float = 1.0) -> Iterator[WorkItem]:
     while True:
         yield WorkItem((1, 2, 3), 2, number * gap)
         number += 1
+
+
+class Second:
+    """Every launch takes a second, and nothing is noted."""
+
+    launch_waits = False
+
+    def seconds(self, calls: Sequence[Any]) -> float:
+        return 1.0
+
+
+def growth(simulator: Callable[..., None]) -> int:
+    """By how many bytes that grows which a simulator keeps, over 500 iterations with small requests.
+
+    The least of four such growths, since a first look, or another test's leavings, may cost some once.
+    """
+    sizes: list[int] = []
+
+    def read(state: Any) -> None:
+        if state.step % 500 == 499:
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        if len(sizes) == 5:
+            raise Enough
+
+    tracemalloc.start()
+    try:
+        simulator(endless(), Second(), 3, readers=[read])
+    except Enough:
+        return min(after - before for before, after in pairwise(sizes))
+    finally:
+        tracemalloc.stop()
+    raise AssertionError("a simulation of requests that never cease to come was over all the same")
 
 
 class PricedModel:
