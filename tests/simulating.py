@@ -150,12 +150,17 @@ def counting_requests() -> Iterator[Callable[[], int]]:
         yield alive
 
 
+MOST_TAKEN = 10_000
+
+
 def endless(gap: float = 1.0) -> Iterator[WorkItem]:
-    """Small requests, one every `gap` seconds, for ever."""
-    number = 0
-    while True:
+    """Small requests, one every `gap` seconds: more than any test needs, and whoever takes them all is told so."""
+    for number in range(MOST_TAKEN):
         yield WorkItem((1, 2, 3), 2, number * gap)
-        number += 1
+    raise AssertionError(
+        f"{MOST_TAKEN:,} requests were taken from the iterator, and the simulation has not come that far: take none before it"
+        " is needed, there may be any number"
+    )
 
 
 class Second:

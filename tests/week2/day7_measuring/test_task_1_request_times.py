@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answer import answer
-
-FIGURES = ("queue_time", "ttft", "tpot", "latency")
-MEANINGS = {
-    "queue_time": "from arrived to admitted",
-    "ttft": "from arrived to the first token",
-    "tpot": "from the first token to the end, divided by the generated tokens after the first",
-    "latency": "from arrived to the end",
-}
+from week2.day7_measuring.logs import FIGURES, MEANINGS
 
 
 def times(arrived: float = 10, **known: Any) -> Any:
@@ -29,7 +22,8 @@ def ended(time: float, generated: int, kind: str = "FINISHED") -> dict[str, Any]
 @pytest.mark.parametrize(("name", "expected"), [("queue_time", 1), ("ttft", 4), ("tpot", 4), ("latency", 16)])
 def test_task_1_times_each_figure_of_a_request(name: str, expected: float) -> None:
     request = times(10, admitted=11, tokens=[14, 15, 17, 26], **ended(26, 4))
-    assert getattr(request, name) == expected, f"{name} goes {MEANINGS[name]}"
+    found = getattr(request, name)
+    assert found == expected, f"{name} goes {MEANINGS[name]}: it should be {expected}, was {found}"
 
 
 def test_task_1_times_gaps_between_tokens() -> None:
@@ -37,6 +31,16 @@ def test_task_1_times_gaps_between_tokens() -> None:
     assert request.inter_token_latencies == [1, 2, 8], (
         "tokens came at 14, 15, 17 and 25 s: of four tokens there are three gaps, and the wait for the first is none of them"
     )
+
+
+def test_task_1_times_the_gap_before_an_eos_is_one() -> None:
+    request = times(10, admitted=11, tokens=[14, 15, 17, 25], **ended(25, 3))
+    assert request.inter_token_latencies == [1, 2, 8], (
+        "three tokens of the answer came at 14, 15 and 17 s and its EOS at 25 s: a step was spent on the EOS as on the others,"
+        f" so there is a gap for each entry of `tokens` but the first, and not {request.inter_token_latencies}"
+    )
+    alone = times(10, admitted=11, tokens=[14], **ended(14, 0))
+    assert alone.inter_token_latencies == [], "an EOS and nothing else: there is no gap between two of them"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +79,10 @@ def test_task_1_times_a_request_has_the_figures_it_has_come_to(
 ) -> None:
     request = times(10, **known)
     for name in FIGURES:
-        assert getattr(request, name) == figures.get(name), (
-            f"{name}, {MEANINGS[name]}, is there as soon as both moments are and not before; None says that it is not"
+        found = getattr(request, name)
+        assert found == figures.get(name), (
+            f"{name}, {MEANINGS[name]}, is there as soon as both moments are and not before; None says that it is not. It"
+            f" should be {figures.get(name)}, was {found}"
         )
     assert request.inter_token_latencies == gaps, (
         "there is a gap for each token but the first, whether the request has ended or not"
