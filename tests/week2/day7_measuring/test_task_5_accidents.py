@@ -94,8 +94,8 @@ def test_task_5_accidents_all_of_a_group_are_cancelled(toy: ToyModel) -> None:
     ended = batcher.engine.step()
     left = [request.request_id for request in waiting if request.state == "waiting"]
     assert left == [], (
-        "both members were cancelled, so no group runs, though a step may be on its way that nobody needs: the step after it"
-        f" starts the next one, and requests {left} of it still wait"
+        "both members were cancelled, so no group runs, though a step may be on its way that nobody needs: the next call"
+        f" of step starts the next group, and its requests {left} still wait"
     )
     lengths = sorted(length for _, length in model.calls[calls:])[-2:]
     assert lengths == [5, 6], f"that step reads the prompts of the next group, of 5 and 6 tokens; its calls had {lengths}"
