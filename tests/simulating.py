@@ -154,14 +154,14 @@ class Second:
 
 
 def growth(simulator: Callable[..., None]) -> float:
-    """By how many bytes that grows which a simulator keeps, over 400 iterations with small requests.
+    """By how many bytes that grows which a simulator keeps, over 250 iterations with small requests.
 
     The median of five such growths, since a table that is made larger or smaller, once, is no growth.
     """
     sizes: list[int] = []
 
     def read(state: Any) -> None:
-        if state.step % 400 == 399:
+        if state.step % 250 == 249:
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
         if len(sizes) == 6:
