@@ -280,8 +280,8 @@ def test_task_7_slots_forget_requests_that_have_ended() -> None:
 def test_task_7_slots_keep_nothing_that_grows() -> None:
     grown = growth(answer.simulate_slots)
     assert grown < 100, (
-        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is over,"
-        " since there may be a million requests"
+        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
+        " over, since there may be a million requests"
     )
 
 
