@@ -27,9 +27,9 @@ class DynamicBatcher(RequestBook):
     if a step is still on its way that nobody needs; it is given up.
 
     An iteration brings back one token for each row; the one that starts a group computes its prompts first. Rows of answers
-    that are done run on with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of the
-    group who had not ended when the iteration began, and in its first all whose prompts were launched. What goes wrong ends those whom it
-    concerns, as in `ContinuousBatchScheduler`.
+    that are done run on with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of
+    the group who had not ended when the iteration began, and in its first all whose prompts were launched. What goes wrong
+    ends those whom it concerns, as in `ContinuousBatchScheduler`.
 
     Args:
         model: see `Model`.
@@ -88,7 +88,7 @@ class DynamicBatcher(RequestBook):
         """Run one iteration and return the requests that have ended since the last one.
 
         Before `idle_until` there is nothing to do. Then it returns [] and logs nothing; if somebody was cancelled meanwhile, it
-        logs an iteration without work and returns him.
+        logs an iteration without work and returns them.
 
         Raises:
             BaseException: what interrupts an iteration; see `RequestBook.iteration`.
