@@ -163,11 +163,11 @@ def test_task_4_open_lateness_is_not_rounded() -> None:
 
 
 def test_task_4_open_a_long_queue_holds_nobody_back() -> None:
-    server = TimedServer(FakeClock(), slots=8, seconds=lambda step: 8.0 if step == 0 else 0.125)
-    requests, arrivals = some(*[1] * 500), [place / 64 for place in range(500)]
+    server = TimedServer(FakeClock(), slots=8, seconds=lambda step: 64.0 if step == 0 else 0.125)
+    requests, arrivals = some(*[1] * 500), [place / 8 for place in range(500)]
     late, _ = serve(server, requests, arrivals)
-    assert late == [0.0, *(8 - arrival for arrival in arrivals[1:])], (
-        "the first step lasts 8 s, and 499 want to come meanwhile: all are submitted at its end, and a long queue forms. The"
+    assert late == [0.0, *(64 - arrival for arrival in arrivals[1:])], (
+        "the first step lasts 64 s, and 499 want to come meanwhile: all are submitted at its end, and a long queue forms. The"
         f" last was late by {late[-1]} s; a generator that waits for the queue to get shorter hides how long it is"
     )
     assert max(state.queue_size for state in server.states) == 499 - 8, (

@@ -186,6 +186,7 @@ def _squares(table: np.ndarray, chosen: list[bool]) -> float:
 def test_task_6_what_never_occurs_does_no_harm() -> None:
     iterations = [(calls, by_hand(calls, TRUE)) for calls in ([decode(rows, 50)] for rows in range(1, 9)) for _ in range(2)]
     fit = answer.fit_cost(iterations)
+    assert (len(fit.weights), tuple(fit.bends)) == (7, BENDS), f"the bends stay those that were asked for: {fit}"
     assert np.isfinite(fit.weights).all(), f"no call had more than 8 tokens, and the weights are {fit.weights}"
     assert fit.error == pytest.approx(0, abs=1e-6), f"decodes of 1 to 8 rows lie on a line, and the error is {fit.error}"
 

@@ -108,6 +108,17 @@ def test_task_6_computing() -> None:
     )
 
 
+def test_task_6_large_numbers() -> None:
+    """A prompt of 131,072 tokens in one call of a model of 8 billion weights: some 10^16 operations."""
+    size, weights = 131_072, 7_500_000_000
+    machine = roofline(flops=1e15, weights=weights, output_weights=500_000_000, attention_flops=500_000.0)
+    seconds = machine.seconds([answer.Call(tokens=size, outputs=1, context=size, pairs=size * size)])
+    expected = (2 * size * weights + 2 * 500_000_000 + size * size * 500_000) / 1e15
+    assert seconds == pytest.approx(expected), (
+        f"{seconds} s to compute, by hand {expected}: do the numbers fit where they are kept?"
+    )
+
+
 def test_task_6_without_outputs_the_table_is_not_touched() -> None:
     call = answer.Call(tokens=3, outputs=0, context=0, pairs=0)
     read, computed = roofline(bandwidth=100.0).seconds([call]), roofline(flops=100.0).seconds([call])

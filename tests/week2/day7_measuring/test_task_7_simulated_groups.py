@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from simulating import TICK, Call, Cost, Enough, Story, counting_requests, dear, endless, items, play, random_items
+from simulating import TICK, Call, Cost, Enough, Story, counting_requests, dear, endless, growth, items, play, random_items
 from support import refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
@@ -227,6 +227,21 @@ def test_task_7_groups_forget_requests_that_have_ended() -> None:
 
     with counting_requests() as alive, pytest.raises(Enough):
         answer.simulate_groups(endless(), Cost(per_launch=1), 3, readers=[read])
+
+
+def test_task_7_groups_keep_nothing_that_grows() -> None:
+    grown = growth(answer.simulate_groups)
+    assert grown < 100, (
+        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
+        " over, since there may be a million requests"
+    )
+
+
+def test_task_7_groups_of_a_long_answer() -> None:
+    story = simulate([WorkItem((250_000, 3), 700)], Cost(per_launch=1))
+    assert sum(state.new_tokens for state in story.states) == 700, (
+        "an answer goes on to its max_tokens, 700, and a prompt may hold any tokens: there is no model that would not know them"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from simulating import (
     counting_requests,
     dear,
     endless,
+    growth,
     items,
     play,
     random_items,
@@ -272,6 +273,21 @@ def test_task_7_slots_forget_requests_that_have_ended() -> None:
 
     with counting_requests() as alive, pytest.raises(Enough):
         answer.simulate_slots(endless(), Cost(per_launch=1), 3, readers=[read])
+
+
+def test_task_7_slots_keep_nothing_that_grows() -> None:
+    grown = growth(answer.simulate_slots)
+    assert grown < 100, (
+        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
+        " over, since there may be a million requests"
+    )
+
+
+def test_task_7_slots_of_a_long_answer() -> None:
+    story = simulate([WorkItem((250_000, 3), 700)], Cost(per_launch=1))
+    assert sum(state.new_tokens for state in story.states) == 700, (
+        "an answer goes on to its max_tokens, 700, and a prompt may hold any tokens: there is no model that would not know them"
+    )
 
 
 # What is refused.
