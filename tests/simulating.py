@@ -148,12 +148,71 @@ def counting_requests() -> Iterator[Callable[[], int]]:
         yield alive
 
 
+MOST_TAKEN = 10_000
+
+
 def endless(gap: float = 1.0) -> Iterator[WorkItem]:
-    """Small requests, one every `gap` seconds, for ever."""
-    number = 0
-    while True:
+    """Small requests, one every `gap` seconds: more than any test needs, and whoever takes them all is told so."""
+    for number in range(MOST_TAKEN):
         yield WorkItem((1, 2, 3), 2, number * gap)
-        number += 1
+    raise AssertionError(
+        f"{MOST_TAKEN:,} requests were taken from the iterator, and the simulation has not come that far: take none before it"
+        " is needed, there may be any number"
+    )
+
+
+class Second:
+    """Every launch takes a second, and nothing is noted."""
+
+    launch_waits = False
+
+    def seconds(self, calls: Sequence[Any]) -> float:
+        return 1.0
+
+
+def growth(simulator: Callable[..., None]) -> int:
+    """By how many the objects in memory become more over 500 iterations with small requests; numbers are not counted."""
+    counts: list[int] = []
+
+    def read(state: Any) -> None:
+        if state.step in (100, 600):
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+        if len(counts) == 2:
+            raise Enough
+
+    try:
+        simulator(endless(), Second(), 3, readers=[read])
+    except Enough:
+        return counts[1] - counts[0]
+    raise AssertionError("a simulation of requests that never cease to come was over all the same")
+
+
+class Second:
+    """Every launch takes a second, and nothing is noted."""
+
+    launch_waits = False
+
+    def seconds(self, calls: Sequence[Any]) -> float:
+        return 1.0
+
+
+def growth(simulator: Callable[..., None]) -> int:
+    """By how many the objects in memory become more over 500 iterations with small requests; numbers are not counted."""
+    counts: list[int] = []
+
+    def read(state: Any) -> None:
+        if state.step in (100, 600):
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+        if len(counts) == 2:
+            raise Enough
+
+    try:
+        simulator(endless(), Second(), 3, readers=[read])
+    except Enough:
+        return counts[1] - counts[0]
+    raise AssertionError("a simulation of requests that never cease to come was over all the same")
 
 
 class PricedModel:

@@ -144,9 +144,15 @@ def test_a_solution_is_ref_or_a_package_that_exists() -> None:
             solution_package(name)
 
 
+def test_a_solution_that_is_not_there_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiny_llm_kit.course.course_map.REFERENCE", "no_reference")
+    with pytest.raises(ValueError, match=r"^there is no package 'no_reference': give tiny_llm or a package in src$"):
+        solution_package("ref")
+
+
 @pytest.mark.parametrize("name", ["os", "json", "sys", "tests"])
 def test_a_package_without_any_file_of_the_course_is_no_solution(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name} is no answer to this course, .* give ref, tiny_llm, or a package in src"):
+    with pytest.raises(ValueError, match=rf"{name} is no answer to this course, .* give ref or tiny_llm or a package in src"):
         solution_package(name)
 
 

@@ -146,7 +146,7 @@ def fit_cost(
     kit's `nonnegative_least_squares` finds them.
 
     Args:
-        iterations: the calls of each, and how many seconds it took.
+        iterations: the calls of each, and how many seconds it took; the list stays as it is.
         bends, launch_waits: see `FittedCost`.
     Raises:
         ValueError: if there are fewer iterations than weights, one took no time, or `bends` do not ascend from above 0.

@@ -27,10 +27,10 @@ def open_loop(
 ) -> list[float]:
     """Submit each request when its time has come, and step the engine until all have ended.
 
-    A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like any
-    other, so the recorder is told when it was wanted. To leave that out is "coordinated omission" (Gil Tene): a server that
-    stalls would hide its own stall. Between steps nobody sleeps while there is work that can be done. A request that the
-    engine refuses ends with that error.
+    A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like
+    any other, so the recorder is told when each request that the engine takes was wanted. To leave that out is "coordinated
+    omission" (Gil Tene): a server that stalls would hide its own stall. Between steps nobody sleeps while there is work that
+    can be done. A request that the engine refuses ends with that error.
 
     Args:
         engine: has nothing to do yet; its clock is the one that counts. Its `idle_until` is respected.

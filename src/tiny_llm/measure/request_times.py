@@ -47,14 +47,17 @@ class RequestTimes:
     @property
     @task(week=2, day=7, number=1)
     def tpot(self) -> float | None:
-        """Time per output token: mean seconds per generated token after the first, up to the end; None before the end, and with
-        fewer than two."""
+        """Time per output token: seconds from the first token to the end, per generated token after the first; None before the
+        end, and with fewer than two generated tokens."""
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
     @property
     @task(week=2, day=7, number=1)
     def inter_token_latencies(self) -> list[float]:
-        """Seconds between each token and the one before it, as its reader sees them; empty if the log tells of one at most."""
+        """Seconds between each entry of `tokens` and the one before it, that of an EOS included: a step was spent on it.
+
+        Empty if the log tells of one at most.
+        """
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
     @property

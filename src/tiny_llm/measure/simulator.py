@@ -68,7 +68,7 @@ def simulate_groups(
     The prompts of a group are one launch, and each step after them is another, in which all rows take part. The iteration that
     starts a group launches both its prompts and its first step, and reads what the prompts brought.
 
-    Args and Raises: see `simulate_slots`. A negative `max_wait` is a ValueError, too.
+    Args and Raises: see `simulate_slots`. A `max_wait` that is negative or infinite is a ValueError, too.
     """
     raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
 

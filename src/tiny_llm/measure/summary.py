@@ -22,8 +22,8 @@ class Slo:
 
     @task(week=2, day=7, number=2)
     def met_by(self, times: RequestTimes) -> bool:
-        """Whether a request finished within both limits, or just at them. One that failed or was cancelled did not; one of a
-        single token has no TPOT and cannot break that limit."""
+        """Whether a request finished within both limits; a time that equals its limit is within it. One that failed or was
+        cancelled did not; one of a single token has no TPOT and cannot break that limit."""
         raise NotImplementedError("Week 2 Day 7, task 2: a run in a few figures. Read book/src/week2-07-measuring.md")
 
 

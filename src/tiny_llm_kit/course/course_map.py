@@ -140,13 +140,14 @@ def solution_package(name: str) -> str:
     ValueError if there is none, or if it has none of the files that course.toml names. It is not imported for that.
     """
     package = REFERENCE if name == "ref" else name
-    remedy = f"give ref, {LEARNER}, or a package in src"
+    there = [short for short, full in {"ref": REFERENCE, LEARNER: LEARNER}.items() if importlib.util.find_spec(full)]
+    remedy = f"give {' or '.join([*there, 'a package in src'])}"
     try:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
     except ValueError:  # __main__ is a module without a spec
         spec = None
     if spec is None:
-        raise ValueError(f"there is no package {package!r} to test: {remedy}")
+        raise ValueError(f"there is no package {package!r}: {remedy}")
     files = [file for day in load_course(find_root()).ready_days for file in day.modules]
     if not any((Path(folder) / file).is_file() for folder in spec.submodule_search_locations or [] for file in files):
         raise ValueError(

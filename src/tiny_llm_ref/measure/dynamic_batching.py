@@ -23,11 +23,13 @@ class DynamicBatcher(RequestBook):
 
     While no group runs, the next one is whoever waits, at most `batch_size`; it starts as soon as there are as many, or the
     one who came first has waited `max_wait` seconds. With `max_wait` 0 the next group is whoever is there when the last one is
-    over: static batching, for requests that come at any time.
+    over: static batching, for requests that come at any time. A group is over as soon as all of its members have ended, also
+    if a step is still on its way that nobody needs; it is given up.
 
     An iteration brings back one token for each row; the one that starts a group computes its prompts first. Rows of answers
-    that are done run on with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of the
-    group that have not ended before. What goes wrong ends those whom it concerns, as in `ContinuousBatchScheduler`.
+    that are done run on with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of
+    the group who had not ended when the iteration began, and in its first all whose prompts were launched. What goes wrong
+    ends those whom it concerns, as in `ContinuousBatchScheduler`.
 
     Args:
         model: see `Model`.
@@ -83,9 +85,10 @@ class DynamicBatcher(RequestBook):
 
     @task(week=2, day=7, number=5)
     def step(self) -> list[Request]:
-        """Run one iteration and return the requests that have ended since the last one; before `idle_until`, do nothing.
+        """Run one iteration and return the requests that have ended since the last one.
 
-        To do nothing is no iteration and no entry in the log, unless somebody has ended meanwhile.
+        Before `idle_until` there is nothing to do. Then it returns [] and logs nothing; if somebody was cancelled meanwhile, it
+        logs an iteration without work and returns them.
 
         Raises:
             BaseException: what interrupts an iteration; see `RequestBook.iteration`.

@@ -47,8 +47,8 @@ class RequestTimes:
     @property
     @task(week=2, day=7, number=1)
     def tpot(self) -> float | None:
-        """Time per output token: mean seconds per generated token after the first, up to the end; None before the end, and with
-        fewer than two."""
+        """Time per output token: seconds from the first token to the end, per generated token after the first; None before the
+        end, and with fewer than two generated tokens."""
         if self.ended is None or self.generated < 2 or not self.tokens:
             return None
         return (self.ended - self.tokens[0]) / (self.generated - 1)
@@ -56,7 +56,10 @@ class RequestTimes:
     @property
     @task(week=2, day=7, number=1)
     def inter_token_latencies(self) -> list[float]:
-        """Seconds between each token and the one before it, as its reader sees them; empty if the log tells of one at most."""
+        """Seconds between each entry of `tokens` and the one before it, that of an EOS included: a step was spent on it.
+
+        Empty if the log tells of one at most.
+        """
         return [after - before for before, after in pairwise(self.tokens)]
 
     @property

@@ -75,10 +75,10 @@ def simulate_groups(
     The prompts of a group are one launch, and each step after them is another, in which all rows take part. The iteration that
     starts a group launches both its prompts and its first step, and reads what the prompts brought.
 
-    Args and Raises: see `simulate_slots`. A negative `max_wait` is a ValueError, too.
+    Args and Raises: see `simulate_slots`. A `max_wait` that is negative or infinite is a ValueError, too.
     """
-    if not max_wait >= 0:
-        raise ValueError(f"max_wait is {max_wait}: it must be 0 seconds or more")
+    if not 0 <= max_wait < inf:
+        raise ValueError(f"max_wait is {max_wait}: it must be 0 seconds or more, and not infinite")
     device = SimulatedDevice(cost)
     coming = Arrivals(arrivals, wanted)
     engine = _Groups(device, _checked("batch_size", batch_size), max_wait, _checked("prefill_step", prefill_step), readers)

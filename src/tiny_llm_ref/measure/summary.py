@@ -22,8 +22,8 @@ class Slo:
 
     @task(week=2, day=7, number=2)
     def met_by(self, times: RequestTimes) -> bool:
-        """Whether a request finished within both limits, or just at them. One that failed or was cancelled did not; one of a
-        single token has no TPOT and cannot break that limit."""
+        """Whether a request finished within both limits; a time that equals its limit is within it. One that failed or was
+        cancelled did not; one of a single token has no TPOT and cannot break that limit."""
         if times.end is not EventKind.FINISHED or times.ttft is None:
             return False
         return times.ttft <= self.ttft and (times.tpot is None or times.tpot <= self.tpot)

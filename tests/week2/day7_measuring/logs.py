@@ -15,6 +15,15 @@ FINISHED = answer.EventKind.FINISHED
 CANCELLED = answer.EventKind.CANCELLED
 FAILED = answer.EventKind.FAILED
 
+FIGURES = ("queue_time", "ttft", "tpot", "latency")
+MEANINGS = {
+    "queue_time": "from arrived to admitted",
+    "ttft": "from arrived to the first token",
+    "tpot": "from the first token to the end, divided by the generated tokens after the first",
+    "latency": "from arrived to the end",
+}
+"""What each figure of one request is."""
+
 Told = tuple[Any, ...]
 """Time, kind, request, and for some kinds tokens and position."""
 

@@ -8,6 +8,7 @@ import pytest
 from answer import answer
 from day6_engines import ask, ask_with_eos
 from support import ToyModel, finish_all, make_prompt
+from week2.day7_measuring.logs import FIGURES, MEANINGS
 
 
 class WatchedRun:
@@ -62,10 +63,18 @@ class WatchedRun:
     def compare_with_metrics(self) -> None:
         """The recorder and the engine's own metrics read the same log."""
         metrics = self.engine.metrics
-        for name in ("queue_time", "ttft", "tpot", "latency"):
-            figures = [getattr(times, name) for times in self.recorder.requests.values()]
-            mine = sorted(figure for figure in figures if figure is not None)
-            assert mine == pytest.approx(sorted(metrics.values(name))), f"{name} is what Day 6's metrics say, too"
+        for name in FIGURES:
+            theirs = sorted(metrics.values(name))
+            known = {number: getattr(times, name) for number, times in self.recorder.requests.items()}
+            mine = sorted((figure, number) for number, figure in known.items() if figure is not None)
+            for (figure, number), expected in zip(mine, theirs, strict=False):
+                assert figure == pytest.approx(expected), (
+                    f"{name} of request {number} is {figure}, and Day 6's metrics of the same run say {expected} at this place,"
+                    f" in order of size: it goes {MEANINGS[name]}"
+                )
+            assert len(mine) == len(theirs), (
+                f"{len(mine)} requests have a {name}, and in Day 6's metrics {len(theirs)}: whoever has come to both moments"
+            )
         assert (self.recorder.steps, self.recorder.tokens) == (metrics.steps, metrics.total_tokens), "so are steps and tokens"
         used = self.recorder.used_slots / self.recorder.offered_slots
         assert used == pytest.approx(metrics.slot_utilization), "and the utilization of the slots"

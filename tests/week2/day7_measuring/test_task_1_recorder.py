@@ -24,7 +24,7 @@ from week2.day7_measuring.logs import (
 )
 
 
-def test_task_1_the_life_of_a_request() -> None:
+def test_task_1_recorder_the_life_of_a_request() -> None:
     recorder = read(
         state(2, [(1, ARRIVED, 7, 30)]),
         state(4, [(3, ADMITTED, 7), (3.5, PREFILL_CHUNK, 7, 20, 20)], step=1),
@@ -48,7 +48,7 @@ def test_task_1_the_life_of_a_request() -> None:
 
 @pytest.mark.parametrize("kind", [FINISHED, CANCELLED, FAILED])
 @pytest.mark.parametrize("tokens", [[], [4], [4, 5, 9]])
-def test_task_1_every_kind_of_end_is_an_end(kind: Any, tokens: list[float]) -> None:
+def test_task_1_recorder_every_kind_of_end_is_an_end(kind: Any, tokens: list[float]) -> None:
     request = told_of(life(1, 2, tokens, admitted=3, end=kind)).requests[1]
     assert (request.end, request.ended, request.generated) == (kind, [3, *tokens][-1], len(tokens)), (
         f"{kind} ends a request with {len(tokens)} tokens, and `end` says which of the three it was"
@@ -56,7 +56,7 @@ def test_task_1_every_kind_of_end_is_an_end(kind: Any, tokens: list[float]) -> N
     assert request.latency == [3, *tokens][-1] - 2, "whoever ended has a latency, however it ended"
 
 
-def test_task_1_requests_are_told_apart() -> None:
+def test_task_1_recorder_requests_are_told_apart() -> None:
     requests = [life(number, number / 4, [number + 5, number + 6, 2 * number + 8], admitted=number) for number in range(1, 9)]
     for at_once in (1, 3, 100):
         recorder = told_of(*requests, at_once=at_once)
@@ -69,7 +69,7 @@ def test_task_1_requests_are_told_apart() -> None:
             )
 
 
-def test_task_1_whoever_is_still_on_the_way_is_known() -> None:
+def test_task_1_recorder_whoever_is_still_on_the_way_is_known() -> None:
     waits = [(1.0, ARRIVED, 1, 5)]
     speaks = [(1.0, ARRIVED, 2, 5), (2.0, ADMITTED, 2), (3.0, FIRST_TOKEN, 2), (5.0, TOKEN, 2)]
     recorder = told_of(waits, speaks, life(3, 1, [4]))
@@ -80,7 +80,7 @@ def test_task_1_whoever_is_still_on_the_way_is_known() -> None:
     assert (recorder.requests[2].tokens, recorder.requests[2].end) == ([3, 5], None), "it has spoken twice, and not ended"
 
 
-def test_task_1_of_one_whose_arrival_was_lost_nothing_is_kept() -> None:
+def test_task_1_recorder_of_one_whose_arrival_was_lost_nothing_is_kept() -> None:
     lost: list[Told] = [
         (2, ADMITTED, 1),
         (3, PREFILL_CHUNK, 1, 5, 5),
@@ -95,7 +95,7 @@ def test_task_1_of_one_whose_arrival_was_lost_nothing_is_kept() -> None:
     assert (recorder.tokens, recorder.used_slots) == (2, 1), "what the step says of itself counts all the same"
 
 
-def test_task_1_preemptions_are_counted() -> None:
+def test_task_1_recorder_preemptions_are_counted() -> None:
     """A request that loses its memory twice; its second admission is no first one."""
     events: list[Told] = [
         (1, ARRIVED, 1, 5),
@@ -119,7 +119,7 @@ def test_task_1_preemptions_are_counted() -> None:
         assert request.inter_token_latencies == [2, 4], "to its reader, preemption is a long gap between two tokens"
 
 
-def test_task_1_a_log_without_tokens() -> None:
+def test_task_1_recorder_a_log_without_tokens() -> None:
     request = told_of(simulated(1, arrived=2, first_token=5, ended=17, tokens=7)).requests[1]
     assert (request.ttft, request.tpot, request.latency) == (3, 2, 15), (
         "a simulation logs the first token, and the end with the number of tokens: these figures need no more"
@@ -130,7 +130,7 @@ def test_task_1_a_log_without_tokens() -> None:
 # What the steps held.
 
 
-def test_task_1_what_the_steps_held() -> None:
+def test_task_1_recorder_what_the_steps_held() -> None:
     recorder = read(
         state(2, [(1, ARRIVED, 1, 5)], active=3, slots=4, new_tokens=0),
         state(4, active=4, slots=4, new_tokens=5),
@@ -145,7 +145,7 @@ def test_task_1_what_the_steps_held() -> None:
     assert (recorder.started, recorder.ended) == (1, 16), "from the first arrival to the end of the last step"
 
 
-def test_task_1_the_first_arrival_begins_the_run() -> None:
+def test_task_1_recorder_the_first_arrival_begins_the_run() -> None:
     recorder = read(state(1), state(3))
     assert (recorder.started, recorder.ended) == (None, 3), "nobody has arrived, though time has passed"
     recorder.read(state(5, [(4.5, ARRIVED, 1, 5), (4.75, ARRIVED, 2, 5)]))
@@ -153,18 +153,18 @@ def test_task_1_the_first_arrival_begins_the_run() -> None:
     assert recorder.started == 4.5, "the first arrival stays the first, and idle steps before it do not count"
 
 
-def test_task_1_a_run_may_begin_at_zero() -> None:
+def test_task_1_recorder_a_run_may_begin_at_zero() -> None:
     recorder = read(state(1, [(0, ARRIVED, 1, 5)]), state(3, [(2, ARRIVED, 2, 5)]))
     assert recorder.started == 0, "0 is a time like any other: the first arrival was at 0, not at 2"
 
 
-def test_task_1_each_run_has_a_recorder_of_its_own() -> None:
+def test_task_1_recorder_each_run_has_a_recorder_of_its_own() -> None:
     first, second = told_of(life(1, 2, [4, 5])), told_of(life(2, 3, [6]))
     assert (set(first.requests), set(second.requests)) == ({1}, {2}), "recorders share nothing"
     assert (first.requests[1].tokens, second.requests[2].tokens) == ([4, 5], [6]), "nor do the times of two requests"
 
 
-def test_task_1_everything_is_kept() -> None:
+def test_task_1_recorder_everything_is_kept() -> None:
     recorder, requests = answer.RunRecorder(), 12_000
     for number in range(requests):
         recorder.read(state(number + 2, life(number, number, [number + 1, number + 2]), active=1, new_tokens=2))
@@ -172,7 +172,7 @@ def test_task_1_everything_is_kept() -> None:
     assert recorder.requests[0].inter_token_latencies == [1], "nor when each of the tokens came"
 
 
-def test_task_1_a_recorder_reads_a_log() -> None:
+def test_task_1_recorder_reads_a_log() -> None:
     now = 0.0
     log, recorder = answer.EventLog(lambda: now), answer.RunRecorder()
     log.readers.append(recorder.read)

@@ -114,10 +114,14 @@ def test_task_2_summary_of_a_log_without_tokens() -> None:
     assert summary.tokens_per_second == 9 / 10, "5, 3 and 1 tokens in 10 s"
 
 
-def test_task_2_summary_of_less_than_a_second() -> None:
-    summary = answer.summarize(told_of(life(1, 2, [2.125, 2.25]), life(2, 2, [2.25])), answer.Slo(1, 1))
+@pytest.mark.parametrize("seconds", [0.25, 1.5])
+def test_task_2_summary_of_a_broken_number_of_seconds(seconds: float) -> None:
+    summary = answer.summarize(told_of(life(1, 2, [2.125, 2 + seconds]), life(2, 2, [2 + seconds])), answer.Slo(10, 10))
     rates = (summary.tokens_per_second, summary.requests_per_second, summary.goodput)
-    assert rates == (12, 8, 8), f"three tokens and two requests in a quarter of a second: 12, 8 and 8 per second, not {rates}"
+    assert rates == (3 / seconds, 2 / seconds, 2 / seconds), (
+        f"three tokens and two requests, which met the SLO, in {seconds} s: {3 / seconds} and twice {2 / seconds} per second,"
+        f" not {rates}"
+    )
 
 
 def test_task_2_summary_ends_with_the_last_step() -> None:
@@ -162,6 +166,9 @@ def test_task_2_warm_up_leaves_out_who_came_in_it() -> None:
 def test_task_2_warm_up_counts_from_the_first_arrival() -> None:
     assert answer.summarize(warming_up()).requests == 4, "without a warm-up everyone counts, the first, too"
     assert answer.summarize(warming_up(), warm_up=3.5).requests == 2, "who came at 103 s came in the first 3.5 s"
+    assert answer.summarize(warming_up(), warm_up=4 + 2**-12).requests == 1, (
+        "who came at 104 s came a quarter of a millisecond before the end of this warm-up, and that is in it"
+    )
     assert answer.summarize(warming_up(), warm_up=3).requests == 3, (
         "who came 3 s after the first came when a warm-up of 3 s was over"
     )

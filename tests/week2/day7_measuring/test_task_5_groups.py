@@ -51,6 +51,33 @@ def test_task_5_groups_of_one(toy: ToyModel, length: int, max_tokens: int) -> No
     assert_alone(toy, request)
 
 
+def test_task_5_groups_have_fresh_memory(toy: ToyModel) -> None:
+    first, second = ask(4, 3), ask(6, 3, seed=1)
+    serve(Batcher(toy, batch_size=1), first, second)
+    expect_no_error(first)
+    assert second.error is None, (
+        f"the first group went well, and the second one ended with {second.error!r}: does it begin with fresh memory? The rows"
+        " of the last group go with it, all at once (`self.runner.reset()`)"
+    )
+    assert_alone(toy, first, second)
+
+
+def test_task_5_groups_run_until_their_longest_answer_is_done(toy: ToyModel) -> None:
+    model = CountingModel(toy)
+    requests = [ask(4, max_tokens, max_tokens) for max_tokens in (12, 2, 3, 4, 9, 1, 2)]
+    serve(Batcher(model, batch_size=3), *requests)
+    steps = decode_steps(model)
+    assert [set(rows) for rows in steps] == [{3}, {3}, {1}], (
+        "groups of 3, 3 and 1 requests decode with 3, 3 and 1 rows until the end: rows of answers that are done run on with"
+        f" their group, that is the cost of it; the decode steps had rows {steps}"
+    )
+    assert [len(rows) for rows in steps] == [11, 8, 1], (
+        "the longest answers of the three groups have 12, 9 and 2 tokens, of which the first comes from the prompt, so decode"
+        f" steps are 11, 8 and 1; here they were {[len(rows) for rows in steps]}"
+    )
+    assert_alone(toy, *requests)
+
+
 def test_task_5_groups_give_the_answers_of_requests_alone(toy: ToyModel) -> None:
     batcher = Batcher(toy, batch_size=4)
     requests = [ask(2 + 3 * place, 3 + (5 * place) % 11, place) for place in range(10)]
@@ -66,21 +93,6 @@ def test_task_5_groups_are_in_order_of_arrival(toy: ToyModel) -> None:
     assert batcher.groups() == [ids[:3], ids[3:6], ids[6:]], (
         f"seven requests {ids} are three groups of at most 3, in the order in which they came; admitted together were"
         f" {batcher.groups()}"
-    )
-
-
-def test_task_5_groups_run_until_their_longest_answer_is_done(toy: ToyModel) -> None:
-    model = CountingModel(toy)
-    requests = [ask(4, max_tokens, max_tokens) for max_tokens in (12, 2, 3, 4, 9, 1, 2)]
-    serve(Batcher(model, batch_size=3), *requests)
-    assert_alone(toy, *requests)
-    steps = decode_steps(model)
-    assert [len(rows) for rows in steps] == [11, 8, 1], (
-        "the longest answers of the three groups have 12, 9 and 2 tokens, of which the first comes from the prompt, so decode"
-        f" steps are 11, 8 and 1; here they were {[len(rows) for rows in steps]}"
-    )
-    assert [set(rows) for rows in steps] == [{3}, {3}, {1}], (
-        f"rows of answers that are done run on with their group, that is the cost of it; the decode steps had rows {steps}"
     )
 
 
@@ -148,7 +160,8 @@ def test_task_5_groups_know_each_end_of_an_answer(toy: ToyModel, end: str) -> No
     wanted = "length" if end in ("max_tokens", "a single token") else "stop"
     assert ending.finish_reason == wanted, f"it ends by {end}, with {wanted!r}, not with {ending.finish_reason!r}"
     if end == "a stop string":
-        assert not any(stop in ending.text for stop in ending.stop), f"the stop string is no part of the text: {ending.text!r}"
+        said = [stop for stop in ending.stop if stop in ending.text]
+        assert said == [], f"the stop string is no part of the text, and {said} is in {ending.text!r}"
         assert_alone(toy, *others)
     else:
         assert_alone(toy, ending, *others)

@@ -156,6 +156,13 @@ def test_task_5_waiting_a_cancelled_request_has_no_time(toy: ToyModel) -> None:
     step_once(batcher, second)
     finish_all(batcher.engine)
     assert_alone(toy, second)
+    gone, waiting = batcher.engine.submit(ask(4, 5)), batcher.engine.submit(ask(6, 3))
+    batcher.engine.cancel(gone)
+    assert batcher.engine.step() == [gone], "after a group as before it"
+    assert batcher.seen[-1] == (0, 3, 1), (
+        f"in that step nobody runs and one waits; active, slots and queue in the log are {batcher.seen[-1]}"
+    )
+    assert waiting.state == "waiting", "it has not waited for 4 s yet"
 
 
 def test_task_5_waiting_a_group_may_cease_to_be_full(toy: ToyModel) -> None:

@@ -55,7 +55,7 @@ def measured(weights: Sequence[float] = TRUE, bends: Sequence[int] = BENDS, seed
     return [(calls, by_hand(calls, weights, bends)) for calls in recorded(seed)]
 
 
-def test_task_6_seconds_by_hand() -> None:
+def test_task_6_fit_seconds_by_hand() -> None:
     cost = answer.FittedCost((1000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 0.001), (8, 32), 0.0)
     cases = {
         "3 tokens, below the first bend": (answer.Call(3, 0, 0, 0), 1300.0),
@@ -75,7 +75,7 @@ def test_task_6_seconds_by_hand() -> None:
         )
 
 
-def test_task_6_each_call_has_its_own_bends() -> None:
+def test_task_6_fit_each_call_has_its_own_bends() -> None:
     cost = answer.FittedCost((1000.0, 100.0, 10.0, 0.0, 0.0, 0.0), (8,), 0.0)
     calls = [answer.Call(6, 0, 0, 0), answer.Call(6, 0, 0, 0)]
     assert cost.seconds(calls) == pytest.approx(3200), (
@@ -86,7 +86,7 @@ def test_task_6_each_call_has_its_own_bends() -> None:
 
 
 @pytest.mark.parametrize("bends", [(8, 32), (), (16,), (4, 16, 64)])
-def test_task_6_known_weights_are_found_again(bends: tuple[int, ...]) -> None:
+def test_task_6_fit_known_weights_are_found_again(bends: tuple[int, ...]) -> None:
     slopes = (0.001, 0.003, 0.002, 0.0015)[: len(bends) + 1]
     weights = (0.05, *slopes, 0.0005, 1e-5, 2e-8)
     fit = answer.fit_cost(measured(weights, bends), bends)
@@ -103,7 +103,7 @@ def test_task_6_known_weights_are_found_again(bends: tuple[int, ...]) -> None:
     assert fit.error == pytest.approx(0, abs=1e-6), f"it predicts each iteration, yet its error is said to be {fit.error}"
 
 
-def test_task_6_prices_of_a_fast_machine_are_found_again() -> None:
+def test_task_6_fit_prices_of_a_fast_machine_are_found_again() -> None:
     """On a GPU a pair of query and key takes some 1e-16 s."""
     weights = tuple(weight * 1e-8 for weight in TRUE)
     fit = answer.fit_cost(measured(weights))
@@ -112,7 +112,7 @@ def test_task_6_prices_of_a_fast_machine_are_found_again() -> None:
     )
 
 
-def test_task_6_every_iteration_counts() -> None:
+def test_task_6_fit_every_iteration_counts() -> None:
     """One and the same call takes now 1 s, now 3 or 4 s. The sum of (p / t − 1)² is least at p = Σ 1/t / Σ 1/t²."""
     calls = [decode(8, 100)]
     for times in ([3.0] * 1500 + [1.0] * 1500, [4.0] + [1.0] * 199):
@@ -128,7 +128,7 @@ def test_task_6_every_iteration_counts() -> None:
         assert [seconds for _, seconds in iterations] == times, "the record is the caller's: leave it in its order"
 
 
-def test_task_6_what_was_fitted_predicts_other_iterations() -> None:
+def test_task_6_fit_what_was_fitted_predicts_other_iterations() -> None:
     fit = answer.fit_cost(measured())
     for calls in recorded(seed=1):
         assert fit.seconds(calls) == pytest.approx(by_hand(calls, TRUE), rel=1e-4), (
@@ -137,7 +137,7 @@ def test_task_6_what_was_fitted_predicts_other_iterations() -> None:
         )
 
 
-def test_task_6_errors_are_relative() -> None:
+def test_task_6_fit_errors_are_relative() -> None:
     calls = [decode(8, 100)]
     fit = answer.fit_cost([(calls, 1.0), (calls, 3.0)] * 10)
     assert fit.seconds(calls) == pytest.approx(1.2, rel=1e-6), (
@@ -160,7 +160,7 @@ def noisy(seed: int) -> Iterations:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_task_6_no_weight_is_below_0_and_the_others_are_the_best(seed: int) -> None:
+def test_task_6_fit_no_weight_is_below_0_and_the_others_are_the_best(seed: int) -> None:
     iterations = noisy(seed)
     fit = answer.fit_cost(iterations, (8,))
     assert min(fit.weights) >= 0, f"weights are {fit.weights}: nothing takes less time for computing more"
@@ -183,14 +183,15 @@ def _squares(table: np.ndarray, chosen: list[bool]) -> float:
     return float(((part @ weights - 1) ** 2).sum()) if weights.min() >= 0 else float("inf")
 
 
-def test_task_6_what_never_occurs_does_no_harm() -> None:
+def test_task_6_fit_what_never_occurs_does_no_harm() -> None:
     iterations = [(calls, by_hand(calls, TRUE)) for calls in ([decode(rows, 50)] for rows in range(1, 9)) for _ in range(2)]
     fit = answer.fit_cost(iterations)
+    assert (len(fit.weights), tuple(fit.bends)) == (7, BENDS), f"the bends stay those that were asked for: {fit}"
     assert np.isfinite(fit.weights).all(), f"no call had more than 8 tokens, and the weights are {fit.weights}"
     assert fit.error == pytest.approx(0, abs=1e-6), f"decodes of 1 to 8 rows lie on a line, and the error is {fit.error}"
 
 
-def test_task_6_too_few_iterations_are_refused() -> None:
+def test_task_6_fit_too_few_iterations_are_refused() -> None:
     iterations = measured()
     assert len(answer.fit_cost(iterations[:7]).weights) == 7, "7 iterations are enough for 7 weights"
     with refuses(ValueError, "6 iterations cannot tell 7 weights: two bends make 3 weights for tokens", named="6"):
@@ -200,7 +201,7 @@ def test_task_6_too_few_iterations_are_refused() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -0.1])
-def test_task_6_an_iteration_that_took_no_time_is_refused(seconds: float) -> None:
+def test_task_6_fit_an_iteration_that_took_no_time_is_refused(seconds: float) -> None:
     iterations = measured()
     answer.fit_cost(iterations)
     calls, _ = iterations[5]
@@ -210,14 +211,14 @@ def test_task_6_an_iteration_that_took_no_time_is_refused(seconds: float) -> Non
 
 
 @pytest.mark.parametrize("bends", [(32, 8), (8, 8), (0, 8), (-1,)])
-def test_task_6_bends_that_do_not_ascend_are_refused(bends: tuple[int, ...]) -> None:
+def test_task_6_fit_bends_that_do_not_ascend_are_refused(bends: tuple[int, ...]) -> None:
     iterations = measured()
     answer.fit_cost(iterations)
     with refuses(ValueError, f"bends of {bends} should be refused: they must ascend, from above 0"):
         answer.fit_cost(iterations, bends)
 
 
-def test_task_6_whether_launching_waits_is_kept() -> None:
+def test_task_6_fit_whether_launching_waits_is_kept() -> None:
     iterations = measured()
     assert answer.fit_cost(iterations, launch_waits=True).launch_waits is True, "the fit is told, and the simulator asks it"
     assert answer.fit_cost(iterations).launch_waits is False, "without a word about it launching does not wait"

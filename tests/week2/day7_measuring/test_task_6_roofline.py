@@ -33,7 +33,7 @@ def roofline(**changes: Any) -> Any:
     return answer.Roofline(**(figures | changes))
 
 
-def test_task_6_the_weights_of_a_model() -> None:
+def test_task_6_roofline_the_weights_of_a_model() -> None:
     found = answer.roofline_of(CONFIG, **MACHINE)
     assert found.weights == WEIGHTS, (
         f"{found.weights} weights, by hand {WEIGHTS}: per layer, queries, keys, values and what puts heads together, and the"
@@ -42,7 +42,7 @@ def test_task_6_the_weights_of_a_model() -> None:
     assert found.output_weights == OUTPUT, "the output's table has a row for each token of the vocabulary"
 
 
-def test_task_6_a_tied_table_is_the_output_s() -> None:
+def test_task_6_roofline_a_tied_table_is_the_output_s() -> None:
     tied, untied = (answer.roofline_of(replace(CONFIG, tie_word_embeddings=tie), **MACHINE) for tie in (True, False))
     assert tied == untied, (
         "whether the table of the embeddings is also the output's changes how many weights there are, and not what a call"
@@ -51,7 +51,7 @@ def test_task_6_a_tied_table_is_the_output_s() -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [2, 6])
-def test_task_6_the_bytes_of_keys_and_values(kv_heads: int) -> None:
+def test_task_6_roofline_the_bytes_of_keys_and_values(kv_heads: int) -> None:
     found = answer.roofline_of(replace(CONFIG, num_kv_heads=kv_heads), **MACHINE | {"kv_bytes_per_number": 1.5})
     expected = 3 * 2 * kv_heads * 4 * 1.5
     assert found.kv_bytes == expected, (
@@ -60,7 +60,7 @@ def test_task_6_the_bytes_of_keys_and_values(kv_heads: int) -> None:
     )
 
 
-def test_task_6_the_operations_of_a_pair() -> None:
+def test_task_6_roofline_the_operations_of_a_pair() -> None:
     found = answer.roofline_of(CONFIG, **MACHINE)
     expected = 3 * 6 * (2 * 4 + 2 * 4)
     assert found.attention_flops == expected, (
@@ -69,7 +69,7 @@ def test_task_6_the_operations_of_a_pair() -> None:
     )
 
 
-def test_task_6_what_the_machine_gives_is_kept() -> None:
+def test_task_6_roofline_what_the_machine_gives_is_kept() -> None:
     found = answer.roofline_of(CONFIG, **MACHINE, overhead=0.25)
     kept = (found.flops, found.bandwidth, found.bytes_per_weight, found.overhead)
     assert kept == (1e9, 1e8, 2.0, 0.25), f"flops, bandwidth, bytes per weight and overhead came out as {kept}"
@@ -78,19 +78,19 @@ def test_task_6_what_the_machine_gives_is_kept() -> None:
 
 @pytest.mark.parametrize("name", list(MACHINE))
 @pytest.mark.parametrize("value", [0.0, -1.0])
-def test_task_6_figures_that_make_no_sense_are_refused(name: str, value: float) -> None:
+def test_task_6_roofline_figures_that_make_no_sense_are_refused(name: str, value: float) -> None:
     answer.roofline_of(CONFIG, **MACHINE)
     with refuses(ValueError, f"{name}={value} should be refused: time would be infinite, or run backwards", named=name):
         answer.roofline_of(CONFIG, **MACHINE | {name: value})
 
 
-def test_task_6_a_negative_overhead_is_refused() -> None:
+def test_task_6_roofline_a_negative_overhead_is_refused() -> None:
     answer.roofline_of(CONFIG, **MACHINE, overhead=0.0)
     with refuses(ValueError, "an overhead below 0 should be refused", named="overhead"):
         answer.roofline_of(CONFIG, **MACHINE, overhead=-0.1)
 
 
-def test_task_6_reading() -> None:
+def test_task_6_roofline_reading() -> None:
     seconds = roofline(bandwidth=100.0).seconds([answer.Call(tokens=3, outputs=2, context=40, pairs=90)])
     expected = (2 * (1000 + 200) + 40 * 50) / 100
     assert seconds == pytest.approx(expected), (
@@ -99,7 +99,7 @@ def test_task_6_reading() -> None:
     )
 
 
-def test_task_6_computing() -> None:
+def test_task_6_roofline_computing() -> None:
     seconds = roofline(flops=100.0).seconds([answer.Call(tokens=3, outputs=2, context=40, pairs=90)])
     expected = (2 * 3 * 1000 + 2 * 2 * 200 + 90 * 30) / 100
     assert seconds == pytest.approx(expected), (
@@ -108,7 +108,18 @@ def test_task_6_computing() -> None:
     )
 
 
-def test_task_6_without_outputs_the_table_is_not_touched() -> None:
+def test_task_6_roofline_large_numbers() -> None:
+    """A prompt of 131,072 tokens in one call of a model of 8 billion weights: some 10^16 operations."""
+    size, weights = 131_072, 7_500_000_000
+    machine = roofline(flops=1e15, weights=weights, output_weights=500_000_000, attention_flops=500_000.0)
+    seconds = machine.seconds([answer.Call(tokens=size, outputs=1, context=size, pairs=size * size)])
+    expected = (2 * size * weights + 2 * 500_000_000 + size * size * 500_000) / 1e15
+    assert seconds == pytest.approx(expected), (
+        f"{seconds} s to compute, by hand {expected}: do the numbers fit where they are kept?"
+    )
+
+
+def test_task_6_roofline_without_outputs_the_table_is_not_touched() -> None:
     call = answer.Call(tokens=3, outputs=0, context=0, pairs=0)
     read, computed = roofline(bandwidth=100.0).seconds([call]), roofline(flops=100.0).seconds([call])
     assert read == pytest.approx(2 * 1000 / 100), (
@@ -117,7 +128,7 @@ def test_task_6_without_outputs_the_table_is_not_touched() -> None:
     assert computed == pytest.approx(2 * 3 * 1000 / 100), "no output, no product with the output's table"
 
 
-def test_task_6_the_slower_of_the_two_decides() -> None:
+def test_task_6_roofline_the_slower_of_the_two_decides() -> None:
     call = answer.Call(tokens=10, outputs=0, context=0, pairs=0)
     # Reading takes 20 s with the first machine and 2 s with the second, computing 4 s and 20 s.
     slow_memory, slow_units = roofline(bandwidth=100.0, flops=5e3), roofline(bandwidth=1e3, flops=1e3)
@@ -125,7 +136,7 @@ def test_task_6_the_slower_of_the_two_decides() -> None:
     assert slow_units.seconds([call]) == pytest.approx(20), "computing takes longer than reading here, and goes on beside it"
 
 
-def test_task_6_each_call_has_its_own_limit() -> None:
+def test_task_6_roofline_each_call_has_its_own_limit() -> None:
     machine = roofline(bandwidth=100.0, flops=1e3, overhead=0.5)
     chunk = answer.Call(tokens=20, outputs=0, context=0, pairs=0)  # 20 s to read, 40 s to compute
     decode = answer.Call(tokens=1, outputs=1, context=0, pairs=0)  # 24 s to read, 2.4 s to compute
@@ -137,7 +148,7 @@ def test_task_6_each_call_has_its_own_limit() -> None:
     assert machine.seconds([]) == 0, "no call, no time"
 
 
-def test_task_6_the_knee() -> None:
+def test_task_6_roofline_the_knee() -> None:
     machine = roofline(flops=6e3, bandwidth=100.0)
     assert machine.knee == pytest.approx(60), (
         f"the knee is {machine.knee}, by hand 60: reading a weight takes 2 bytes / 100 B/s = 20 ms, and computing with it 2 /"
@@ -150,7 +161,7 @@ def test_task_6_the_knee() -> None:
     )
 
 
-def test_task_6_below_the_knee_a_row_costs_nothing_and_above_it_all_it_computes() -> None:
+def test_task_6_roofline_below_the_knee_a_row_costs_nothing_and_above_it_all_it_computes() -> None:
     machine = roofline(flops=6e3, bandwidth=100.0, kv_bytes=0.0, attention_flops=0.0)
 
     def step(rows: float) -> float:

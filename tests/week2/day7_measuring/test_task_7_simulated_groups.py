@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from simulating import TICK, Call, Cost, Enough, Story, counting_requests, dear, endless, items, play, random_items
+from simulating import TICK, Call, Cost, Enough, Story, counting_requests, dear, endless, growth, items, play, random_items
 from support import refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
@@ -150,8 +150,14 @@ def test_task_7_groups_take_the_time_that_can_be_counted(seed: int, size: int, m
     story = simulate(arrivals, dear(waits), size, max_wait, prefill_step=7)
     for expected in count_out(arrivals, dear(waits), size, max_wait, 7):
         number = expected.pop("request")
-        found = {kind: story.times(kind).get(number) for kind in expected}
-        assert found == expected, f"request {number}: counted by hand {expected}, simulated {found}"
+        for kind, time in expected.items():
+            found = story.times(kind).get(number)
+            assert found == time, (
+                f"groups of at most {size}, max_wait {max_wait} s, and a launch {'waits' if waits else 'returns at once'}:"
+                f" {kind} of request {number} should be at {time} s, was at {found}"
+                + ("" if found is None else f", {abs(found - time)} s too {'late' if found > time else 'early'}")
+                + ". Of the requests of earlier groups all is right"
+            )
     assert story.wishes == [(number, item.arrival) for number, item in enumerate(arrivals)], (
         f"`wanted` is told when each client wanted its request: {story.wishes}"
     )
@@ -229,6 +235,21 @@ def test_task_7_groups_forget_requests_that_have_ended() -> None:
         answer.simulate_groups(endless(), Cost(per_launch=1), 3, readers=[read])
 
 
+def test_task_7_groups_keep_nothing_that_grows() -> None:
+    grown = growth(answer.simulate_groups)
+    assert grown < 100, (
+        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
+        " over, since there may be a million requests"
+    )
+
+
+def test_task_7_groups_of_a_long_answer() -> None:
+    story = simulate([WorkItem((250_000, 3), 700)], Cost(per_launch=1))
+    assert sum(state.new_tokens for state in story.states) == 700, (
+        "an answer goes on to its max_tokens, 700, and a prompt may hold any tokens: there is no model that would not know them"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -236,6 +257,7 @@ def test_task_7_groups_forget_requests_that_have_ended() -> None:
         ({"prefill_step": 0}, "0"),
         ({"max_wait": -1.5}, "-1.5"),
         ({"max_wait": nan}, "nan"),
+        ({"max_wait": inf}, "inf"),
     ],
 )
 def test_task_7_groups_refuse_sizes_and_waits_that_mean_nothing(options: dict[str, Any], named: str) -> None:

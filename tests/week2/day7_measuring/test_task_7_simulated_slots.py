@@ -16,6 +16,7 @@ from simulating import (
     counting_requests,
     dear,
     endless,
+    growth,
     items,
     play,
     random_items,
@@ -27,6 +28,37 @@ from tiny_llm_kit.workloads.items import WorkItem
 
 def simulate(arrivals: Any, cost: Cost, slots: int = 3, **options: Any) -> Story:
     return play(answer.simulate_slots, arrivals, cost, slots, **options)
+
+
+# By hand: the log that the page shows, in seconds for its steps of 10 ms. Each call takes a second.
+
+
+def test_task_7_slots_of_one_request() -> None:
+    story = simulate(items((5, 3)), Cost(per_call=1), slots=1, prefill_step=4)
+    seen = [(state.time, state.active_requests, state.queue_size, state.new_tokens) for state in story.states]
+    assert seen == [(0, 1, 0, 0), (0, 1, 0, 0), (2, 1, 0, 1), (3, 1, 0, 1), (4, 0, 0, 1)], (
+        "5 prompt tokens in chunks of 4, and 3 tokens, in one slot: of each iteration when it ends, slots in use, queue and new"
+        f" tokens. Nobody waits for the first chunk, and an iteration reads what the one before it launched; it was {seen}"
+    )
+    chunks = [(event.time, event.tokens, event.position) for event in story.events if event.kind.name == "PREFILL_CHUNK"]
+    assert chunks == [(0, 4, 4), (0, 1, 5)], f"a chunk is logged when it is launched: time, tokens, position were {chunks}"
+    assert (story.times("FIRST_TOKEN"), story.times("FINISHED")) == ({0: 2}, {0: 4}), (
+        f"two chunks take 2 s, each further token 1 s: first token {story.times('FIRST_TOKEN')}, end {story.times('FINISHED')}"
+    )
+
+
+def test_task_7_slots_play_the_log_of_the_page() -> None:
+    story = simulate(items((5, 3), (2, 2)), Cost(per_call=1), slots=1, prefill_step=4)
+    seen = [(state.time, state.active_requests, state.queue_size) for state in story.states]
+    assert seen == [(0, 1, 1), (0, 1, 1), (2, 1, 1), (3, 1, 1), (4, 1, 0), (5, 1, 0), (6, 0, 0)], (
+        "the seven states of the table in *One log*, in units of 10 ms: when each iteration ends, slots in use, waiting; they"
+        f" were {seen}"
+    )
+    assert story.times("ADMITTED") == {0: 0, 1: 3}, (
+        f"B is admitted at 3, while A's last token is still being computed; admitted at {story.times('ADMITTED')}"
+    )
+    ends = (story.times("FIRST_TOKEN"), story.times("FINISHED"))
+    assert ends == ({0: 2, 1: 5}, {0: 4, 1: 6}), f"first tokens at 2 and 5, ends at 4 and 6, as in the table; they were {ends}"
 
 
 # By hand: requests of 4, 12 and 8 tokens in three slots, and two that wait for one. Each launch takes a second.
@@ -43,7 +75,10 @@ def test_task_7_slots_are_free_as_soon_as_the_last_token_is_launched() -> None:
         " launched at second 2 (in iteration 3), so request 3's prompt is at second 3, and its token comes back at 5, since"
         f" launches are computed one after another. First tokens came at {example.times('FIRST_TOKEN')}"
     )
-    assert example.times("ADMITTED") == {0: 0, 1: 0, 2: 0, 3: 3, 4: 7}, f"admitted at {example.times('ADMITTED')}"
+    assert example.times("ADMITTED") == {0: 0, 1: 0, 2: 0, 3: 3, 4: 7}, (
+        f"admitted at {example.times('ADMITTED')}; the fourth (request 3) should be admitted at 3, while request 0's last token"
+        " is still computed: its slot is free as soon as that is launched"
+    )
     assert example.times("FINISHED") == {0: 4, 1: 12, 2: 8, 3: 10, 4: 10}, f"finished at {example.times('FINISHED')}"
 
 
@@ -272,6 +307,21 @@ def test_task_7_slots_forget_requests_that_have_ended() -> None:
 
     with counting_requests() as alive, pytest.raises(Enough):
         answer.simulate_slots(endless(), Cost(per_launch=1), 3, readers=[read])
+
+
+def test_task_7_slots_keep_nothing_that_grows() -> None:
+    grown = growth(answer.simulate_slots)
+    assert grown < 100, (
+        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
+        " over, since there may be a million requests"
+    )
+
+
+def test_task_7_slots_of_a_long_answer() -> None:
+    story = simulate([WorkItem((250_000, 3), 700)], Cost(per_launch=1))
+    assert sum(state.new_tokens for state in story.states) == 700, (
+        "an answer goes on to its max_tokens, 700, and a prompt may hold any tokens: there is no model that would not know them"
+    )
 
 
 # What is refused.
