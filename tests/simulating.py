@@ -188,33 +188,6 @@ def growth(simulator: Callable[..., None]) -> int:
     raise AssertionError("a simulation of requests that never cease to come was over all the same")
 
 
-class Second:
-    """Every launch takes a second, and nothing is noted."""
-
-    launch_waits = False
-
-    def seconds(self, calls: Sequence[Any]) -> float:
-        return 1.0
-
-
-def growth(simulator: Callable[..., None]) -> int:
-    """By how many the objects in memory become more over 500 iterations with small requests; numbers are not counted."""
-    counts: list[int] = []
-
-    def read(state: Any) -> None:
-        if state.step in (100, 600):
-            gc.collect()
-            counts.append(len(gc.get_objects()))
-        if len(counts) == 2:
-            raise Enough
-
-    try:
-        simulator(endless(), Second(), 3, readers=[read])
-    except Enough:
-        return counts[1] - counts[0]
-    raise AssertionError("a simulation of requests that never cease to come was over all the same")
-
-
 class PricedModel:
     """A model that moves a clock by what each of its calls costs, before it answers: launching waits."""
 
