@@ -37,6 +37,7 @@ def run(command: Command, *arguments: str) -> Result:
         (["--prompt", "hi", "--prompt", "  "], "prompt 2 is empty"),
         (["--batch-size", "0"], "0 is not in the range"),
         (["--temperature", "-1"], "-1.0 is not in the range"),
+        (["--temperature", "nan"], "nan is not a finite number"),
         (["--top-p", "0"], "0.0 is not in the range"),
         (["--max-tokens", "0"], "0 is not in the range"),
         (["--prompt", "word " * 9000], "8192"),

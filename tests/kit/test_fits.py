@@ -1,6 +1,7 @@
 """Least squares without negative numbers, fitted costs as files, and machines as published."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ GOOD = fit_as_json(FIT)
         {"fit": {**GOOD, "seconds_per": {**GOOD["seconds_per"], "call": -1}}},
         {"fit": {**GOOD, "seconds_per": {**GOOD["seconds_per"], "call": "long"}}},
         {"fit": {name: value for name, value in GOOD.items() if name != "launch_waits"}},
+        {"fit": {**GOOD, "seconds_per": {**GOOD["seconds_per"], "call": float("nan")}}},
+        {"fit": {**GOOD, "seconds_per": {**GOOD["seconds_per"], "call": 1e300}}},
+        {"fit": {**GOOD, "seconds_per": dict.fromkeys(GOOD["seconds_per"], 0)}},
+        {"fit": {**GOOD, "error": float("inf")}},
+        {"fit": fit_as_json(replace(FIT, bends=(32, 8)))},
     ],
 )
 def test_a_file_that_holds_no_fit_is_refused(tmp_path: Path, document: Any) -> None:
@@ -84,6 +90,9 @@ def test_a_file_that_holds_no_fit_is_refused(tmp_path: Path, document: Any) -> N
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*nowhere\.json"):
         load_fit(ref, tmp_path / "nowhere.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep\.json' holds no fitted cost"):
+        load_fit(ref, tmp_path / "deep.json")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff")
     with pytest.raises(ValueError, match=r"image\.png' holds no fitted cost"):
         load_fit(ref, tmp_path / "image.png")

@@ -59,7 +59,7 @@ def test_percentiles_are_off_by_half_a_per_cent(seed: int) -> None:
         histogram.add(value)
     ordered = sorted(values)
     for percent in (0, 1, 25, 50, 95, 99, 100):
-        exact = ordered[int((len(ordered) - 1) * percent / 100)]
+        exact = tiny_llm_ref.percentile(ordered, percent)
         assert histogram.percentile(percent) == pytest.approx(exact, rel=RELATIVE_ERROR * 1.0001)
     assert histogram.mean == pytest.approx(sum(values) / len(values), rel=1e-9)
 
@@ -71,6 +71,13 @@ def test_a_histogram_of_nothing_and_of_zeros() -> None:
         histogram.add(value)
     assert histogram.percentile(50) == 0
     assert histogram.percentile(100) == pytest.approx(2, rel=RELATIVE_ERROR)
+
+
+def test_percentiles_of_a_few_values_lie_between_them() -> None:
+    histogram = Histogram()
+    for value in (3.0, 5.0):
+        histogram.add(value)
+    assert [histogram.percentile(percent) for percent in (0, 50, 95)] == pytest.approx([3, 4, 4.9], rel=RELATIVE_ERROR)
 
 
 def test_a_histogram_stays_small() -> None:
@@ -99,12 +106,11 @@ def test_the_sketch_says_what_the_recorder_says(engine: str) -> None:
     for name in ("seconds", "tokens_per_second", "requests_per_second"):
         assert getattr(found, name) == pytest.approx(getattr(exact, name), rel=1e-9), name
     for name in FIGURES:
-        values = sorted(value for one in recorder.requests.values() if (value := getattr(one, name)) is not None)
-        spread = getattr(found, name)
-        assert spread.mean == pytest.approx(getattr(exact, name).mean, rel=1e-9), name
-        for percent, value in ((50, spread.p50), (95, spread.p95), (99, spread.p99)):
-            rank = values[int((len(values) - 1) * percent / 100)]
-            assert value == pytest.approx(rank, rel=RELATIVE_ERROR * 1.0001, abs=1e-9), (name, percent)
+        spread, true = getattr(found, name), getattr(exact, name)
+        assert spread.mean == pytest.approx(true.mean, rel=1e-9), name
+        for percent in ("p50", "p95", "p99"):
+            value = getattr(true, percent)
+            assert getattr(spread, percent) == pytest.approx(value, rel=RELATIVE_ERROR * 1.0001, abs=1e-9), (name, percent)
     assert not sketch.recorder.requests, "who has ended is forgotten"
 
 
@@ -184,6 +190,8 @@ def test_answers_without_tokens_are_left_out_and_counted(tmp_path: Path) -> None
         (TRACE + "2023-11-16 18:15:48,-4,3\n", "line 5: ContextTokens is '-4'"),
         (TRACE + "2023-11-16 18:15:48,4,3.5\n", "line 5: GeneratedTokens is '3.5'"),
         (TRACE + "2023-11-16 18:15:48,99999999999,3\n", "line 5: ContextTokens is '99999999999'"),
+        (TRACE + f"2023-11-16 18:15:48,{'9' * 5000},3\n", "line 5: ContextTokens is '9999"),
+        (TRACE + "x" * 200_000, "field larger than field limit"),
     ],
 )
 def test_bad_traces_are_refused_with_the_line(tmp_path: Path, text: str, said: str) -> None:
@@ -258,7 +266,7 @@ def test_a_fit_of_predict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", simulation.ENGINES)
 def test_every_engine(engine: str, tmp_path: Path) -> None:
-    found = document(tmp_path, "--engine", engine, "--requests", "60", "--slots", "4")
+    found = document(tmp_path, "--engine", engine, "--requests", "60")
     assert found["engine"]["engine"] == engine
     assert found["summary"]["requests"] == found["summary"]["finished"] == 60
     assert found["summary"]["goodput"] is None
@@ -267,8 +275,8 @@ def test_every_engine(engine: str, tmp_path: Path) -> None:
 
 def test_schedules_differ_as_they_should(tmp_path: Path) -> None:
     speed = {
-        engine: document(tmp_path, "--engine", engine, "--requests", "200", "--slots", "8")["summary"]["tokens_per_second"]
-        for engine in ("sequential", "static", "slots", "paged")
+        engine: document(tmp_path, "--engine", engine, "--requests", "200", *slots)["summary"]["tokens_per_second"]
+        for engine, slots in {"sequential": (), **dict.fromkeys(("static", "slots", "paged"), ("--slots", "8"))}.items()
     }
     assert speed["sequential"] < speed["static"] < speed["slots"] < speed["paged"], speed
 
@@ -355,6 +363,16 @@ def test_chat_prompts_come_again_and_again(tmp_path: Path) -> None:
         (("--engine", "paged", "--max-num-seqs", "300"), "give at least 300"),
         (("--engine", "paged", "--num-blocks", "3"), "num_blocks"),
         (("--slots", "0"), "0 is not in the range"),
+        (("--slots", "9" * 30), "is not in the range"),
+        (("--engine", "sequential", "--slots", "4"), "--slots means nothing to --engine sequential"),
+        (("--engine", "paged", "--slots", "1000000", "--block-size", "1"), "are too many to simulate"),
+        (("--engine", "paged", "--num-blocks", "9" * 30), "is not in the range"),
+        (("--engine", "dynamic", "--max-wait", "inf"), "inf is not in the range"),
+        (("--slo-ttft", "nan"), "nan is not a finite number"),
+        (("--trace", "results/a.json", "--json", "results/a.json"), "are the same file, 'results/a.json'"),
+        (("--trace", "results/a.json", "--json", "results/a.html"), "are the same file, 'results/a.html'"),
+        (("--trace-in", "results/a.csv", "--trace", "results/../results/a.csv"), "are the same file"),
+        (("--trace", "/dev/null"), "no ordinary file"),
         (("--rate", "0"), "0"),
         (("--solution", "nobody"), "nobody"),
     ],
@@ -363,11 +381,13 @@ def test_what_means_nothing_is_refused(arguments: Sequence[str], said: str) -> N
     assert said in refused(*arguments)
 
 
-def test_a_queue_that_grows_for_ever_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "MOST_WAITING", 200)
-    said = refused("--rate", "1e6", "--requests", "2000", "--slots", "2")
-    assert "200 requests wait" in said
-    assert "Lower --rate" in said
+@pytest.mark.parametrize(("limit", "most", "said"), [("MOST_WAITING", 200, "200"), ("MOST_TOKENS_WAITING", 20_000, "")])
+def test_a_queue_that_grows_for_ever_ends_the_run(limit: str, most: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, limit, most)
+    output = refused("--rate", "1e6", "--requests", "2000", "--slots", "2")
+    assert f"{said} requests wait" in output
+    assert "Lower --rate" in output
+    assert run("--rate", "100", "--requests", "400").exit_code == 0, "these come one by one, and hardly anybody waits"
 
 
 def test_the_paged_engine_has_the_memory_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,7 @@ def test_a_trace_is_read_again_as_it_was(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
         ("[]", "no trace that --trace wrote"),
         ('{"traceEvents": []}', "no trace that --trace wrote"),
         ('{"otherData": {"made_by": "tiny-llm timeline", "runs": [{}]}}', "no trace that --trace wrote"),
@@ -96,6 +97,38 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_trace(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("value", [None, -1, 1e300, float("nan"), "x", [], {}, ["x"], 10**18], ids=repr)
+def test_a_trace_that_was_changed_is_refused_or_drawn(tmp_path: Path, value: Any) -> None:
+    """One value after another is replaced: what still has a meaning makes a page, and the rest is bad input."""
+    run = everything()
+    trace, page = tmp_path / "trace.json", tmp_path / "trace.html"
+    kinds = {(event["ph"], event["name"]): number for number, event in enumerate(as_trace([run])["traceEvents"])}
+    places = [("otherData", "runs", 0, key) for key in as_trace([run])["otherData"]["runs"][0]]
+    for number in kinds.values():
+        event = as_trace([run])["traceEvents"][number]
+        places += [("traceEvents", number, key) for key in event]
+        places += [("traceEvents", number, "args", key) for key in event.get("args", {})]
+    refused = 0
+    for place in places:
+        document: Any = as_trace([run])
+        inner = document
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+        trace.write_text(json.dumps(document))
+        page.unlink(missing_ok=True)
+        result = CliRunner().invoke(main, [str(trace)])
+        assert result.exit_code in (0, 2), f"{place}: {result.exception!r}"
+        assert page.exists() == (result.exit_code == 0), place
+        refused += result.exit_code == 2
+    assert refused > len(places) / 4
+
+
+def test_a_million_slots_that_nobody_takes_need_no_names() -> None:
+    run = replace(many(2), lanes=1_000_000, slots=1_000_000)
+    assert len(as_trace([run])["traceEvents"]) < 20_000
 
 
 def test_a_page_needs_nothing_else_and_lets_no_name_out() -> None:
@@ -233,6 +266,8 @@ def test_the_example_is_one_command(tmp_path: Path) -> None:
         (["--example", "--trace", "page.html"], "name its JSON file"),
         (["--example", "--trace", "pyproject.toml/trace.json"], "is a file"),
         (["--example", "--svg", "tests"], "Is a directory"),
+        (["--example", "--trace", "new.json", "--svg", "new.json"], "are the same file"),
+        (["new.html"], "are the same file"),
         (["--example", "--solution", "nobody"], "nobody"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",

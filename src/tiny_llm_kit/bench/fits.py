@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 FIT_COLUMNS = ["per", "µs"]
+_MOST = 1e6
+"""Seconds. No machine takes longer for a call."""
 
 
 def fit_best(answer: ModuleType, works: Sequence[Any]) -> Any:
@@ -51,12 +54,15 @@ def load_fit(answer: ModuleType, path: Path) -> Any:
         fit = json.loads(path.read_text(encoding="utf-8"))["fit"]
         bends = tuple(int(bend) for bend in fit["bends"])
         weights = tuple(float(fit["seconds_per"][name]) for name in weight_names(bends))
-        if len(fit["seconds_per"]) != len(weights) or min(weights) < 0:
+        error = float(fit["error"])
+        if len(fit["seconds_per"]) != len(weights) or not all(0 <= number <= _MOST for number in (*weights, error)):
             raise ValueError("weights")
-        return answer.FittedCost(weights, bends, float(fit["error"]), bool(fit["launch_waits"]))
+        if any(after <= before for before, after in pairwise((0, *bends))) or not any(weights):
+            raise ValueError("bends, or a cost of nothing")
+        return answer.FittedCost(weights, bends, error, bool(fit["launch_waits"]))
     except OSError as error:
         raise ValueError(
             f"cannot read {str(path)!r} ({error.strerror}): name a file that pdm run predict has written"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ValueError(f"{str(path)!r} holds no fitted cost: name a fit.json that pdm run predict has written") from None

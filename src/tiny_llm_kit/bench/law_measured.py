@@ -117,7 +117,7 @@ def figures_of_bench(path: Path) -> dict[Key, Spread]:
         return _figures(found)
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r} ({error.strerror}): give a file that pdm run bench wrote") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{str(path)!r} is no JSON file that pdm run bench wrote") from None
 
 

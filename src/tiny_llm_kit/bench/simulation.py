@@ -1,6 +1,6 @@
 """Simulations by the names of the engines, over requests that come one by one; what they cost; and what came of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,11 @@ BYTES = 2.0
 
 MOST_WAITING = 200_000
 """Requests. When more wait, they come faster than they can be served, and the queue would fill the memory."""
+
+MOST_TOKENS_WAITING = 50_000_000
+"""Tokens of the prompts of those who wait, for the same reason."""
+
+MOST_BLOCKS = 10_000_000
 
 LATENCY_COLUMNS = ["", "mean", "p50", "p95", "p99"]
 _TITLES = {
@@ -58,7 +63,10 @@ class Simulated:
             log: `readers` and `wanted`, see `simulate_slots`.
         """
         if self.engine == "paged":
-            sizes = asdict(self.sizes) | {"num_blocks": self.sizes.num_blocks or self.sizes.blocks(self.slots, sample)}
+            blocks = self.sizes.num_blocks or self.sizes.blocks(self.slots, sample)
+            if blocks > MOST_BLOCKS:
+                raise ValueError(f"{blocks:,} blocks are too many to simulate: give fewer --slots, or --num-blocks")
+            sizes = asdict(self.sizes) | {"num_blocks": blocks}
             answer.simulate_paged(items, cost, **sizes, **log)
         elif self.engine in ("static", "dynamic"):
             answer.simulate_groups(items, cost, self.slots, self.max_wait, prefill_step=self.prefill_step, **log)
@@ -85,26 +93,29 @@ class Watch:
         self.sketch = sketch
         self.report = report
         self.every = every
-        self.come = 0
 
     def read(self, state: Any) -> None:
         """Take in one iteration."""
         if state.step % self.every == 0:
             self.report(self.sketch.finished, state.time, state.step)
 
-    def wanted(self, request_id: int, time: float) -> None:
-        """See `RunRecorder.wanted`.
+    def coming(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
+        """The same items, one by one.
 
         Raises:
-            ValueError: if more than `MOST_WAITING` requests have come and not ended.
+            ValueError: if more than `MOST_WAITING`, or than `MOST_TOKENS_WAITING` of their prompts, have come and not ended.
         """
-        self.sketch.wanted(request_id, time)
-        self.come += 1
-        if self.come - self.sketch.finished > MOST_WAITING:
-            raise ValueError(
-                f"after {time:,.4g} simulated seconds {MOST_WAITING:,} requests wait, and {self.sketch.finished:,} have been"
-                " served: they come faster than that, and would fill the memory. Lower --rate, or give the engine more room"
-            )
+        tokens = 0
+        for come, item in enumerate(items, start=1):
+            tokens += len(item.prompt)
+            waiting = come - self.sketch.finished
+            if waiting > MOST_WAITING or tokens - self.sketch.prompt_tokens > MOST_TOKENS_WAITING:
+                raise ValueError(
+                    f"after {item.arrival:,.4g} simulated seconds {waiting - 1:,} requests wait, and {self.sketch.finished:,}"
+                    " have been served: they come faster than that, and would fill the memory. Lower --rate, or give the engine"
+                    " more room"
+                )
+            yield item
 
 
 def latency_rows(summary: Any) -> list[list[str]]:

@@ -34,10 +34,16 @@ class Histogram:
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:
-        """A value from the bucket in which the value of that rank lies, of two the lower one; 0 without values."""
-        rank = (self.count - 1) * percent / 100
+        """As `percentile` of an answer, between the two values that are nearest by rank; 0 without values."""
+        if not self.count:
+            return 0.0
+        place = (self.count - 1) * percent / 100
+        below, above = (self._value_at(rank) for rank in (math.floor(place), math.ceil(place)))
+        return below + (place - math.floor(place)) * (above - below)
+
+    def _value_at(self, rank: int) -> float:
         seen = self._buckets[None]
-        if seen > rank or not self.count:
+        if seen > rank:
             return 0.0
         for bucket in sorted(bucket for bucket in self._buckets if bucket is not None):
             seen += self._buckets[bucket]
@@ -69,6 +75,7 @@ class RunSketch:
         self._ends = {self._kinds.FINISHED, self._kinds.CANCELLED, self._kinds.FAILED}
         self.histograms = {name: Histogram() for name in FIGURES}
         self.arrived = self.finished = self.generated = self.good = self.preemptions = 0
+        self.prompt_tokens = 0  # of those who have finished
 
     def read(self, state: Any) -> None:
         """Take in one iteration."""
@@ -89,6 +96,7 @@ class RunSketch:
             return
         self.finished += 1
         self.generated += times.generated
+        self.prompt_tokens += times.prompt_tokens
         self.good += self.slo is not None and self.slo.met_by(times)
         for name, histogram in self.histograms.items():
             if (value := getattr(times, name)) is not None:

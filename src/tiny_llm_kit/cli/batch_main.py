@@ -15,6 +15,7 @@ from tiny_llm_kit.cli.answers import choose_operators, ends_politely, first_fail
 from tiny_llm_kit.cli.comparison import ScheduleRun, compare_runs, other_schedules, serve, too_few
 from tiny_llm_kit.cli.live import make_view
 from tiny_llm_kit.cli.options import (
+    Real,
     engine_option,
     kernels_option,
     model_option,
@@ -22,9 +23,10 @@ from tiny_llm_kit.cli.options import (
     paged_sizes,
     refuse,
     seed_type,
+    trace_files,
     trace_option,
 )
-from tiny_llm_kit.cli.outputs import OutFile, write_json
+from tiny_llm_kit.cli.outputs import OutFile, check_apart, write_json
 from tiny_llm_kit.cli.progress import working
 from tiny_llm_kit.cli.served_engines import PagedEngine, ServedEngine, SlotEngine
 from tiny_llm_kit.cli.tables import make_console
@@ -53,11 +55,11 @@ PREFILL_STEP = 128
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")
 @paged_options
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="0, the default, takes the likeliest token.")
+@click.option("--temperature", type=Real(min=0), default=0.0, help="0, the default, takes the likeliest token.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
-@click.option("--min-p", type=click.FloatRange(0, 1), default=0.0, help="Keep tokens this likely, beside the likeliest.")
-@click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.0, help="Above 1: repeat less.")
+@click.option("--top-p", type=Real(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
+@click.option("--min-p", type=Real(0, 1), default=0.0, help="Keep tokens this likely, beside the likeliest.")
+@click.option("--repetition-penalty", type=Real(0, min_open=True), default=1.0, help="Above 1: repeat less.")
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Request i draws with seed + i.")
 @kernels_option
 @click.option("--compare", is_flag=True, help="Then serve the same prompts with other schedules.")
@@ -94,6 +96,7 @@ def main(
     """
     console = make_console()
     answer = import_answer(solution)
+    check_apart({"--prompts": prompts_file, "--json": json_file, **trace_files(trace)})
     params = answer.SamplingParams(**sampling)
     paged = {
         "block_size": block_size,

@@ -21,14 +21,16 @@ from tiny_llm_kit.cli.options import (
     Numbers,
     kernels_option,
     model_option,
+    noise_option,
     out_option,
     paged_options,
     paged_sizes,
     refuse,
     seed_type,
+    trace_files,
     trace_option,
 )
-from tiny_llm_kit.cli.outputs import write_results
+from tiny_llm_kit.cli.outputs import check_apart, write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
 from tiny_llm_kit.cli.text import harmless
@@ -82,7 +84,7 @@ FEW_LISTS = 3
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @paged_options
 @kernels_option
-@click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@noise_option
 @trace_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engine: ref, or tiny_llm for your own.")
@@ -122,6 +124,7 @@ def main(
     if "paged" not in wanted:
         refuse("continuous", **sizes)
     answer = import_answer(solution)
+    check_apart({"--simulate": simulate, **trace_files(trace)})
     cost = load_fit(answer, simulate) if simulate else None
     paged = paged_sizes(**sizes)
     with working(console, "Loading the model"):

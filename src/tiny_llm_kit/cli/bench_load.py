@@ -17,16 +17,19 @@ from tiny_llm_kit.bench.serving import SCHEDULES, ServingOptions
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.load_sweep import Sweep
 from tiny_llm_kit.cli.options import (
+    Real,
     kernels_option,
     model_option,
+    noise_option,
     out_option,
     paged_options,
     paged_sizes,
     refuse,
     seed_type,
+    trace_files,
     trace_option,
 )
-from tiny_llm_kit.cli.outputs import write_results
+from tiny_llm_kit.cli.outputs import check_apart, write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
@@ -39,6 +42,7 @@ from tiny_llm_kit.workloads.lists import WORKLOADS
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 
 REQUESTS = 24
+LEAST_RATE = 1e-6
 
 
 class Rates(click.ParamType):
@@ -53,12 +57,12 @@ class Rates(click.ParamType):
             rates = sorted({float(part) for part in value.split(",")})
         except ValueError:
             self.fail(f"{value!r} is no list of rates such as 0.5,1,2", param, ctx)
-        if not all(0 < rate < float("inf") for rate in rates):
-            self.fail(f"{value!r} holds a rate that is no number of requests per second above 0", param, ctx)
+        if not all(LEAST_RATE <= rate < float("inf") for rate in rates):
+            self.fail(f"{value!r} holds a rate that is no number of requests per second from {LEAST_RATE:g} on", param, ctx)
         return rates
 
 
-_above_zero = click.FloatRange(min=0, min_open=True)
+_above_zero = Real(min=0, min_open=True)
 
 
 @click.command()
@@ -76,7 +80,7 @@ _above_zero = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--seed", type=seed_type, help="Other arrivals and, where there are such, other requests.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or rows of a group.")
-@click.option("--max-wait", type=click.FloatRange(min=0), default=0.5, show_default=True, help="dynamic: until a group starts.")
+@click.option("--max-wait", type=Real(min=0), default=0.5, show_default=True, help="dynamic: until a group starts.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @click.option("--closed-loop", type=click.IntRange(min=1), metavar="CLIENTS", help="Also with clients who wait for answers.")
 @click.option(
@@ -87,7 +91,7 @@ _above_zero = click.FloatRange(min=0, min_open=True)
 )
 @paged_options
 @kernels_option
-@click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@noise_option
 @trace_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engines: ref, or tiny_llm for your own.")
@@ -128,6 +132,7 @@ def main(
     if "paged" not in wanted:
         refuse(wanted[-1], **sizes)
     answer = import_answer(solution)
+    check_apart({"--simulate": simulate, **trace_files(trace)})
     cost = load_fit(answer, simulate) if simulate else None
     slo = answer.Slo(slo_ttft, slo_tpot)
     options = ServingOptions(batch_size, prefill_step, max_wait, paged_sizes(**sizes), kernels)

@@ -25,6 +25,7 @@ from tiny_llm_kit.cli.options import (
     Numbers,
     kernels_option,
     model_option,
+    noise_option,
     out_option,
     paged_options,
     paged_sizes,
@@ -66,7 +67,7 @@ Lists = dict[tuple[str, int], list[WorkItem]]
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Of the slot engine.")
 @paged_options
 @kernels_option
-@click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@noise_option
 @trace_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engines: ref, or tiny_llm for your own.")

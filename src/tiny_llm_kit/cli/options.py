@@ -1,5 +1,6 @@
 """Options that several programs have, in the same words."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ class TraceFile(OutFile):
         path = super().convert(value, param, ctx)
         if path.suffix == ".html":
             self.fail(f"{str(value)!r} will be the page: name its JSON file, {str(path.with_suffix('.json'))!r}", param, ctx)
+        if path.exists() and not path.is_file():
+            self.fail(f"{str(value)!r} is no ordinary file, and a page is written beside it: name one", param, ctx)
         return self._checked(path, page_beside(path), param, ctx)
 
 
 KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
+MOST = 10_000_000
+"""Of blocks, their tokens, and what a paged engine runs and computes at a time."""
 
 
 class Numbers(click.ParamType):
@@ -42,6 +47,16 @@ class Numbers(click.ParamType):
         return numbers
 
 
+class Real(click.FloatRange):
+    """A range of finite numbers. `FloatRange` takes nan for a number within every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 kernels_option = click.option(
     "--kernels",
     type=click.Choice(KERNELS),
@@ -57,9 +72,10 @@ out_option = click.option("--out", type=OutFolder(), default=Path("results"), sh
 trace_option = click.option(
     "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) beside it."
 )
+noise_option = click.option("--noise", type=Real(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
 seed_type = click.IntRange(0, LARGEST_SEED)
 
-_count = click.IntRange(min=1)
+_count = click.IntRange(1, MOST)
 _sizes = PagedSizes()
 _PAGED = (
     click.option("--block-size", type=_count, help=f"Paged: tokens of a block.  [default: {_sizes.block_size}]"),
@@ -83,6 +99,11 @@ def paged_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def paged_sizes(**given: int | None) -> PagedSizes:
     """The sizes that were asked for, and the default ones in place of None."""
     return PagedSizes(**{name: value for name, value in given.items() if value is not None})
+
+
+def trace_files(trace: Path | None) -> dict[str, Path | None]:
+    """What --trace writes, for `check_apart`."""
+    return {"--trace": trace, "the page of --trace": page_beside(trace) if trace else None}
 
 
 def refuse(engine: str, **given: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,17 @@ def check_writable(path: Path) -> None:
                     temporary.touch()
     except OSError as error:
         raise ValueError(f"cannot write {str(path)!r} ({error.strerror}): choose another place") from None
+
+
+def check_apart(files: Mapping[str, Path | None]) -> None:
+    """ValueError if two of the files, by the names of their options, are the same one: writing one would destroy the other."""
+    seen: dict[str, str] = {}
+    for option, path in files.items():
+        if path is None or _is_device(path):
+            continue
+        other = seen.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ValueError(f"{other} and {option} are the same file, {str(path)!r}: give each its own")
 
 
 def write_file(path: Path, write: Write) -> None:

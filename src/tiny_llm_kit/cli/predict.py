@@ -16,7 +16,7 @@ from tiny_llm_kit.bench.prediction import Case, Compared
 from tiny_llm_kit.bench.run import MAX_TRIES
 from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, decode_seconds
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.options import kernels_option, model_option, out_option
+from tiny_llm_kit.cli.options import kernels_option, model_option, noise_option, out_option
 from tiny_llm_kit.cli.outputs import write_json, write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
@@ -42,7 +42,7 @@ Quiet = Callable[[Case, Callable[[], T]], T | None]
     show_default=True,
     help="cpu: count this program's processor time only, on a machine that others use; with OPENBLAS_NUM_THREADS=1.",
 )
-@click.option("--noise", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
+@noise_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engines: ref, or tiny_llm for your own.")
 @ends_politely()

@@ -25,8 +25,8 @@ from tiny_llm_kit.bench.simulation import (
 )
 from tiny_llm_kit.bench.sketch import RELATIVE_ERROR, RunSketch
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
-from tiny_llm_kit.cli.options import paged_options, paged_sizes, refuse, seed_type, trace_option
-from tiny_llm_kit.cli.outputs import OutFile, write_json
+from tiny_llm_kit.cli.options import Real, paged_options, paged_sizes, refuse, seed_type, trace_files, trace_option
+from tiny_llm_kit.cli.outputs import OutFile, check_apart, write_json
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, plain_table
 from tiny_llm_kit.cli.text import harmless
@@ -42,24 +42,26 @@ from tiny_llm_kit.workloads.streams import AT_ONCE, arriving, endless
 
 MACHINE = "h100"
 REQUESTS = 1000
-_positive = click.FloatRange(0, 1e9, min_open=True)
+SLOTS = 64
+MOST_SLOTS = 1_000_000
+_positive = Real(1e-9, 1e9)
 _above_zero = click.IntRange(min=1)
 
 
 @click.command()
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), help="Which requests.  [default: heavy-tail]")
 @click.option("--trace-in", type=click.Path(path_type=Path), help="Requests of a .csv file laid out as Azure's LLM traces.")
-@click.option("--requests", type=_above_zero, help=f"How many.  [default: {REQUESTS}; of a trace, all]")
+@click.option("--requests", type=click.IntRange(1, 10**9), help=f"How many.  [default: {REQUESTS}; of a trace, all]")
 @click.option(
-    "--rate", type=_positive, help="Requests per second, at random.  [default: all at once; of a trace, its own times]"
+    "--rate", type=Real(1e-6, 1e9), help="Requests per second, at random.  [default: all at once; of a trace, its own times]"
 )
 @click.option("--burstiness", type=_positive, help="Of --rate: 1 is Poisson, less is burstier.  [default: 1]")
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Of the requests and their arrivals.")
 @click.option("--engine", type=click.Choice(ENGINES), default="slots", show_default=True, help="What is simulated.")
-@click.option("--slots", type=_above_zero, default=64, show_default=True, help="Rows of the batch, or of a group.")
+@click.option("--slots", type=click.IntRange(1, MOST_SLOTS), help=f"Rows of the batch, or of a group.  [default: {SLOTS}]")
 @click.option("--prefill-step", type=_above_zero, help="Prompt tokens per step; not of paged.  [default: 128]")
 @click.option("--strategy", help="Of slots: fifo, shortest-remaining or length-balance.  [default: fifo]")
-@click.option("--max-wait", type=click.FloatRange(0), help="Of dynamic: seconds until a group starts though it is not full.")
+@click.option("--max-wait", type=Real(0, 1e9), help="Of dynamic: seconds until a group starts though it is not full.")
 @paged_options
 @click.option("--fit", "fit_file", type=click.Path(path_type=Path), help="What calls cost: a fit.json of pdm run predict.")
 @click.option(
@@ -82,7 +84,7 @@ def main(
     burstiness: float | None,
     seed: int,
     engine: str,
-    slots: int,
+    slots: int | None,
     prefill_step: int | None,
     strategy: str | None,
     max_wait: float | None,
@@ -106,6 +108,8 @@ def main(
     """
     console = make_console()
     answer = import_answer(solution)
+    inputs = {"--trace-in": trace_in, "--fit": fit_file, "--config": config_file}
+    check_apart({**inputs, "--json": json_file, **trace_files(trace)})
     simulated = _engine(engine, slots, prefill_step, strategy, max_wait, sizes, answer)
     cost, about_cost = _cost(answer, fit_file, preset, model, config_file, bytes_per_weight)
     if burstiness is not None and rate is None:
@@ -134,7 +138,7 @@ def main(
     with progress_bar(console, "simulating", total=requests) as bar:
         watch = Watch(sketch, partial(_show, bar, started))
         readers = [sketch.read, watch.read, *([recorder.read] if trace else [])]
-        simulated.run(answer, chain(sample, items), sample, cost, readers=readers, wanted=watch.wanted)
+        simulated.run(answer, watch.coming(chain(sample, items)), sample, cost, readers=readers, wanted=sketch.wanted)
     seconds = time.perf_counter() - started
 
     summary = sketch.summary()
@@ -177,7 +181,7 @@ def _requests(name: str, seed: int, at_once: int) -> Iterator[WorkItem]:
 
 def _engine(
     engine: str,
-    slots: int,
+    slots: int | None,
     prefill_step: int | None,
     strategy: str | None,
     max_wait: float | None,
@@ -189,6 +193,8 @@ def _engine(
         refuse(engine, prefill_step=prefill_step)
     else:
         refuse(engine, **sizes)
+    if engine == "sequential":
+        refuse(engine, slots=slots)
     if engine not in ("slots", "sequential"):
         refuse(engine, strategy=strategy)
     if engine != "dynamic":
@@ -197,7 +203,7 @@ def _engine(
         raise ValueError(f"there is no strategy {strategy!r}: choose one of {', '.join(answer.STRATEGIES)}")
     paged = paged_sizes(**sizes)
     paged.check()
-    return Simulated(engine, slots, prefill_step or 128, strategy or "fifo", max_wait or 0.0, paged)
+    return Simulated(engine, slots or SLOTS, prefill_step or 128, strategy or "fifo", max_wait or 0.0, paged)
 
 
 def _cost(
@@ -237,5 +243,5 @@ def _slo(answer: ModuleType, ttft: float | None, tpot: float | None) -> Any:
 
 def _show(bar: Bar, started: float, finished: int, seconds: float, steps: int) -> None:
     speed = steps / max(time.perf_counter() - started, 1e-9)
-    bar.describe(f"simulated {seconds:,.0f} s, {speed:,.0f} steps/s")
+    bar.describe(f"simulated {seconds:,.0f} s at {speed:,.0f} steps/s, requests answered")
     bar.reach(finished)

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
-from tiny_llm_kit.cli.options import trace_option
-from tiny_llm_kit.cli.outputs import OutFile, write_text
+from tiny_llm_kit.cli.options import trace_files, trace_option
+from tiny_llm_kit.cli.outputs import OutFile, check_apart, write_text
 from tiny_llm_kit.cli.tables import make_console, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.timeline.figure import as_figure
@@ -38,10 +38,12 @@ def main(file: Path | None, example: bool, trace: Path | None, svg_file: Path | 
         if trace is not None:
             raise ValueError("--trace means nothing to a FILE, which is a trace already: leave it out")
         page = OutFile().convert(page_beside(file), None, None)
+        check_apart({"FILE": file, "its page": page, "--svg": svg_file})
         runs = read_trace(file)
         write_page(console, page, runs)
     else:
         trace = trace or EXAMPLE
+        check_apart({"--svg": svg_file, **trace_files(trace)})
         runs = play(import_answer(solution))
         console.print(plain_table(f"{SLOTS} slots, a place is a slot in a step", COLUMNS, _rows(runs)))
         write_runs(console, trace, runs)

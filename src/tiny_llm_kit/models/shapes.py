@@ -53,5 +53,7 @@ def read_shape(path: Path) -> ModelConfig:
         return ModelConfig.from_hugging_face({key: value for key, value in settings.items() if key not in _NO_SHAPE})
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r} ({error.strerror}): give a model's config.json") from None
+    except RecursionError:
+        raise ValueError(f"{str(path)!r} is not a config.json that can be read: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not a config.json that can be read: {error}") from None

@@ -8,10 +8,13 @@ instants ("i"), and what the steps held are counters ("C"). Times are microsecon
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from tiny_llm_kit.timeline.plausible import check_run
 from tiny_llm_kit.timeline.run import Chunk, Life, Run, Sample, Stay
 
 QUEUE_THREAD = 0
 """Lane n is thread n + 1."""
+MOST_NAMED = 10_000
+"""Lanes with a name; a viewer numbers the others."""
 MADE_BY = "tiny-llm timeline"
 
 Event = dict[str, Any]
@@ -38,7 +41,7 @@ def as_trace(runs: Sequence[Run]) -> dict[str, Any]:
 def _events_of(run: Run, pid: int) -> Iterator[Event]:
     yield _named("process_name", run.name, pid, QUEUE_THREAD)
     yield _named("thread_name", "queue", pid, QUEUE_THREAD)
-    for lane in range(run.lanes):
+    for lane in range(min(run.lanes, MOST_NAMED)):
         yield _named("thread_name", f"{'lane' if run.slots is None else 'slot'} {lane}", pid, lane + 1)
     for life in run.lives:
         for event in _events_of_life(life, run.duration):
@@ -129,9 +132,12 @@ def from_trace(document: Any) -> list[Run]:
         ]
         for pid, run in enumerate(runs, start=1):
             _fill(run, [event for event in document["traceEvents"] if event["pid"] == pid])
+            check_run(run)
         return runs
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(f"this is no trace that --trace wrote ({type(error).__name__}: {error})") from None
+    except ValueError as error:
+        raise ValueError(f"this is no trace that --trace wrote, or it was changed: {error}") from None
 
 
 def _fill(run: Run, events: Iterable[Event]) -> None:

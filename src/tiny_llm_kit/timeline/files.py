@@ -53,8 +53,8 @@ def read_trace(path: Path) -> list[Run]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"cannot read {str(path)!r} ({error.strerror})") from None
-    except ValueError:
+        raise ValueError(f"cannot read {str(path)!r} ({error.strerror}): give a file that --trace wrote") from None
+    except (ValueError, RecursionError):
         raise ValueError(f"{str(path)!r} is no JSON: give a file that --trace wrote") from None
     try:
         return from_trace(document)

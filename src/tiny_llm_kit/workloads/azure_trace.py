@@ -39,7 +39,9 @@ class AzureTrace:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
                 yield from self._read(file)
         except OSError as error:
-            raise ValueError(f"cannot read the trace {str(self.path)!r} ({error.strerror})") from None
+            raise ValueError(f"cannot read the trace {str(self.path)!r} ({error.strerror}): give a .csv file") from None
+        except csv.Error as error:
+            raise ValueError(f"{str(self.path)!r} is no CSV ({error}): give a trace of {','.join(COLUMNS)}") from None
         except UnicodeDecodeError:
             raise ValueError(f"the trace {str(self.path)!r} is not UTF-8 text: give a .csv file") from None
 
@@ -79,13 +81,19 @@ def _nanoseconds(text: str, where: str) -> int:
             raise ValueError
         moment = datetime.fromisoformat(whole + rest[len(digits) :])
     except ValueError:
-        raise ValueError(f"{where}: {text!r} is no time such as 2023-11-16 18:15:46.6805900") from None
+        raise ValueError(f"{where}: {_shortened(text)} is no time such as 2023-11-16 18:15:46.6805900") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0"))
 
 
 def _count(text: str, name: str, least: int, where: str) -> int:
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= LONGEST:
-        raise ValueError(f"{where}: {name} is {text!r}: it must be a whole number from {least} to {LONGEST}")
+    known = text.isascii() and text.isdigit() and len(text.lstrip("0")) <= len(str(LONGEST))
+    if not known or not least <= int(text) <= LONGEST:
+        raise ValueError(f"{where}: {name} is {_shortened(text)}: it must be a whole number from {least} to {LONGEST}")
     return int(text)
+
+
+def _shortened(text: str) -> str:
+    """A value for a message: a whole file may stand between two commas."""
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r} …"
