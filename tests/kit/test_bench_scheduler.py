@@ -43,6 +43,7 @@ def test_quick_leaves_out_what_takes_long(tmp_path: Path) -> None:
     document = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert {(one["running"], one["waiting"]) for one in document["microseconds"]} == {(2, 10)}
     assert document["targets"] == [], "one size says nothing about growth"
+    assert "wanted" not in next(tmp_path.glob("*.md")).read_text(), "nor is there an empty table of targets"
 
 
 @pytest.mark.parametrize("strategy", list(tiny_llm_ref.STRATEGIES))
@@ -124,6 +125,13 @@ def test_the_fair_queue_may_grow_as_the_logarithm_does(step: Callable[[int], flo
     assert goal.met is met, "the worst of those who run counts"
 
 
+def test_many_run_though_hardly_anybody_waits() -> None:
+    """Those who came first must not have had their whole answers before the last ones run."""
+    paged = PagedDecisions(tiny_llm_ref, Requests(tiny_llm_ref, 2), waiting=1, users=1, most_running=700)
+    assert paged.measure(700).running == len(paged.engine.running) == 700
+    assert len(paged.engine.waiting) in (1, 2)
+
+
 def test_users_are_named() -> None:
     found = [next(times("paged", lambda n: 1.0, users=users)) for users in (1, 10, 100)]
     assert [decision_report.label(one) for one in found] == ["paged, 1 user", "paged, 10 users", "paged, each their own user"]
@@ -134,7 +142,8 @@ def test_users_are_named() -> None:
     [
         (["--waiting", "0"], "0 is too few"),
         (["--waiting", "10,x"], "no list of numbers"),
-        (["--waiting", "1000000000000"], "are free: let fewer wait with --waiting"),
+        (["--running", "5000"], "5000 is too many: it must be at most 4,096"),
+        (["--waiting", "1000000000000"], "are free: give fewer with --waiting and --running"),
         (["--quick", "--running", "1000"], "--quick leaves nothing"),
         (["--solution", "nobody"], "nobody"),
         (["--out", "pyproject.toml"], "is a file"),

@@ -32,6 +32,8 @@ SECONDS = 0.5
 """Of the steps of one case, unless they are fewer than `FEWEST_STEPS`."""
 PROMPT_BUDGET = 1024
 """Prompt tokens per step of the paged engine."""
+MOST_RUNNING = 4096
+"""Until as many run, the first of them would have their whole answers."""
 
 
 class NoModel:
@@ -183,7 +185,7 @@ class PagedDecisions:
         """So many run, all of them beyond their prompts, and the others wait."""
         self.engine.scheduler = _Watched(self.answer.Scheduler(running, running + PROMPT_BUDGET), self.watch)
         while len(self.engine.running) < running or any(r.to_compute > 1 for r in self.engine.running.values()):
-            self._top_up()
+            self._top_up(running - len(self.engine.running))
             self.engine.step()
         self._top_up()
 
@@ -192,8 +194,9 @@ class PagedDecisions:
         self.engine.step()
         return self.watch.plan, self.watch.queue
 
-    def _top_up(self) -> None:
-        while len(self.engine.waiting) < self.waiting + 1:
+    def _top_up(self, seats: int = 0) -> None:
+        """So many wait that there are enough when `seats` of them are gone, and one more."""
+        while len(self.engine.waiting) < self.waiting + seats + 1:
             self.engine.submit(self.requests.new(self.users))
 
 

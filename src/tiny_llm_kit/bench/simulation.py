@@ -128,7 +128,7 @@ def figure_rows(summary: Any, sketch: RunSketch) -> list[list[str]]:
     """The other figures, by name."""
     rows = [
         ["requests", f"{summary.requests:,}"],
-        ["simulated time", f"{summary.seconds:,.1f} s"],
+        ["simulated time", _short(summary.seconds) if summary.seconds < 10 else f"{summary.seconds:,.1f} s"],
         ["tokens per second", f"{summary.tokens_per_second:,.1f}"],
         ["requests per second", _rate(summary.requests_per_second)],
         ["slots in use, over all steps", f"{summary.slot_utilization:.0%}"],

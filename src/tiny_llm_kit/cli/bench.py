@@ -18,6 +18,7 @@ from tiny_llm_kit.bench.run import Case, Result, Run, Served, run_in_turn
 from tiny_llm_kit.bench.serving import SCHEDULES, SIMULATED, simulated_run
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.options import (
+    MOST_REQUESTS,
     Numbers,
     kernels_option,
     model_option,
@@ -73,7 +74,7 @@ FEW_LISTS = 3
 )
 @click.option("--seed", "seed", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
 @click.option("--seeds", type=click.IntRange(1, 1000), help="As many lists, of the seeds from 1 on. A claim wants ten or more.")
-@click.option("--requests", type=click.IntRange(min=1), help="Of each list.  [default: the workload's own number]")
+@click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="Of each list.  [default: the workload's own number]")
 @click.option(
     "--simulate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

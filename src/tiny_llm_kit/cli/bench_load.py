@@ -17,6 +17,7 @@ from tiny_llm_kit.bench.serving import SCHEDULES, ServingOptions
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.load_sweep import Sweep
 from tiny_llm_kit.cli.options import (
+    MOST_REQUESTS,
     Real,
     kernels_option,
     model_option,
@@ -71,7 +72,7 @@ _above_zero = Real(min=0, min_open=True)
     "--engine", "engines", type=click.Choice(SCHEDULES), multiple=True, help="Only these.  [default: all but sequential]"
 )
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), default="heavy-tail", show_default=True)
-@click.option("--requests", type=click.IntRange(min=2), default=REQUESTS, show_default=True, help="At each rate.")
+@click.option("--requests", type=click.IntRange(2, MOST_REQUESTS), default=REQUESTS, show_default=True, help="At each rate.")
 @click.option("--rates", type=Rates(), help="Requests per second, all of them.  [default: up, until the SLO breaks]")
 @click.option("--slo-ttft", type=_above_zero, default=2.0, show_default=True, help="Seconds to the first token, at most.")
 @click.option("--slo-tpot", type=_above_zero, default=0.25, show_default=True, help="Seconds per further token, at most.")
@@ -148,10 +149,11 @@ def main(
         with working(console, "Measuring what can be served"):
             capacity = test.capacity()
         offered = rates or climbing_rates(capacity)
-        seconds = len(wanted) * sum(len(items) / min(rate, capacity) for rate in offered)
+        loads = [*(min(rate, capacity) for rate in offered), *([capacity] if closed_loop else [])]
+        seconds = len(wanted) * sum(len(items) / load for load in loads)
         console.print(
-            f"continuous serves {capacity:.2f} requests per second when all are there from the start. This will take up to"
-            f" {minutes(seconds)}, and less where the SLO breaks early.",
+            f"continuous serves {capacity:.2f} requests per second when all are there from the start. This will take about"
+            f" {minutes(seconds)}: less where the SLO breaks early, and more where a schedule is slower or a run disturbed.",
             highlight=False,
         )
         with progress_bar(console, "schedules", total=len(wanted)) as bar:

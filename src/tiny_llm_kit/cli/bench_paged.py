@@ -22,6 +22,7 @@ from tiny_llm_kit.bench.step_times import StepTimes, measure_step_times
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.bench import TARGET_SLOTS, show_run
 from tiny_llm_kit.cli.options import (
+    MOST_REQUESTS,
     Numbers,
     kernels_option,
     model_option,
@@ -60,7 +61,7 @@ Lists = dict[tuple[str, int], list[WorkItem]]
 @model_option
 @click.option("--workload", "workloads", type=click.Choice(SEEDED), multiple=True, help="Only these.  [default: all]")
 @click.option("--seed", "seeds", type=seed_type, multiple=True, help="Lists of requests; repeatable.  [default: 1, 2, 3]")
-@click.option("--requests", type=click.IntRange(min=1), help="Of each list.  [default: the workload's own number]")
+@click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="Of each list.  [default: the workload's own number]")
 @click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Only these.  [default: all]")
 @click.option("--batch-sizes", type=Numbers(), default=str(TARGET_SLOTS), show_default=True, help="Slots, or their memory.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Quiet runs of each case.")

@@ -9,7 +9,7 @@ import click
 import psutil
 
 from tiny_llm_kit.bench import decision_report
-from tiny_llm_kit.bench.decisions import Decision, PagedDecisions, Requests, slot_decision
+from tiny_llm_kit.bench.decisions import MOST_RUNNING, Decision, PagedDecisions, Requests, slot_decision
 from tiny_llm_kit.bench.report import TARGET_COLUMNS
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
 from tiny_llm_kit.cli.options import Numbers, out_option
@@ -31,7 +31,13 @@ NOTE = (
 
 @click.command()
 @click.option("--waiting", type=Numbers(), default=",".join(map(str, WAITING)), show_default=True, help="Requests that wait.")
-@click.option("--running", type=Numbers(), default=",".join(map(str, RUNNING)), show_default=True, help="Requests that run.")
+@click.option(
+    "--running",
+    type=Numbers(MOST_RUNNING),
+    default=",".join(map(str, RUNNING)),
+    show_default=True,
+    help=f"Requests that run, at most {MOST_RUNNING}.",
+)
 @click.option(
     "--users",
     type=Numbers(),
@@ -70,10 +76,11 @@ def main(waiting: list[int], running: list[int], users: list[int], quick: bool, 
     goal_rows = [goal.row() for goal in goals]
     for title, cells in found.items():
         console.print(plain_table(title, columns, cells))
-    console.print(plain_table("targets", TARGET_COLUMNS, goal_rows))
+    if goals:  # there are none of a single number that wait
+        console.print(plain_table("targets", TARGET_COLUMNS, goal_rows))
     console.print(NOTE, highlight=False)
     tables = [f"{title}\n\n{markdown(columns, cells)}" for title, cells in found.items()]
-    tables += [markdown(TARGET_COLUMNS, goal_rows), NOTE]
+    tables += [*([markdown(TARGET_COLUMNS, goal_rows)] if goals else []), NOTE]
     document = decision_report.as_json(decisions, goals, {"machine": describe_machine()})
     write_results(console, out, "scheduler", document, "\n\n".join(tables), partial(decision_report.draw, decisions))
 
@@ -82,8 +89,8 @@ def _check_memory(requests: int) -> None:
     needed, free = BYTES * requests, psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
-            f"{requests} requests need about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: let fewer wait with"
-            " --waiting"
+            f"{requests} requests need about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: give fewer with"
+            " --waiting and --running"
         )
 
 

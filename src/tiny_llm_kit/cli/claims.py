@@ -31,6 +31,7 @@ PREFILL_STEP = 512
 MEASURED_ROUNDS = 8
 """Requests per row of a list that the real engines serve."""
 
+MOST_ROWS = 1024
 
 LAW_TITLE = "The law: static over continuous"
 MEASURED_TITLE = "The same, measured: log-normal answers"
@@ -39,12 +40,12 @@ LEDGER_TITLE = "Claims"
 
 
 @click.command()
-@click.option("--batch-sizes", type=Numbers(), default="2,4,8,16,32", show_default=True, help="Rows for the law.")
-@click.option("--seeds", "seed_count", type=click.IntRange(min=1), default=10, show_default=True, help="Lists of requests.")
+@click.option("--batch-sizes", type=Numbers(MOST_ROWS), default="2,4,8,16,32", show_default=True, help="Rows for the law.")
+@click.option("--seeds", "seed_count", type=click.IntRange(1, 1000), default=10, show_default=True, help="Lists of requests.")
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Of the first list; further ones count on.")
 @click.option(
     "--rounds",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10_000),
     default=64,
     show_default=True,
     help="Requests per row of a list; with few, its end weighs.",
@@ -57,9 +58,15 @@ LEDGER_TITLE = "Claims"
     help="Which model the real engines run: a tiny random one, or the embedded one, which takes minutes per list.",
 )
 @click.option(
-    "--measured-batch-sizes", type=Numbers(), default="2,8", show_default=True, help="Rows for the real engines; each is slow."
+    "--measured-batch-sizes",
+    type=Numbers(MOST_ROWS),
+    default="2,8",
+    show_default=True,
+    help="Rows for the real engines; each is slow.",
 )
-@click.option("--measured-seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Lists for the real engines.")
+@click.option(
+    "--measured-seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Lists for the real engines."
+)
 @click.option(
     "--bench",
     "bench_file",

@@ -26,6 +26,8 @@ class TraceFile(OutFile):
 
 KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
+MOST_REQUESTS = 100_000
+"""That real engines serve: more would take days, and their prompts the memory."""
 MOST = 10_000_000
 """Of blocks, their tokens, and what a paged engine runs and computes at a time."""
 
@@ -34,6 +36,9 @@ class Numbers(click.ParamType):
     """A list of positive numbers, with commas between them."""
 
     name = "N,N,…"
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = most
 
     def convert(self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
         if isinstance(value, list):
@@ -44,6 +49,8 @@ class Numbers(click.ParamType):
             self.fail(f"{value!r} is no list of numbers such as 1,2,4", param, ctx)
         if numbers[0] < 1:
             self.fail(f"{numbers[0]} is too few: it must be at least 1", param, ctx)
+        if numbers[-1] > self.most:
+            self.fail(f"{numbers[-1]} is too many: it must be at most {self.most:,}", param, ctx)
         return numbers
 
 

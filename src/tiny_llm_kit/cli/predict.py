@@ -16,7 +16,7 @@ from tiny_llm_kit.bench.prediction import Case, Compared
 from tiny_llm_kit.bench.run import MAX_TRIES
 from tiny_llm_kit.bench.step_profile import LENGTH, REPEATS, decode_seconds
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.options import kernels_option, model_option, noise_option, out_option
+from tiny_llm_kit.cli.options import MOST_REQUESTS, kernels_option, model_option, noise_option, out_option
 from tiny_llm_kit.cli.outputs import write_json, write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
@@ -33,7 +33,7 @@ Quiet = Callable[[Case, Callable[[], T]], T | None]
 
 @click.command()
 @model_option
-@click.option("--requests", type=click.IntRange(min=8), default=32, show_default=True, help="Of each run.")
+@click.option("--requests", type=click.IntRange(8, MOST_REQUESTS), default=32, show_default=True, help="Of each run.")
 @kernels_option
 @click.option(
     "--clock",

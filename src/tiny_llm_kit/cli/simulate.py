@@ -243,5 +243,5 @@ def _slo(answer: ModuleType, ttft: float | None, tpot: float | None) -> Any:
 
 def _show(bar: Bar, started: float, finished: int, seconds: float, steps: int) -> None:
     speed = steps / max(time.perf_counter() - started, 1e-9)
-    bar.describe(f"simulated {seconds:,.0f} s at {speed:,.0f} steps/s, requests answered")
+    bar.describe(f"simulated {seconds:,.0f} s, {speed:,.0f} steps/s")
     bar.reach(finished)
