@@ -286,11 +286,18 @@ def test_lengths_that_are_equal_are_not_measured() -> None:
     assert replace(find_limit("the law holds"), lengths=equal(3)).filed_under is None
 
 
+def test_a_bench_without_the_engines_that_count_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text('{"results": []}')
+    with pytest.raises(ValueError, match=r"bench\.json' holds no quiet run of heavy-tail"):
+        figures_of_bench(tmp_path / "bench.json")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--bench", "nowhere.json"], "cannot read 'nowhere.json'"),
         (["--batch-sizes", "0,2"], "0 is"),
+        (["--batch-sizes", "99999"], "99999 is too many"),
         (["--batch-sizes", "two"], "'two' is no list of numbers"),
         (["--seeds", "0"], "--seeds"),
         (["--rounds", "0"], "--rounds"),

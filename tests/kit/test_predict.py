@@ -113,7 +113,15 @@ def test_processor_time_is_that_of_one_thread(run: Any, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--solution", "nobody"), ("--requests", "7"), ("--clock", "sun"), ("--noise", "2"), ("--kernels", "magic")],
+    [
+        ("--solution", "nobody"),
+        ("--requests", "7"),
+        ("--requests", "99999999999"),
+        ("--clock", "sun"),
+        ("--noise", "2"),
+        ("--noise", "nan"),
+        ("--kernels", "magic"),
+    ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(option: str, value: str) -> None:
     result = CliRunner().invoke(predict.main, [option, value])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click
 import jsonschema
@@ -124,6 +125,19 @@ def test_a_trace_that_was_changed_is_refused_or_drawn(tmp_path: Path, value: Any
         assert page.exists() == (result.exit_code == 0), place
         refused += result.exit_code == 2
     assert refused > len(places) / 4
+
+
+def test_names_may_hold_any_character(tmp_path: Path) -> None:
+    name = "\x1b[31m \x00 \x7f \udce9 \ufffe </title> ]]> & \u4f60"
+    run = many(1)
+    run.lives[0].name = run.name = name
+    write_runs(QUIET, tmp_path / "trace.json", [run])
+    assert CliRunner().invoke(main, [str(tmp_path / "trace.json"), "--svg", str(tmp_path / "run.svg")]).exit_code == 0
+    ElementTree.parse(tmp_path / "run.svg")
+    page = (tmp_path / "trace.html").read_text(encoding="utf-8")
+    assert not set(map(chr, {*range(32), 127} - {9, 10})) & set(page)
+    assert "\u241b[31m" in page
+    assert "\u4f60" in page
 
 
 def test_a_million_slots_that_nobody_takes_need_no_names() -> None:

@@ -105,7 +105,7 @@ def figures_of_bench(path: Path) -> dict[Key, Spread]:
     """What a JSON file that `pdm run bench` wrote says of the workload heavy-tail.
 
     Raises:
-        ValueError: if it cannot be read, or is no such file.
+        ValueError: if it cannot be read, is no such file, or says nothing of it.
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))["results"]
@@ -114,11 +114,14 @@ def figures_of_bench(path: Path) -> dict[Key, Spread]:
             for result in results
             if result["workload"].startswith(WORKLOAD) and result["tokens_per_second"]
         }
-        return _figures(found)
+        figures = _figures(found)
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r} ({error.strerror}): give a file that pdm run bench wrote") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{str(path)!r} is no JSON file that pdm run bench wrote") from None
+        raise ValueError(f"{str(path)!r} is no JSON file that pdm run bench wrote: give one") from None
+    if not figures:
+        raise ValueError(f"{str(path)!r} holds no quiet run of {WORKLOAD} with static or continuous: give another file")
+    return figures
 
 
 def _figures(found: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> dict[Key, Spread]:

@@ -59,7 +59,9 @@ class Rates(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is no list of rates such as 0.5,1,2", param, ctx)
         if not all(LEAST_RATE <= rate < float("inf") for rate in rates):
-            self.fail(f"{value!r} holds a rate that is no number of requests per second from {LEAST_RATE:g} on", param, ctx)
+            self.fail(
+                f"{value!r} holds a rate that is no number above 0: give requests per second from {LEAST_RATE:g} on", param, ctx
+            )
         return rates
 
 
@@ -73,7 +75,7 @@ _above_zero = Real(min=0, min_open=True)
 )
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), default="heavy-tail", show_default=True)
 @click.option("--requests", type=click.IntRange(2, MOST_REQUESTS), default=REQUESTS, show_default=True, help="At each rate.")
-@click.option("--rates", type=Rates(), help="Requests per second, all of them.  [default: up, until the SLO breaks]")
+@click.option("--rates", type=Rates(), help="Requests per second to try.  [default: up, until the SLO breaks]")
 @click.option("--slo-ttft", type=_above_zero, default=2.0, show_default=True, help="Seconds to the first token, at most.")
 @click.option("--slo-tpot", type=_above_zero, default=0.25, show_default=True, help="Seconds per further token, at most.")
 @click.option(
@@ -81,7 +83,7 @@ _above_zero = Real(min=0, min_open=True)
 )
 @click.option("--seed", type=seed_type, help="Other arrivals and, where there are such, other requests.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or rows of a group.")
-@click.option("--max-wait", type=Real(min=0), default=0.5, show_default=True, help="dynamic: until a group starts.")
+@click.option("--max-wait", type=Real(min=0), default=0.5, show_default=True, help="dynamic: seconds until a group starts.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @click.option("--closed-loop", type=click.IntRange(min=1), metavar="CLIENTS", help="Also with clients who wait for answers.")
 @click.option(

@@ -28,8 +28,6 @@ KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
 MOST_REQUESTS = 100_000
 """That real engines serve: more would take days, and their prompts the memory."""
-MOST = 10_000_000
-"""Of blocks, their tokens, and what a paged engine runs and computes at a time."""
 
 
 class Numbers(click.ParamType):
@@ -82,7 +80,7 @@ trace_option = click.option(
 noise_option = click.option("--noise", type=Real(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
 seed_type = click.IntRange(0, LARGEST_SEED)
 
-_count = click.IntRange(1, MOST)
+_count = click.IntRange(min=1)
 _sizes = PagedSizes()
 _PAGED = (
     click.option("--block-size", type=_count, help=f"Paged: tokens of a block.  [default: {_sizes.block_size}]"),

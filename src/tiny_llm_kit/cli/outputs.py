@@ -132,7 +132,7 @@ def _free_stem(out: Path, name: str) -> Path:
 
 def _is_device(path: Path) -> bool:
     """/dev/stdout, say, or a pipe: written as it is, for putting a file in its place would destroy it."""
-    return path.exists() and not path.is_file()
+    return os.path.exists(path) and not os.path.isfile(path)  # no error if the name is too long
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ MACHINE = "h100"
 REQUESTS = 1000
 SLOTS = 64
 MOST_SLOTS = 1_000_000
+MOST_SIZE = 10_000_000
 _positive = Real(1e-9, 1e9)
 _above_zero = click.IntRange(min=1)
 
@@ -203,6 +204,9 @@ def _engine(
         raise ValueError(f"there is no strategy {strategy!r}: choose one of {', '.join(answer.STRATEGIES)}")
     paged = paged_sizes(**sizes)
     paged.check()
+    for name, size in asdict(paged).items():
+        if size is not None and size > MOST_SIZE:
+            raise ValueError(f"--{name.replace('_', '-')} is {size}: nothing larger than {MOST_SIZE:,} is simulated")
     return Simulated(engine, slots or SLOTS, prefill_step or 128, strategy or "fifo", max_wait or 0.0, paged)
 
 

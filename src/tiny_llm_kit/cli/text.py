@@ -22,3 +22,12 @@ def _shown(character: str) -> str:
     if code < 32:
         return chr(_PICTURES + code)
     return "␡" if code == 127 else ascii(character)[1:-1]
+
+
+_NO_MARKUP = {code: _shown(chr(code)) for code in (*range(32), 127, *range(0xD800, 0xE000))}
+_NO_MARKUP |= dict.fromkeys((0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
+
+
+def for_markup(text: str) -> str:
+    """HTML or SVG without the characters that XML forbids, shown as by `harmless`: no viewer opens a picture with one of them."""
+    return text.translate(_NO_MARKUP)

@@ -8,7 +8,7 @@ from tiny_llm_kit.cli.answers import ends_politely, import_answer
 from tiny_llm_kit.cli.options import trace_files, trace_option
 from tiny_llm_kit.cli.outputs import OutFile, check_apart, write_text
 from tiny_llm_kit.cli.tables import make_console, plain_table
-from tiny_llm_kit.cli.text import harmless
+from tiny_llm_kit.cli.text import for_markup, harmless
 from tiny_llm_kit.timeline.figure import as_figure
 from tiny_llm_kit.timeline.files import page_beside, read_trace, write_page, write_runs
 from tiny_llm_kit.timeline.run import Run
@@ -48,7 +48,7 @@ def main(file: Path | None, example: bool, trace: Path | None, svg_file: Path | 
         console.print(plain_table(f"{SLOTS} slots, a place is a slot in a step", COLUMNS, _rows(runs)))
         write_runs(console, trace, runs)
     if svg_file:
-        write_text(svg_file, as_figure(runs))
+        write_text(svg_file, for_markup(as_figure(runs)))
         console.print(harmless(f"Written: {svg_file}"), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tiny_llm_kit.cli.outputs import write_text
-from tiny_llm_kit.cli.text import harmless
+from tiny_llm_kit.cli.text import for_markup, harmless
 from tiny_llm_kit.timeline.chrome_trace import as_trace, from_trace
 from tiny_llm_kit.timeline.page import as_page
 from tiny_llm_kit.timeline.recorder import Recorder
@@ -36,7 +36,7 @@ def write_runs(console: Console, path: Path, runs: Sequence[Run]) -> None:
 
 def write_page(console: Console, path: Path, runs: Sequence[Run]) -> None:
     """The page alone."""
-    write_text(path, as_page(runs))
+    write_text(path, for_markup(as_page(runs)))
     _say(console, f"Written: {path} (open it in a browser)")
 
 

@@ -17,7 +17,8 @@ def choose_seeds(names: Sequence[str], seed: Sequence[int], seeds: int | None) -
         raise ValueError("--seed names lists of requests, and --seeds says how many: give one of them")
     for name in names:
         if (seed or seeds) and name not in SEEDED:
-            raise ValueError(f"--seed means nothing to {name}, which is always the same: leave it out")
+            option = "--seed" if seed else "--seeds"
+            raise ValueError(f"{option} means nothing to {name}, which is always the same: leave it out")
     return seed or (range(1, seeds + 1) if seeds else [None])
 
 
