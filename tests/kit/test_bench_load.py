@@ -152,6 +152,9 @@ def test_simulations_stand_beside_what_was_measured(bench: Callable[..., ClickRe
     assert list(points) == [name for schedule in SCHEDULES for name in (schedule, f"{schedule}, simulated")]
     for point in points.values():
         assert point["summary"]["finished"] == 3
+    inter_token = {name: point["summary"]["inter_token"] for name, point in points.items()}
+    assert inter_token["paged, simulated"] is None, "a simulation does not tell of it"
+    assert inter_token["paged"]["p50"] > 0
     paged = points["paged, simulated"]
     assert paged["summary"]["tpot"]["p95"] == pytest.approx(1.0), "a token per call"
     assert (paged["others"], paged["lateness"]) == (None, None)

@@ -60,7 +60,10 @@ class Point:
     noisy: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "summary": asdict(self.summary)}
+        summary = asdict(self.summary)
+        if self.schedule.endswith(SIMULATED):
+            summary["inter_token"] = None  # a simulation does not tell of them
+        return {**asdict(self), "summary": summary}
 
 
 class Steps:

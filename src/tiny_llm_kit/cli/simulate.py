@@ -159,7 +159,7 @@ def main(
             "engine": asdict(simulated),
             "requests": {"source": source, "seed": seed, "rate": rate, "burstiness": burstiness},
             "slo": {"ttft": slo_ttft, "tpot": slo_tpot},
-            "summary": asdict(summary),
+            "summary": asdict(summary) | {"inter_token": None},  # a simulation does not tell of them
             "relative_error": RELATIVE_ERROR,
             "preemptions": sketch.preemptions,
             "steps": steps,

@@ -29,5 +29,5 @@ _NO_MARKUP |= dict.fromkeys((0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
 
 
 def for_markup(text: str) -> str:
-    """HTML or SVG without the characters that XML forbids, shown as by `harmless`: no viewer opens a picture with one of them."""
+    """HTML or SVG without the characters that XML forbids, shown as by `harmless`: no viewer opens a picture that has one."""
     return text.translate(_NO_MARKUP)
