@@ -138,7 +138,7 @@ def simulate_groups(
     readers: Any = (),
     wanted: Wanted | None = None,
 ) -> None:
-    if batch_size < 1 or prefill_step < 1 or not max_wait >= 0:
+    if batch_size < 1 or prefill_step < 1 or not 0 <= max_wait < inf:
         raise ValueError(f"a batch of {batch_size}, {prefill_step} prompt tokens per call, a wait of {max_wait}")
     time = _Time()
     log = EventLog(lambda: time.now)
