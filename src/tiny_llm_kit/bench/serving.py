@@ -1,12 +1,13 @@
 """The schedules of the field by their names, all with the same options: over a model, or simulated with a cost in its place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 from metal_anywhere.backend import backend
 from tiny_llm_kit.bench.run import Run, Served
+from tiny_llm_kit.bench.simulation import Simulated
 from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
@@ -36,6 +37,14 @@ class ServingOptions:
         """Most prompt tokens per step."""
         return max(len(item.prompt) for item in items) if schedule == "continuous-unchunked" else self.prefill_step
 
+    def rows(self, schedule: str) -> int:
+        """Rows of its batch, or of its groups."""
+        return 1 if schedule == "sequential" else self.slots
+
+    def wait(self, schedule: str) -> float:
+        """Seconds until one of its groups starts though it is not full."""
+        return self.max_wait if schedule == "dynamic" else 0.0
+
 
 def build(answer: ModuleType, model: Any, schedule: str, items: Sequence[WorkItem], options: ServingOptions) -> Any:
     """A new engine of an answer package for these items. `static` takes whoever waits when its last group is over."""
@@ -43,8 +52,8 @@ def build(answer: ModuleType, model: Any, schedule: str, items: Sequence[WorkIte
         return paged_engine(answer, model, items, options.slots, options.sizes, options.kernels)
     limits = {"max_seq_len": needed_seq_len(items), "prefill_step": options.prompt_step(schedule, items)}
     if schedule in ("static", "dynamic"):
-        return answer.DynamicBatcher(model, options.slots, options.max_wait if schedule == "dynamic" else 0.0, **limits)
-    return answer.ContinuousBatchScheduler(model, 1 if schedule == "sequential" else options.slots, **limits)
+        return answer.DynamicBatcher(model, options.slots, options.wait(schedule), **limits)
+    return answer.ContinuousBatchScheduler(model, options.rows(schedule), **limits)
 
 
 def record_schedule(name: str, schedule: str, options: ServingOptions) -> Recorder:
@@ -52,8 +61,7 @@ def record_schedule(name: str, schedule: str, options: ServingOptions) -> Record
     waits = backend() == "cpu"
     if schedule == "paged":
         return Recorder(name, block_size=options.sizes.block_size, launch_waits=waits)
-    slots = 1 if schedule == "sequential" else options.slots
-    return Recorder(name, slots, launch_waits=waits)
+    return Recorder(name, options.rows(schedule), launch_waits=waits)
 
 
 def simulate(
@@ -66,25 +74,14 @@ def simulate(
 ) -> Any:
     """The `RunRecorder` of a simulation of what `build` builds, with the items coming at their `arrival`."""
     recorder = answer.RunRecorder()
-    log = {"readers": [recorder.read, *readers], "wanted": recorder.wanted}
+    engine = "slots" if schedule.startswith("continuous") else schedule
+    sizes = options.sizes
     if schedule == "paged":
-        sizes = options.sizes
-        answer.simulate_paged(
-            items,
-            cost,
-            num_blocks=sizes.blocks(options.slots, items),
-            block_size=sizes.block_size,
-            max_num_seqs=sizes.max_num_seqs,
-            max_num_batched_tokens=sizes.max_num_batched_tokens,
-            **log,
-        )
-        return recorder
-    prompts = {"prefill_step": options.prompt_step(schedule, items)}
-    if schedule in ("static", "dynamic"):
-        wait = options.max_wait if schedule == "dynamic" else 0.0
-        answer.simulate_groups(items, cost, options.slots, wait, **prompts, **log)
-    else:
-        answer.simulate_slots(items, cost, 1 if schedule == "sequential" else options.slots, **prompts, **log)
+        sizes = replace(sizes, num_blocks=sizes.blocks(options.slots, items))
+    simulated = Simulated(
+        engine, options.slots, options.prompt_step(schedule, items), max_wait=options.wait(schedule), sizes=sizes
+    )
+    simulated.run(answer, items, items, cost, readers=[recorder.read, *readers], wanted=recorder.wanted)
     return recorder
 
 

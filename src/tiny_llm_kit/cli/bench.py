@@ -28,6 +28,7 @@ from tiny_llm_kit.cli.options import (
     paged_sizes,
     refuse,
     seed_type,
+    simulate_option,
     trace_files,
     trace_option,
 )
@@ -75,12 +76,7 @@ FEW_LISTS = 3
 @click.option("--seed", "seed", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
 @click.option("--seeds", type=click.IntRange(1, 1000), help="As many lists, of the seeds from 1 on. A claim wants ten or more.")
 @click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="Of each list.  [default: the workload's own number]")
-@click.option(
-    "--simulate",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FIT",
-    help="Also in simulation, with the costs that pdm run predict has fitted.",
-)
+@simulate_option
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @paged_options

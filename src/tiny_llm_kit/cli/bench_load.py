@@ -27,6 +27,7 @@ from tiny_llm_kit.cli.options import (
     paged_sizes,
     refuse,
     seed_type,
+    simulate_option,
     trace_files,
     trace_option,
 )
@@ -86,12 +87,7 @@ _above_zero = Real(min=0, min_open=True)
 @click.option("--max-wait", type=Real(min=0), default=0.5, show_default=True, help="dynamic: seconds until a group starts.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @click.option("--closed-loop", type=click.IntRange(min=1), metavar="CLIENTS", help="Also with clients who wait for answers.")
-@click.option(
-    "--simulate",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FIT",
-    help="Also in simulation, with the costs that pdm run predict has fitted.",
-)
+@simulate_option
 @paged_options
 @kernels_option
 @noise_option
@@ -130,7 +126,7 @@ def main(
     eight minutes on two cores.
     """
     console = make_console()
-    chosen_seeds = choose_seeds([workload_name], [], None) if seed is None else choose_seeds([workload_name], [seed], None)
+    chosen_seeds = choose_seeds([workload_name], [] if seed is None else [seed], None)
     wanted = [name for name in SCHEDULES if name in engines] if engines else list(SCHEDULES[1:])
     if "paged" not in wanted:
         refuse(wanted[-1], **sizes)

@@ -40,8 +40,9 @@ from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import LoadMeter, describe_machine
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.timeline import write_trace
+from tiny_llm_kit.workloads.chosen import chosen_lists
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
-from tiny_llm_kit.workloads.lists import SEEDED, workload
+from tiny_llm_kit.workloads.lists import SEEDED
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 
 SEEDS = (1, 2, 3)
@@ -53,8 +54,6 @@ NOTE = (
 
 SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
 """What the engines are called where schedules are compared."""
-
-Lists = dict[tuple[str, int], list[WorkItem]]
 
 
 @click.command()
@@ -100,12 +99,7 @@ def main(
     answer = import_answer(solution)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
-        options = {} if requests is None else {"count": requests}
-        lists: Lists = {
-            (name, seed): workload(name, loaded.tokenizer, seed=seed, **options)
-            for name in workloads or SEEDED
-            for seed in seeds or SEEDS
-        }
+        lists = chosen_lists(workloads or SEEDED, loaded.tokenizer, seeds or SEEDS, requests)
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
         paged = paged_sizes(**sizes)

@@ -77,6 +77,12 @@ out_option = click.option("--out", type=OutFolder(), default=Path("results"), sh
 trace_option = click.option(
     "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) beside it."
 )
+simulate_option = click.option(
+    "--simulate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FIT",
+    help="Also in simulation, with the costs that pdm run predict has fitted.",
+)
 noise_option = click.option("--noise", type=Real(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
 seed_type = click.IntRange(0, LARGEST_SEED)
 

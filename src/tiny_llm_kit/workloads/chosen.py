@@ -1,10 +1,13 @@
 """Which lists of requests a program serves: what its options --workload, --seed, --seeds and --requests ask for."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.lists import SEEDED, workload
 from tiny_llm_kit.workloads.requests import ChatTokenizer
+
+Seed = TypeVar("Seed", bound=int | None)
 
 
 def choose_seeds(names: Sequence[str], seed: Sequence[int], seeds: int | None) -> Sequence[int | None]:
@@ -23,8 +26,8 @@ def choose_seeds(names: Sequence[str], seed: Sequence[int], seeds: int | None) -
 
 
 def chosen_lists(
-    names: Sequence[str], tokenizer: ChatTokenizer, seeds: Sequence[int | None], requests: int | None
-) -> dict[tuple[str, int | None], list[WorkItem]]:
+    names: Sequence[str], tokenizer: ChatTokenizer, seeds: Sequence[Seed], requests: int | None
+) -> dict[tuple[str, Seed], list[WorkItem]]:
     """The lists by workload and seed, each of so many requests; None: as many as the workload has by itself."""
     count = {} if requests is None else {"count": requests}
     return {
