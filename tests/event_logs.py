@@ -153,3 +153,12 @@ def assert_cut_in_order(run: LoggedRun, request: Any, most: int) -> None:
     assert len(request.prompt) - total in (0, run.one_left_decodes), (
         f"request {request.request_id}: its {len(request.prompt)} prompt tokens are those of its chunks, which were {chunks}"
     )
+
+
+def assert_end_is_told(run: LoggedRun, request: Any, end: str) -> None:
+    """Of a request that ended like this, the log has all tokens, an EOS too, and then that it has finished."""
+    tokens = len(run.of(request, "first token", "token"))
+    assert tokens == len(request.generated_tokens) + end.startswith("EOS"), (
+        f"it ended by {end}, with {len(request.generated_tokens)} tokens, and {tokens} events tell of them: an EOS has one, too"
+    )
+    assert run.of(request)[-1].kind.value == "finished", f"an end by {end} is a finish"

@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import mlx.core as mx
 import numpy as np
+import pytest
 
 from answer import answer
 from tiny_llm_kit.workloads.items import WorkItem
@@ -186,6 +187,52 @@ def growth(simulator: Callable[..., None]) -> int:
     except Enough:
         return counts[1] - counts[0]
     raise AssertionError("a simulation of requests that never cease to come was over all the same")
+
+
+def assert_taken_one_by_one(simulator: Callable[..., None], gap: float) -> None:
+    """Of requests that come every `gap` seconds, none is taken from the iterator long before it comes."""
+    taken = 0
+
+    def counted() -> Iterator[WorkItem]:
+        nonlocal taken
+        for item in endless(gap):
+            taken += 1
+            yield item
+
+    def read(state: Any) -> None:
+        assert taken <= state.time / gap + 2, (
+            f"{taken} requests were taken from the iterator by second {state.time}, and one comes every {gap} seconds: look at"
+            " no more than the next one, there may be a million"
+        )
+        if state.time > 300:
+            raise Enough
+
+    with pytest.raises(Enough):
+        simulator(counted(), Cost(per_launch=1), 3, readers=[read])
+
+
+def assert_ended_are_forgotten(simulator: Callable[..., None]) -> None:
+    """Requests that have ended do not stay in memory."""
+
+    def read(state: Any) -> None:
+        if state.step == 600:
+            assert alive() <= 10, (
+                f"{alive()} requests are still in memory after {state.step} iterations, and no more than three run at a time:"
+                " drop those that have ended"
+            )
+            raise Enough
+
+    with counting_requests() as alive, pytest.raises(Enough):
+        simulator(endless(), Cost(per_launch=1), 3, readers=[read])
+
+
+def assert_nothing_grows(simulator: Callable[..., None]) -> None:
+    """Nothing is kept of iterations that are over."""
+    grown = growth(simulator)
+    assert grown < 100, (
+        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
+        " over, since there may be a million requests"
+    )
 
 
 class PricedModel:

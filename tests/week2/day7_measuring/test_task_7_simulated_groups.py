@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from answer import answer
-from simulating import TICK, Call, Cost, Enough, Story, counting_requests, dear, endless, growth, items, play, random_items
+from simulating import (
+    TICK,
+    Call,
+    Cost,
+    Story,
+    assert_ended_are_forgotten,
+    assert_nothing_grows,
+    assert_taken_one_by_one,
+    dear,
+    items,
+    play,
+    random_items,
+)
 from support import refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
@@ -202,45 +214,15 @@ def test_task_7_groups_without_requests() -> None:
 
 @pytest.mark.parametrize("gap", [1.0, 16.0])
 def test_task_7_groups_take_arrivals_one_by_one(gap: float) -> None:
-    taken = 0
-
-    def counted() -> Iterator[WorkItem]:
-        nonlocal taken
-        for item in endless(gap):
-            taken += 1
-            yield item
-
-    def read(state: Any) -> None:
-        assert taken <= state.time / gap + 2, (
-            f"{taken} requests were taken from the iterator by second {state.time}, and one comes every {gap} seconds: look at"
-            " no more than the next one, there may be a million"
-        )
-        if state.time > 300:
-            raise Enough
-
-    with pytest.raises(Enough):
-        answer.simulate_groups(counted(), Cost(per_launch=1), 3, readers=[read])
+    assert_taken_one_by_one(answer.simulate_groups, gap)
 
 
 def test_task_7_groups_forget_requests_that_have_ended() -> None:
-    def read(state: Any) -> None:
-        if state.step == 600:
-            assert alive() <= 10, (
-                f"{alive()} requests are still in memory after {state.step} iterations, and no more than three run at a time:"
-                " drop those that have ended"
-            )
-            raise Enough
-
-    with counting_requests() as alive, pytest.raises(Enough):
-        answer.simulate_groups(endless(), Cost(per_launch=1), 3, readers=[read])
+    assert_ended_are_forgotten(answer.simulate_groups)
 
 
 def test_task_7_groups_keep_nothing_that_grows() -> None:
-    grown = growth(answer.simulate_groups)
-    assert grown < 100, (
-        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
-        " over, since there may be a million requests"
-    )
+    assert_nothing_grows(answer.simulate_groups)
 
 
 def test_task_7_groups_of_a_long_answer() -> None:

@@ -1,7 +1,7 @@
 """Task 7: the simulated engine of slots does what the engine does, iteration by iteration, and takes the time that a cost model
 says. Times are sums of powers of two, so they are compared exactly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,13 +10,12 @@ from answer import answer
 from simulating import (
     Call,
     Cost,
-    Enough,
     PricedModel,
     Story,
-    counting_requests,
+    assert_ended_are_forgotten,
+    assert_nothing_grows,
+    assert_taken_one_by_one,
     dear,
-    endless,
-    growth,
     items,
     play,
     random_items,
@@ -276,45 +275,15 @@ def test_task_7_slots_without_requests() -> None:
 
 @pytest.mark.parametrize("gap", [1.0, 16.0])
 def test_task_7_slots_take_arrivals_one_by_one(gap: float) -> None:
-    taken = 0
-
-    def counted() -> Iterator[WorkItem]:
-        nonlocal taken
-        for item in endless(gap):
-            taken += 1
-            yield item
-
-    def read(state: Any) -> None:
-        assert taken <= state.time / gap + 2, (
-            f"{taken} requests were taken from the iterator by second {state.time}, and one comes every {gap} seconds: look at"
-            " no more than the next one, there may be a million"
-        )
-        if state.time > 300:
-            raise Enough
-
-    with pytest.raises(Enough):
-        answer.simulate_slots(counted(), Cost(per_launch=1), 3, readers=[read])
+    assert_taken_one_by_one(answer.simulate_slots, gap)
 
 
 def test_task_7_slots_forget_requests_that_have_ended() -> None:
-    def read(state: Any) -> None:
-        if state.step == 600:
-            assert alive() <= 10, (
-                f"{alive()} requests are still in memory after {state.step} iterations, and no more than three run at a"
-                " time: drop those that have ended"
-            )
-            raise Enough
-
-    with counting_requests() as alive, pytest.raises(Enough):
-        answer.simulate_slots(endless(), Cost(per_launch=1), 3, readers=[read])
+    assert_ended_are_forgotten(answer.simulate_slots)
 
 
 def test_task_7_slots_keep_nothing_that_grows() -> None:
-    grown = growth(answer.simulate_slots)
-    assert grown < 100, (
-        f"after 500 more iterations there are {grown} objects more in memory: keep no state, no event and no call of what is"
-        " over, since there may be a million requests"
-    )
+    assert_nothing_grows(answer.simulate_slots)
 
 
 def test_task_7_slots_of_a_long_answer() -> None:

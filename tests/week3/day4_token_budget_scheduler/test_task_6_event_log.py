@@ -8,7 +8,7 @@ import pytest
 
 from answer import answer
 from day6_engines import ENDS, ask_to_end
-from event_logs import LoggedRun, assert_cut_in_order, chunks_of
+from event_logs import LoggedRun, assert_cut_in_order, assert_end_is_told, chunks_of
 from paged_engines import ask, ask_with_eos, engine
 from support import POISON, FragileModel, ToyModel, assert_alone, is_poisoned, make_prompt, step_until
 
@@ -34,11 +34,7 @@ def test_task_6_log_of_every_end(toy: ToyModel, end: str) -> None:
     run = run_of(toy)
     request = run.submit(ask_to_end(toy, end, ask, ask_with_eos), ask(4, 12, seed=9))
     run.finish()
-    tokens = len(run.of(request, "first token", "token"))
-    assert tokens == len(request.generated_tokens) + end.startswith("EOS"), (
-        f"it ended by {end}, with {len(request.generated_tokens)} tokens, and {tokens} events tell of them: an EOS has one, too"
-    )
-    assert run.of(request)[-1].kind.value == "finished", f"an end by {end} is a finish"
+    assert_end_is_told(run, request, end)
 
 
 def test_task_6_log_of_chunks_and_their_tokens(toy: ToyModel) -> None:
