@@ -51,7 +51,10 @@ def test_figures_of_a_tiny_model(run: Any, tmp_path: Path) -> None:
     for word in ("GFLOP/s", "GB/s", "another list (seed 7): predicted", "measured", "paged, arrivals", "fit.json"):
         assert word in result.output, f"{word!r} is not in: {result.output}"
     document = json.loads(next(tmp_path.glob("predict-*.json")).read_text())
-    assert len(document["cases"]) == 1 + prediction.OTHERS
+    own = [case for case in document["cases"] if case["fitted_to"].startswith("paged")]
+    assert len(document["cases"]) == 1 + prediction.OTHERS + len(own)
+    assert [case["paged"] for case in own] == [True, True], "what is predicted from a paged run is other paged runs"
+    assert document["paged_fit"]["seconds_per"] != document["fit"]["seconds_per"]
     for case in document["cases"]:
         for figures in (case["predicted"], case["measured"]):
             assert list(figures) == list(prediction.GOALS)
@@ -76,8 +79,20 @@ def test_a_case_without_a_quiet_run_is_left_out(run: Any, tmp_path: Path, monkey
     assert result.exit_code == 1, result.output
     assert "no quiet run of: another list (seed 7)" in result.output
     document = json.loads(next(tmp_path.glob("predict-*.json")).read_text())
-    assert len(document["cases"]) == prediction.OTHERS
+    assert "another list (seed 7)" not in {case["name"] for case in document["cases"]}
     assert (tmp_path / "fit.json").exists()
+
+
+def test_without_a_quiet_paged_run_nothing_is_fitted_to_it(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = 5  # the recorded run, and those of the slot engine
+    verdicts = iter([*[False] * before, *[True] * predict.MAX_TRIES])
+    monkeypatch.setattr(LoadMeter, "noisy", lambda self, limit: next(verdicts, False))
+    result = run()
+    assert result.exit_code == 1, result.output
+    assert "no quiet run of: paged, memory of 8 slots" in result.output
+    document = json.loads(next(tmp_path.glob("predict-*.json")).read_text())
+    assert document["paged_fit"] is None
+    assert {case["fitted_to"] for case in document["cases"]} == {"heavy-tail, 8 slots"}
 
 
 def test_what_is_still_to_do_is_said_at_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +156,7 @@ def test_bad_input_is_one_message_and_exit_code_2(option: str, value: str) -> No
     ],
 )
 def test_goals(figure: str, predicted: float, good: bool) -> None:
-    compared = Compared(Case("some", []), FIGURES | {figure: predicted}, FIGURES)
+    compared = Compared(Case("some", []), Case("recorded", []), FIGURES | {figure: predicted}, FIGURES)
     assert compared.good is good
     assert compared.errors[figure] == pytest.approx(predicted / 10 - 1)
     _, _, errors = prediction.rows([compared])

@@ -21,8 +21,8 @@ WARM_UP_TOKENS = 4
 LOAD = 0.5
 """Requests that arrive per second, as a share of those that the recorded run served: well below what would fill the slots."""
 
-OTHERS = 6
-"""How many cases are predicted."""
+OTHERS = 7
+"""How many cases are measured besides the recorded run."""
 
 GOALS = {"tokens/s": 0.10, "TTFT p50": 0.20, "TTFT p95": 0.20, "latency p50": 0.20, "latency p95": 0.20}
 """The figures that are predicted, and the largest error of each that is good enough."""
@@ -45,9 +45,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Compared:
-    """The figures of a case, as predicted and as measured, by the names of `GOALS`."""
+    """The figures of a case, as predicted from the record of another run and as measured, by the names of `GOALS`."""
 
     case: Case
+    fitted_to: Case
     predicted: dict[str, float]
     measured: dict[str, float]
 
@@ -63,7 +64,7 @@ class Compared:
 
     def as_json(self) -> dict[str, Any]:
         """For a JSON file; times in seconds."""
-        about = {"name": self.case.name, "slots": self.case.slots, "paged": self.case.paged}
+        about = {"name": self.case.name, "slots": self.case.slots, "paged": self.case.paged, "fitted_to": self.fitted_to.name}
         return {**about, "predicted": self.predicted, "measured": self.measured, "errors": self.errors, "good": self.good}
 
 
@@ -73,7 +74,10 @@ def recorded_case(vocab_size: int, requests: int) -> Case:
 
 
 def other_cases(answer: ModuleType, vocab_size: int, requests: int, requests_per_second: float) -> list[Case]:
-    """Those that are predicted: another list of requests, other sizes, arrivals at that rate, and the paged engine."""
+    """Those that are predicted: another list of requests, other sizes, arrivals at that rate, and the same on the paged engine.
+
+    The first of the paged ones has the requests of the recorded run.
+    """
     items = heavy_tail(vocab_size, count=requests)
     other = heavy_tail(vocab_size, seed=OTHER_SEED, count=requests)
     times = answer.arrival_times(requests, requests_per_second, seed=OTHER_SEED)
@@ -85,6 +89,7 @@ def other_cases(answer: ModuleType, vocab_size: int, requests: int, requests_per
         Case("16 slots", items, 16),
         Case(f"arrivals, {rate}", arriving),
         Case(f"paged, memory of {SLOTS} slots", items, paged=True),
+        Case(f"paged, another list (seed {OTHER_SEED})", other, paged=True),
         Case(f"paged, arrivals, {rate}", arriving, paged=True),
     ]
 
@@ -99,6 +104,12 @@ def rehearse(answer: ModuleType, config: ModelConfig, case: Case) -> None:
     roofline = answer.roofline_of(config, 1e12, 1e11, 4, 4)
     for paged in (False, True):
         predict(answer, replace(warm_up(case), paged=paged), roofline)
+
+
+def step_works(answer: ModuleType, case: Case) -> list[Any]:
+    """Readers of a case's log that a cost can be fitted to: the log does not tell whether launching waits, so one for each."""
+    block_size = PagedSizes().block_size if case.paged else None
+    return [answer.StepWork(block_size, launch_waits=waits) for waits in (False, True)]
 
 
 def served(case: Case, figures: Mapping[str, float]) -> float:
@@ -161,8 +172,9 @@ def rows(compared: Sequence[Compared]) -> list[list[str]]:
     lines = []
     for one in compared:
         verdict = "met" if one.good else "MISSED"
+        source = " from a paged run" if one.fitted_to.paged else ""
         lines += [
-            [f"{one.case.name}: predicted", *_cells(one.predicted), ""],
+            [f"{one.case.name}: predicted{source}", *_cells(one.predicted), ""],
             ["    measured", *_cells(one.measured), ""],
             ["    error", *(f"{error:+.1%}" for error in one.errors.values()), verdict],
         ]

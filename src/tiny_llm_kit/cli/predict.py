@@ -48,7 +48,8 @@ Quiet = Callable[[Case, Callable[[], T]], T | None]
 @ends_politely()
 def main(model: str | None, requests: int, kernels: str | None, clock: str, noise: float, out: Path, solution: str) -> None:
     """Record one run, fit what calls of the model cost to it, and predict others: other requests, sizes, arrivals, and the
-    paged engine. Each is then measured, and the two stand side by side.
+    paged engine. Each is then measured, and the two stand side by side. Runs of the paged engine are also predicted from one of
+    its own, which shows how much of their error is what its calls cost.
 
     The fit is also written by itself, as fit.json, for pdm run simulate. A run during which other programs had more than
     --noise of the CPU is repeated. It takes about five minutes on two cores; --requests makes it shorter or longer.
@@ -75,19 +76,32 @@ def main(model: str | None, requests: int, kernels: str | None, clock: str, nois
             run(prediction.warm_up(recorded))
             quiet = partial(_quiet, bar, 1.0 if clock == "cpu" else noise)
             measured, fit = _recorded(quiet, run, answer, recorded)
+            if measured is None:
+                raise click.ClickException("no quiet run to fit to: close other programs and run again, or --clock cpu")
             rate = prediction.LOAD * prediction.served(recorded, measured)
-            cases = prediction.other_cases(answer, loaded.config.vocab_size, requests, rate)
-            figures = {recorded: measured, **{case: quiet(case, partial(run, case)) for case in cases}}
+            others = prediction.other_cases(answer, loaded.config.vocab_size, requests, rate)
+            paged = next(case for case in others if case.paged)
+            figures: dict[Case, dict[str, float] | None] = {recorded: measured}
+            fits = {recorded: fit}
+            for case in others:
+                if case is paged:
+                    figures[case], fits[case] = _recorded(quiet, run, answer, case)
+                else:
+                    figures[case] = quiet(case, partial(run, case))
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
-    compared = [Compared(case, prediction.predict(answer, case, fit), found) for case, found in figures.items() if found]
-
+    compared = [
+        Compared(case, fitted_to, prediction.predict(answer, case, cost), found)
+        for fitted_to, cost in fits.items()
+        for case, found in figures.items()
+        if cost and found and (fitted_to is recorded or (case.paged and case is not fitted_to))
+    ]
     roofline = answer.roofline_of(loaded.config, *limits, own_roofline.BYTES, own_roofline.BYTES)
     tables = {
         f"{loaded.name}, {LENGTH} tokens per row, the shortest of {REPEATS}": (
             own_roofline.COLUMNS, own_roofline.decode_rows(answer, roofline, fit, steps)
         ),
-        f"fitted to {recorded.name}": (FIT_COLUMNS, fit_rows(fit)),
+        **{f"fitted to {case.name}": (FIT_COLUMNS, fit_rows(cost)) for case, cost in fits.items() if cost},
         "predicted and measured": (prediction.COLUMNS, prediction.rows(compared)),
     }  # fmt: skip
     for title, (columns, cells) in tables.items():
@@ -103,6 +117,7 @@ def main(model: str | None, requests: int, kernels: str | None, clock: str, nois
         "limits": {"flops": roofline.flops, "bandwidth": roofline.bandwidth, "knee": roofline.knee},
         "decode_seconds": steps,
         "fit": fit_as_json(fit),
+        "paged_fit": fit_as_json(fits[paged]) if fits[paged] else None,
         "goals": prediction.GOALS,
         "cases": [one.as_json() for one in compared],
     }
@@ -110,23 +125,21 @@ def main(model: str | None, requests: int, kernels: str | None, clock: str, nois
     write_results(console, out, "predict", document, text)
     write_json(out / "fit.json", {**about, "fit": fit_as_json(fit)})
     console.print(harmless(f"For pdm run simulate --fit: {out / 'fit.json'}"), markup=False, highlight=False, soft_wrap=True)
-    if missing := [case.name for case, found in figures.items() if not found]:
+    if missing := [case.name for case, found in figures.items() if found is None]:
         raise click.ClickException(f"no quiet run of: {', '.join(missing)}. Close other programs and run again, or --clock cpu")
 
 
 def _recorded(
     quiet: Quiet, run: Callable[..., dict[str, float]], answer: ModuleType, case: Case
-) -> tuple[dict[str, float], Any]:
-    """The figures of the recorded run, and the cost that is fitted to it."""
+) -> tuple[dict[str, float] | None, Any]:
+    """The figures of a case and the cost that is fitted to its run; None twice if no run was quiet."""
 
     def record() -> tuple[dict[str, float], list[Any]]:
-        works = [answer.StepWork(launch_waits=waits) for waits in (False, True)]
+        works = prediction.step_works(answer, case)
         return run(case, works), works
 
     result = quiet(case, record)
-    if result is None:
-        raise click.ClickException("there was no quiet run to fit to: close other programs and run again, or --clock cpu")
-    return result[0], fit_best(answer, result[1])
+    return (result[0], fit_best(answer, result[1])) if result else (None, None)
 
 
 def _quiet(bar: Bar, noise: float, case: Case, run: Callable[[], T]) -> T | None:
