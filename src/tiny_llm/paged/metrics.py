@@ -22,8 +22,8 @@ class PagedMetrics(BatchingMetrics):
         num_preemptions: how often a request lost its blocks.
         num_evictions: blocks that the prefix cache gave up, because somebody needed them. The engine counts them: no event
             tells of it, for events are about requests, and these blocks were nobody's.
-        computed_tokens: tokens that the model was given. What it failed on was not computed: a chunk whose request fails in the same
-            iteration does not count, nor does an iteration in which all who take part fail.
+        computed_tokens: tokens that the model was given. What it failed on was not computed: a chunk whose request fails in the
+            same iteration does not count, nor does an iteration in which all who take part fail.
         prefix_caching: whether anything is looked for; the log does not tell.
     """
 
