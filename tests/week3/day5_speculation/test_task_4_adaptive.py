@@ -1,5 +1,6 @@
 """Week 3 Day 5, task 4: how many drafts are worth their place in a step."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ def test_task_4_wrong_drafts_end_it(rows: int) -> None:
 def test_task_4_the_recent_past_decides() -> None:
     adaptive = draft_of(8, 8)
     lengths = play(adaptive, 8, 60, right=False)
-    assert sum(lengths[30:]) <= 2, f"the text has stopped repeating itself: what was right long ago must be forgotten: {lengths}"
+    assert sum(lengths[30:]) <= 2, f"what was right long ago must be forgotten when drafts turn wrong: {lengths}"
 
 
 # Trying again
@@ -124,8 +125,9 @@ def test_task_4_it_tries_again_in_every_16th_step() -> None:
     lengths = play(adaptive, 8, 160, right=False)
     assert set(lengths) == {0, 1}, f"one draft at a time is tried while none is worth it: {lengths}"
     tries = [step for step, length in enumerate(lengths) if length]
-    gaps = {later - earlier for earlier, later in zip(tries, tries[1:], strict=False)}
-    assert tries and tries[0] <= 16, f"of 16 steps in which no draft is worth it, one tries: first in step {tries[:1]}"
+    gaps = {later - earlier for earlier, later in itertools.pairwise(tries)}
+    assert tries, "of 16 steps in which no draft is worth it, one tries: none did"
+    assert tries[0] <= 16, f"of 16 steps in which no draft is worth it, one tries: first in step {tries[:1]}"
     assert gaps == {16}, f"the tries are 16 steps apart: {tries}"
 
 
@@ -154,8 +156,8 @@ def test_task_4_steps_in_which_nothing_can_pay_are_not_counted() -> None:
                 assert rows == 8, f"{rows} rows: a draft can't pay, so none is tried"
                 tries.append(step)
                 adaptive.update(1, 0)
-    gaps = {later - earlier for earlier, later in zip(tries, tries[1:], strict=False)}
-    assert gaps == {16}, f"every 16th of the steps with 8 rows tries one; those with 23 and 30 between them don't count: {tries}"
+    gaps = {later - earlier for earlier, later in itertools.pairwise(tries)}
+    assert gaps == {16}, f"of the steps with 8 rows every 16th tries; those with 23 and 30 don't count: {tries}"
 
 
 def test_task_4_requests_learn_for_themselves() -> None:

@@ -50,7 +50,8 @@ def continuations(toy: ToyModel, drafts: Sequence[int]) -> Iterator[tuple[str, l
 @pytest.mark.parametrize("count", [1, 2, 6])
 def test_task_6_it_proposes_what_the_small_model_says(toy: ToyModel, drafter: Any, count: int) -> None:
     got = drafter.propose(PROMPT, count)
-    assert type(got) is list and all(type(token) is int for token in got), f"a list of ints, not {got!r}"
+    assert type(got) is list, f"a list, not {type(got).__name__}"
+    assert [type(token) for token in got] == [int] * count, f"{count} ints, not {got!r}"
     assert got == alone(toy, PROMPT, count), f"the most likely token, then the one after it, …: {got}"
 
 
