@@ -170,6 +170,7 @@ def test_task_2_an_answer_is_the_same_with_any_drafts(toy: ToyModel, params: dic
         kept = answer.accept(logits, drafts, sampler, tokens)
         assert type(kept) is list, f"a list of ints, not {kept!r}"
         assert kept, "a step yields one token at least"
+        assert {type(token) for token in kept} == {int}, f"the tokens are read back, as ints: {kept!r}"
         tokens += kept
         steps += 1
     got = tokens[len(prompt) :]

@@ -166,6 +166,22 @@ def test_task_6_after_a_failure_it_goes_on(toy: ToyModel, failing: int, late: bo
     assert_drafts(toy, drafter, [*tokens, 91, 92], "and two tokens later")
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before it computes", "when all layers are done"])
+def test_task_6_after_a_failure_the_old_drafts_are_forgotten(toy: ToyModel, late: bool) -> None:
+    """The call that fails goes another way than the first drafts; the next one goes theirs."""
+    broken = False
+    drafter = answer.ModelDrafter(FragileModel(toy, lambda tokens: broken, late))
+    drafts = assert_drafts(toy, drafter, PROMPT, "before the failure")
+    broken = True
+    with refuses(BrokenModelError, "an error of the small model is not hidden"):
+        drafter.propose([*PROMPT, 90, 91, 92, 93], 4)
+    broken = False
+    look_at = (
+        "the drafts that were in the cache before the failure are there no more, since the call that failed went another way"
+    )
+    assert_drafts(toy, drafter, [*PROMPT, *drafts[:3], 95], look_at, count=8)
+
+
 def test_task_6_a_layer_that_failed_has_less_than_those_before_it(toy: ToyModel) -> None:
     """The error comes from the second layer's cache, when the first one has stored the new tokens already."""
 
@@ -182,9 +198,11 @@ def test_task_6_a_layer_that_failed_has_less_than_those_before_it(toy: ToyModel)
     model = Failing()
     drafter = answer.ModelDrafter(model)
     drafts = assert_drafts(toy, drafter, PROMPT, "before the failure")
-    tokens = [*PROMPT, *drafts[:3], 90]
+    tokens = [*PROMPT, *drafts[:3], 90, 91, 92, 93, 94]
     model.broken = True
     with refuses(BrokenModelError, "an error of the small model is not hidden"):
         drafter.propose(tokens, 4)
     model.broken = False
-    assert_drafts(toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound to what is known")
+    assert_drafts(
+        toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound to what is known", count=8
+    )
