@@ -177,7 +177,7 @@ def test_task_6_after_a_failure_the_old_drafts_are_forgotten(toy: ToyModel, late
         drafter.propose([*PROMPT, 90, 91, 92, 93], 4)
     broken = False
     look_at = (
-        "the drafts that were in the cache before the failure are there no more, since the call that failed went another way"
+        "the call that failed went another way, so the drafts before it are in the cache no more"
     )
     assert_drafts(toy, drafter, [*PROMPT, *drafts[:3], 95], look_at, count=8)
 
@@ -204,5 +204,5 @@ def test_task_6_a_layer_that_failed_has_less_than_those_before_it(toy: ToyModel)
         drafter.propose(tokens, 4)
     model.broken = False
     assert_drafts(
-        toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound to what is known", count=8
+        toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound by its own", count=8
     )
