@@ -176,9 +176,7 @@ def test_task_6_after_a_failure_the_old_drafts_are_forgotten(toy: ToyModel, late
     with refuses(BrokenModelError, "an error of the small model is not hidden"):
         drafter.propose([*PROMPT, 90, 91, 92, 93], 4)
     broken = False
-    look_at = (
-        "the call that failed went another way, so the drafts before it are in the cache no more"
-    )
+    look_at = "the call that failed went another way, so the drafts before it are in the cache no more"
     assert_drafts(toy, drafter, [*PROMPT, *drafts[:3], 95], look_at, count=8)
 
 
@@ -203,6 +201,4 @@ def test_task_6_a_layer_that_failed_has_less_than_those_before_it(toy: ToyModel)
     with refuses(BrokenModelError, "an error of the small model is not hidden"):
         drafter.propose(tokens, 4)
     model.broken = False
-    assert_drafts(
-        toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound by its own", count=8
-    )
+    assert_drafts(toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound by its own", count=8)
