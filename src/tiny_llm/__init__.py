@@ -54,6 +54,7 @@ from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
+from .paged.quantized_pool import QuantizedKvCache, dequantize_rows, quantize_rows
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
@@ -123,6 +124,7 @@ __all__ = [
     "PagedRunner",
     "PrefillChunk",
     "PrefixCache",
+    "QuantizedKvCache",
     "QuantizedLinear",
     "RMSNorm",
     "RaggedBatch",
@@ -167,6 +169,7 @@ __all__ = [
     "decode_attention",
     "decode_call",
     "dequantize",
+    "dequantize_rows",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -203,6 +206,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "quantize_rows",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",

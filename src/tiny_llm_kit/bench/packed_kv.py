@@ -4,7 +4,7 @@ Of an answer package it knows the names of week 3 day 5's task 7 and of the page
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -118,12 +118,13 @@ def measure_formats(
         begin(name)
         errors = _Errors()
         perplexity = answer.perplexity(PackedModel(answer, model, bits, errors.add), tokens)
-        found.append(Format(bits, name, size, seconds, *errors.totals(), perplexity))
+        of_keys, of_values = (relative_error(kind) for kind in errors.pairs)
+        found.append(Format(bits, name, size, seconds, of_keys, of_values, perplexity))
     return found
 
 
 class _Errors:
-    """Sums up how far what is stored is from what was given, for keys and for values."""
+    """Keeps what was stored and what was given, pairs of keys and pairs of values."""
 
     def __init__(self) -> None:
         self.pairs: list[list[tuple[mx.array, mx.array]]] = [[], []]
@@ -132,9 +133,6 @@ class _Errors:
         mx.eval(k, v, keys, values)  # otherwise they would keep the whole computation
         for kind, pair in zip(self.pairs, ((keys, k), (values, v)), strict=True):
             kind.append(pair)
-
-    def totals(self) -> Iterator[float]:
-        return (relative_error(kind) for kind in self.pairs)
 
 
 def time_steps(answer: ModuleType, model: Any, rows: int = ROWS, length: int = LENGTH) -> list[tuple[float, Any]]:

@@ -109,9 +109,7 @@ def too_few(prompts: int, batch_size: int) -> str | None:
     return None
 
 
-def compare_runs(
-    console: Console, runs: Sequence[ScheduleRun], batch_size: int, kv_bits: int | None = None
-) -> dict[str, Any]:
+def compare_runs(console: Console, runs: Sequence[ScheduleRun], batch_size: int, kv_bits: int | None = None) -> dict[str, Any]:
     """A table of the runs, of which the first is ours, and what follows from it; the figures for a JSON file.
 
     kv_bits: of our keys and values, if they were packed.

@@ -44,9 +44,7 @@ def check_paged(loaded: LoadedModel, lists: Iterable[Sequence[WorkItem]], slots:
         _check_fit(loaded, sizes.blocks(count, items), sizes.block_size, "blocks", "give a smaller block_size", sizes.kv_bits)
 
 
-def _check_fit(
-    loaded: LoadedModel, count: int, tokens: int, kind: str, last_resort: str, kv_bits: int | None = None
-) -> None:
+def _check_fit(loaded: LoadedModel, count: int, tokens: int, kind: str, last_resort: str, kv_bits: int | None = None) -> None:
     each, free = slot_bytes(loaded, tokens, kv_bits), int(SHARE * psutil.virtual_memory().available)
     if count * each <= free:
         return

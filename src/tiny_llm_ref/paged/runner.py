@@ -37,7 +37,9 @@ class PagedRunner:
         if kv_bits is not None:
             check_quantized(kv_bits, model.config.head_dim)
             if paged_attention is not None:
-                raise ValueError(f"paged_attention reads pools of plain numbers, and kv_bits is {kv_bits}: leave out one of them")
+                raise ValueError(
+                    f"paged_attention reads pools of plain numbers, and kv_bits is {kv_bits}: leave out one of them"
+                )
         self.model = model
         self.num_blocks = num_blocks
         self.block_size = block_size

@@ -1,4 +1,4 @@
-"""What the tests of task 7 share: how far off a quantized number may be, and a model whose keys and values are rounded alone."""
+"""What the tests of task 7 share: how far off a number may be, and a model over rounded keys and values."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +47,9 @@ def assert_same(got: mx.array, want: mx.array, hint: str) -> None:
     differ = ~((a == b) | (np.isnan(a) & np.isnan(b)))
     if differ.any():
         at = tuple(int(i) for i in np.argwhere(differ)[0])
-        raise AssertionError(f"{hint}: {differ.sum()} of {differ.size} numbers differ, first at {at}: {a[at]:.6g} and {b[at]:.6g}")
+        raise AssertionError(
+            f"{hint}: {differ.sum()} of {differ.size} numbers differ, first at {at}: {a[at]:.6g} and {b[at]:.6g}"
+        )
 
 
 def roundtrip(x: mx.array, bits: int, group_size: int = 32) -> mx.array:
@@ -113,6 +115,6 @@ def assert_said(model: Any, bits: int | None, *requests: Any) -> None:
         logits = to_numpy(rounded_logits(model, [*request.prompt, *said[:-1]], bits)[start:])
         behind = logits.max(axis=1) - logits[np.arange(len(said)), said]
         assert behind.max() < 0.3, (
-            f"request {request.request_id} (a prompt of {len(request.prompt)} tokens): token {int(behind.argmax())} of its answer"
-            f" is not what it is told alone over keys and values in {bits} bits; its logit is {behind.max():.2f} below the best"
+            f"request {request.request_id} (a prompt of {len(request.prompt)} tokens): token {int(behind.argmax())} of its"
+            f" answer is not what it is told alone over keys and values in {bits} bits; its logit is {behind.max():.2f} below the best"
         )

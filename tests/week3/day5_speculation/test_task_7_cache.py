@@ -20,7 +20,9 @@ each_bits = pytest.mark.parametrize("bits", [8, 4])
 
 def new_tokens(count: int, seed: int, dtype: mx.Dtype = mx.float32) -> tuple[mx.array, mx.array]:
     """Keys and values `(1, KV, count, D)`; values are larger, so that nobody takes one for the other."""
-    return normal(1, KV, count, DIM, seed=2 * seed, dtype=dtype), normal(1, KV, count, DIM, seed=2 * seed + 1, dtype=dtype, size=9)
+    return normal(1, KV, count, DIM, seed=2 * seed, dtype=dtype), normal(
+        1, KV, count, DIM, seed=2 * seed + 1, dtype=dtype, size=9
+    )
 
 
 def write(cache: Any, spans: Sequence[Span], k: mx.array, v: mx.array) -> None:
@@ -161,7 +163,9 @@ def attend(bits: int, spans: Sequence[tuple[int, int, Sequence[int]]], seed: int
     cache.batch = make_batch(made, BLOCK)
     step = [mx.concatenate([x[i][:, :, s.start : s.end] for i, s in enumerate(made)], axis=2) for x in (q, k, v)]
     alone = [
-        attention64(q[i][:, :, s.start :], roundtrip(k[i], bits), roundtrip(v[i], bits), SCALE, causal64(s.end - s.start, s.end))
+        attention64(
+            q[i][:, :, s.start :], roundtrip(k[i], bits), roundtrip(v[i], bits), SCALE, causal64(s.end - s.start, s.end)
+        )
         for i, s in enumerate(made)
     ]
     return cache.attend(*step, SCALE), np.concatenate(alone, axis=2)
@@ -269,8 +273,8 @@ def test_task_7_memory_holds_the_small_pools_and_no_more(bits: int) -> None:
     there, peak = peak_share(bits, rounds)
     assert there < 1.1, f"a cache of {bits} bits takes {there:.0%} of its integers, scales and biases: what else does it hold?"
     assert peak < 1.1, (
-        f"in 40 steps of one token a cache took up to {peak:.0%} of what its pools take: the pools are written in place, no older"
-        " version of them is kept, and only blocks of the table become numbers again"
+        f"in 40 steps of one token a cache took up to {peak:.0%} of what its pools take: the pools are written in place, no"
+        " older version of them is kept, and only blocks of the table become numbers again"
     )
 
 
