@@ -17,12 +17,13 @@ from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.bench.step_profile import LENGTH, ROWS
 
 COLUMNS = [
-    "keys and values",
-    "bytes per token and layer",
-    "tokens at equal memory",
+    "stored as",
+    "bytes per token, layer",
+    "tokens in memory",
     "step",
+    "of plain",
     "error of keys",
-    "error of values",
+    "of values",
     "perplexity",
 ]
 FORMATS = (None, 8, 4)
@@ -52,7 +53,8 @@ class Format:
             self.name,
             str(self.bytes_per_token),
             f"{plain.bytes_per_token / self.bytes_per_token:.2f} ×",
-            f"{self.step_seconds * 1e3:.1f} ms ({self.step_seconds / plain.step_seconds:.2f} ×)",
+            f"{self.step_seconds * 1e3:.1f} ms",
+            f"{self.step_seconds / plain.step_seconds:.2f} ×",
             f"{self.key_error:.3%}",
             f"{self.value_error:.3%}",
             f"{self.perplexity:.3f}",
@@ -113,7 +115,7 @@ def measure_formats(
     steps = time_steps(answer, model)
     found = []
     for bits, (seconds, cache) in zip(FORMATS, steps, strict=True):
-        name = str(cache.pools[0].dtype).removeprefix("mlx.core.") if bits is None else f"{bits} bits, groups of 32"
+        name = str(cache.pools[0].dtype).removeprefix("mlx.core.") if bits is None else f"{bits} bits"
         size = sum(pool.nbytes for pool in cache.pools) // (cache.num_blocks * cache.block_size)
         begin(name)
         errors = _Errors()
