@@ -49,8 +49,8 @@ def quantize_rows(x: mx.array, bits: int, group_size: int = GROUP_SIZE) -> mx.ar
     groups = x.reshape(*x.shape[:-1], -1, group_size)
     low, high = (extreme.astype(mx.float32) for extreme in (groups.min(-1, keepdims=True), groups.max(-1, keepdims=True)))
     scale, bias = ((high - low) / (2**bits - 1)).astype(x.dtype), low.astype(x.dtype)
-    step = mx.where(scale == 0, 1, scale).astype(mx.float32)
-    q = mx.clip(mx.round((groups - low) / step), 0, 2**bits - 1).astype(mx.uint8)
+    q = mx.round((groups - low) / scale.astype(mx.float32))  # 0 / 0 in a group of equal numbers: any integer is right there
+    q = mx.clip(q, 0, 2**bits - 1).astype(mx.uint8)  # in half precision the scale may be rounded down
     if bits == 4:
         q = q[..., ::2] | q[..., 1::2] << 4
     return mx.concatenate([q.view(mx.uint32), mx.concatenate([scale, bias], axis=-1).view(mx.uint32)], axis=-1).flatten(-2)
