@@ -116,6 +116,6 @@ def assert_said(model: Any, bits: int | None, *requests: Any) -> None:
         behind = logits.max(axis=1) - logits[np.arange(len(said)), said]
         assert behind.max() < 0.3, (
             f"request {request.request_id} (a prompt of {len(request.prompt)} tokens): token {int(behind.argmax())} of its"
-            f" answer is not what it is told alone over keys and values in {bits} bits; its logit is {behind.max():.2f} below the"
-            " best"
+            f" answer is not what it is told alone over keys and values in {bits} bits; its logit is {behind.max():.2f} below"
+            " the best"
         )
