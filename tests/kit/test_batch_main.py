@@ -308,6 +308,9 @@ def test_with_hardly_any_blocks_requests_are_preempted_and_blocks_evicted(comman
     [
         (["--engine", "pages"], "pages"),
         (["--block-size", "8"], "--block-size means nothing to --engine slots: leave it out"),
+        (["--kv-bits", "8"], "--kv-bits means nothing to --engine slots: leave it out"),
+        (["--engine", "paged", "--kv-bits", "5"], "'5' is not one of '8', '4'"),
+        (["--engine", "paged", "--kv-bits", "8"], "heads of 16 numbers can't be cut into groups of 32"),
         (["--engine", "paged", "--strategy", "fifo"], "--strategy means nothing to --engine paged: leave it out"),
         (["--engine", "paged", "--prefill-step", "8"], "--prefill-step means nothing to --engine paged"),
         (["--engine", "paged", "--num-blocks", "1"], "num_blocks is 1, and the longest request needs"),

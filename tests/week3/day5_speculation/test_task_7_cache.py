@@ -1,6 +1,7 @@
 """Week 3 Day 5, task 7: a paged cache whose pools hold integers. What day 1 asked of a cache holds of this one, too."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -66,7 +67,7 @@ def test_task_7_what_is_written_comes_back_through_the_table(bits: int, dtype: m
 def test_task_7_a_stored_token_never_changes(bits: int) -> None:
     cache, (k, v) = answer.QuantizedKvCache(8, BLOCK, bits), new_tokens(11, 2)
     table, cuts = [6, 1, 3], (0, 3, 4, 5, 9, 10, 11)
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         beside = new_tokens(2, 100 + start)
         new = [mx.concatenate([x[:, :, start:end], 1000 * y], axis=2) for x, y in zip((k, v), beside, strict=True)]
         write(cache, [Span(start, end, table), Span(0, 2, [7])], *new)
