@@ -47,21 +47,19 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
-from .paged.adaptive_draft import AdaptiveDraft
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
-from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
 from .paged.fair_queue import FairQueue
 from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
+from .paged.quantized_pool import QuantizedKvCache, dequantize_rows, quantize_rows
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
-from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -91,7 +89,6 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
-    "AdaptiveDraft",
     "Admission",
     "BatchState",
     "BatchingKvCache",
@@ -101,7 +98,6 @@ __all__ = [
     "Chunk",
     "ContinuousBatchScheduler",
     "CostModel",
-    "Drafter",
     "DynamicBatcher",
     "Embedding",
     "Engine",
@@ -120,9 +116,7 @@ __all__ = [
     "Match",
     "MixedPlan",
     "Model",
-    "ModelDrafter",
     "ModelRunner",
-    "NgramDrafter",
     "Operators",
     "PagedKvCache",
     "PagedMetrics",
@@ -130,6 +124,7 @@ __all__ = [
     "PagedRunner",
     "PrefillChunk",
     "PrefixCache",
+    "QuantizedKvCache",
     "QuantizedLinear",
     "RMSNorm",
     "RaggedBatch",
@@ -157,7 +152,6 @@ __all__ = [
     "TextStream",
     "Timeline",
     "TransformerBlock",
-    "accept",
     "admit",
     "arrival_times",
     "attend_in_parts",
@@ -175,7 +169,7 @@ __all__ = [
     "decode_attention",
     "decode_call",
     "dequantize",
-    "draw",
+    "dequantize_rows",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -190,7 +184,6 @@ __all__ = [
     "kernel_linear",
     "linear",
     "make_ragged_batch",
-    "matches",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -213,7 +206,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
-    "rejection_sample",
+    "quantize_rows",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",

@@ -56,6 +56,7 @@ from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
+from .paged.quantized_pool import QuantizedKvCache, dequantize_rows, quantize_rows
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
@@ -130,6 +131,7 @@ __all__ = [
     "PagedRunner",
     "PrefillChunk",
     "PrefixCache",
+    "QuantizedKvCache",
     "QuantizedLinear",
     "RMSNorm",
     "RaggedBatch",
@@ -176,6 +178,7 @@ __all__ = [
     "decode_call",
     "dequantize",
     "draw",
+    "dequantize_rows",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -214,6 +217,7 @@ __all__ = [
     "prefill_chunk",
     "quantize",
     "rejection_sample",
+    "quantize_rows",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",

@@ -17,6 +17,7 @@ class PagedSchedule(Schedule):
         self.now = 0.0
         size = chance.choice([2, 4, 8])
         seqs = chance.randint(1, 6)
+        packed = {} if self.kv_bits is None else {"kv_bits": self.kv_bits}
         return self.answer.Engine(
             self.model,
             num_blocks=self.answer.blocks_for(MOST_COMPUTED, size) + chance.choice([0, 1, 2, 4, 8, 50]),
@@ -26,6 +27,7 @@ class PagedSchedule(Schedule):
             watermark=chance.choice([0, 0.01, 0.3]),
             prefix_caching=chance.random() < 0.8,
             clock=lambda: self.now,
+            **packed,
         )
 
     def make_request(self, *args: Any, **options: Any) -> Any:

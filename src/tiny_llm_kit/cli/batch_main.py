@@ -18,6 +18,7 @@ from tiny_llm_kit.cli.options import (
     Real,
     engine_option,
     kernels_option,
+    kv_bits_option,
     model_option,
     paged_options,
     paged_sizes,
@@ -55,6 +56,7 @@ PREFILL_STEP = 128
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")
 @paged_options
+@kv_bits_option
 @click.option("--temperature", type=Real(min=0), default=0.0, help="0, the default, takes the likeliest token.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
 @click.option("--top-p", type=Real(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
@@ -81,6 +83,7 @@ def main(
     num_blocks: int | None,
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
+    kv_bits: int | None,
     kernels: str | None,
     compare: bool,
     trace: Path | None,
@@ -103,6 +106,7 @@ def main(
         "num_blocks": num_blocks,
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
+        "kv_bits": kv_bits,
     }
     if engine == "paged":
         refuse(engine, prefill_step=prefill_step, strategy=strategy)
@@ -159,7 +163,7 @@ def main(
             for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
                 runs.append(serve(console, schedule, network, new_requests))
                 failure = failure or first_failure(runs[-1].requests, items)
-            document["comparison"] = compare_runs(console, runs, batch_size)
+            document["comparison"] = compare_runs(console, runs, batch_size, kv_bits)
     finally:  # the answers are there, however the comparison ends
         if json_file:
             write_json(json_file, document)

@@ -21,6 +21,7 @@ from tiny_llm_kit.cli.options import (
     MOST_REQUESTS,
     Numbers,
     kernels_option,
+    kv_bits_option,
     model_option,
     noise_option,
     out_option,
@@ -80,6 +81,7 @@ FEW_LISTS = 3
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @paged_options
+@kv_bits_option
 @kernels_option
 @noise_option
 @trace_option
@@ -134,6 +136,7 @@ def main(
         peer = mlx_lm_model(loaded.config, loaded.weights) if "mlx-lm" in wanted else None
     gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
+    served_name = loaded.name + (f" (paged: keys and values in {paged.kv_bits} bits)" if paged.kv_bits else "")
     first = next(iter(lists.values()))
     try:
         with working(console, "Measuring what an iteration costs beside the model"):
@@ -154,7 +157,7 @@ def main(
                 results += _simulated(ours, cost, cases)
             measured.append(Measured(name, results, alone, workload_name))
             if len(lists) <= FEW_LISTS:
-                title = f"{loaded.name}, {name}: {len(items)} requests, {sum(item.max_tokens for item in items)} tokens"
+                title = f"{served_name}, {name}: {len(items)} requests, {sum(item.max_tokens for item in items)} tokens"
                 console.print(plain_table(title, report.COLUMNS, report.rows(results)))
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
@@ -169,7 +172,7 @@ def main(
         *log_cost.targets(logging),
     ]
     compared = over_lists.compare(measured)
-    title = f"{loaded.name}: geometric mean over the lists (least … most)"
+    title = f"{served_name}: geometric mean over the lists (least … most)"
     console.print(plain_table(title, over_lists.COLUMNS, over_lists.rows(compared)))
     console.print(plain_table("targets", report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     console.print(plain_table("a decode step", step_profile.COLUMNS, profile))
@@ -183,6 +186,7 @@ def main(
         "simulated": None if simulate is None else fit_as_json(cost),
         "prefill_step": prefill_step,
         "kernels": kernels,
+        "kv_bits": paged.kv_bits,
         "repeats": repeats,
         "compared": over_lists.as_json(compared),
     }

@@ -25,11 +25,13 @@ from tiny_llm_kit.cli.options import (
     MOST_REQUESTS,
     Numbers,
     kernels_option,
+    kv_bits_option,
     model_option,
     noise_option,
     out_option,
     paged_options,
     paged_sizes,
+    refuse,
     seed_type,
     trace_option,
 )
@@ -51,6 +53,7 @@ NOTE = (
     " its BatchGenerator with as many rows as there are slots; it shares no prefixes. In flight: requests being served, on"
     " average over the steps that leave somebody waiting, or at most, where nobody ever waits."
 )
+PLAIN_COSTS = "The costs of steps are those of plain ones: pdm run quantize-report --kv measures both."
 
 SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
 """What the engines are called where schedules are compared."""
@@ -66,6 +69,7 @@ SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Of the slot engine.")
 @paged_options
+@kv_bits_option
 @kernels_option
 @noise_option
 @trace_option
@@ -96,6 +100,9 @@ def main(
     With --trace, the slot engine and the paged one serve once more for the timeline, and that run is not measured.
     """
     console = make_console()
+    wanted = [engine for engine in ENGINES if not engines or engine in engines]
+    if "paged" not in wanted:
+        refuse(wanted[0], kv_bits=sizes["kv_bits"])
     answer = import_answer(solution)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
@@ -104,7 +111,6 @@ def main(
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
         paged = paged_sizes(**sizes)
         check_paged(loaded, lists.values(), batch_sizes, paged)
-    wanted = [engine for engine in ENGINES if not engines or engine in engines]
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
     with working(console, "Timing a few steps"):
         times = measure_step_times(answer, network, slots)
@@ -142,7 +148,8 @@ def main(
         Table("targets", TARGET_COLUMNS, [goal.row() for goal in goals]),
         *costs.tables(),
     ]
-    notes = [NOTE, f"While the costs of steps were measured, other programs had {others:.1%} of the CPU."]
+    packed = [f"paged: keys and values in {paged.kv_bits} bits. {PLAIN_COSTS}"] if paged.kv_bits else []
+    notes = [NOTE, *packed, f"While the costs of steps were measured, other programs had {others:.1%} of the CPU."]
     for table in tables:
         console.print(plain_table(table.title, table.columns, table.rows))
     for note in notes:

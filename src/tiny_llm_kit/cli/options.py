@@ -77,6 +77,12 @@ out_option = click.option("--out", type=OutFolder(), default=Path("results"), sh
 trace_option = click.option(
     "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) beside it."
 )
+kv_bits_option = click.option(
+    "--kv-bits",
+    type=click.Choice(("8", "4")),
+    callback=lambda context, option, value: value and int(value),
+    help="Paged: store keys and values in so many bits.  [default: as they are]",
+)
 simulate_option = click.option(
     "--simulate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -111,7 +111,8 @@ class PagedEngine:
         )
 
     def summary(self, crowded: float | None) -> str:
-        blocks = f"at most {self.most_used} of {self.engine.pool.num_blocks} blocks in use"
+        packed = f", keys and values in {self.sizes.kv_bits} bits" if self.sizes.kv_bits else ""
+        blocks = f"at most {self.most_used} of {self.engine.pool.num_blocks} blocks in use{packed}"
         return f"{blocks}; {_counts(self.engine.metrics)}"
 
     def as_json(self) -> dict[str, Any]:
@@ -121,6 +122,7 @@ class PagedEngine:
             "block_size": pool.block_size,
             "max_num_seqs": self.sizes.max_num_seqs,
             "max_num_batched_tokens": self.sizes.max_num_batched_tokens,
+            "kv_bits": self.sizes.kv_bits,
             "most_blocks_used": self.most_used,
             "prefix_cache_queries": metrics.prefix_cache_queries,
             "prefix_cache_hits": metrics.prefix_cache_hits,

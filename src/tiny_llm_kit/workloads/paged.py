@@ -14,12 +14,14 @@ class PagedSizes:
     """The sizes of a paged engine, in the engine's own names.
 
     num_blocks: None for as many as hold the tokens that slots for the same work would hold.
+    kv_bits: 8 or 4: keys and values are stored in so many bits. None: as they are.
     """
 
     block_size: int = 16
     num_blocks: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 192
+    kv_bits: int | None = None
 
     def check(self) -> None:
         """ValueError if no step could have a token of each request that runs."""
@@ -59,9 +61,11 @@ def paged_engine(
     """The paged engine of an answer package, for these items.
 
     slots: what the memory of the pool is that of, where `sizes` does not say.
-    kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's.
+    kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's, unless `kv_bits` is
+        given: what is packed has to be gathered and unpacked for the model's own attention.
     clock: seconds.
     """
+    packed = {} if sizes.kv_bits is None else {"kv_bits": sizes.kv_bits}
     return answer.Engine(
         model,
         num_blocks=sizes.blocks(slots, items),
@@ -69,8 +73,9 @@ def paged_engine(
         max_num_seqs=sizes.max_num_seqs,
         max_num_batched_tokens=sizes.max_num_batched_tokens,
         max_seq_len=needed_seq_len(items),
-        paged_attention=choose_paged_attention(answer, kernels),
+        paged_attention=None if packed else choose_paged_attention(answer, kernels),
         clock=clock,
+        **packed,
     )
 
 
