@@ -17,8 +17,7 @@ class PagedSchedule(Schedule):
         self.now = 0.0
         size = chance.choice([2, 4, 8])
         seqs = chance.randint(1, 6)
-        return self.answer.Engine(
-            self.model,
+        return self.build(
             num_blocks=self.answer.blocks_for(MOST_COMPUTED, size) + chance.choice([0, 1, 2, 4, 8, 50]),
             block_size=size,
             max_num_seqs=seqs,
@@ -27,6 +26,10 @@ class PagedSchedule(Schedule):
             prefix_caching=chance.random() < 0.8,
             clock=lambda: self.now,
         )
+
+    def build(self, **options: Any) -> Any:
+        """The engine of these sizes."""
+        return self.answer.Engine(self.model, **options)
 
     def make_request(self, *args: Any, **options: Any) -> Any:
         """Of one of two users, urgent or not, and sometimes with a deadline."""
@@ -65,3 +68,23 @@ class PagedSchedule(Schedule):
     def explains(self, request: Any) -> bool:
         """A deadline explains an error, too."""
         return super().explains(request) or (isinstance(request.error, TimeoutError) and request.deadline is not None)
+
+
+class SpeculativeSchedule(PagedSchedule):
+    """The same on an engine that speculates. Random tokens seldom repeat, so a single one is enough to guess from."""
+
+    def build(self, **options: Any) -> Any:
+        chance, answer = self.chance, self.answer
+        min_n = chance.randint(1, 2)
+        return answer.SpeculativeEngine(
+            self.model,
+            drafter=lambda: answer.NgramDrafter(max_n=3, min_n=min_n),
+            adaptive=chance.choice([None, answer.AdaptiveDraft]),
+            num_speculative_tokens=chance.randint(1, 8),
+            **options,
+        )
+
+    def check_room(self) -> None:
+        self.counts.drafted += self.engine.metrics.spec_decode_num_draft_tokens
+        self.counts.accepted += self.engine.metrics.spec_decode_num_accepted_tokens
+        super().check_room()

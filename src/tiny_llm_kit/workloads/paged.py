@@ -3,10 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+
+
+SPECULATION: dict[str, dict[str, Any]] = {"ngram": {}, "ngram-4": {"adaptive": None, "num_speculative_tokens": 4}}
+"""Ways to speculate, and what `SpeculativeEngine` is told for each: as many drafts as are worth it, or always 4."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +19,14 @@ class PagedSizes:
     """The sizes of a paged engine, in the engine's own names.
 
     num_blocks: None for as many as hold the tokens that slots for the same work would hold.
+    speculate: one of SPECULATION; None for an engine that does not.
     """
 
     block_size: int = 16
     num_blocks: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 192
+    speculate: str | None = None
 
     def check(self) -> None:
         """ValueError if no step could have a token of each request that runs."""
@@ -62,7 +69,10 @@ def paged_engine(
     kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's.
     clock: seconds.
     """
-    return answer.Engine(
+    make = answer.Engine
+    if sizes.speculate is not None:
+        make = partial(answer.SpeculativeEngine, **SPECULATION[sizes.speculate])
+    return make(
         model,
         num_blocks=sizes.blocks(slots, items),
         block_size=sizes.block_size,
