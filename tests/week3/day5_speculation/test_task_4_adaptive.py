@@ -144,6 +144,20 @@ def test_task_4_it_does_not_try_what_can_never_pay() -> None:
     assert any(adaptive.length(8) for _ in range(16)), "with 8 rows it may pay again"
 
 
+def test_task_4_steps_in_which_nothing_can_pay_are_not_counted() -> None:
+    adaptive = draft_of(8, 0)
+    tries = []
+    for step in range(48):
+        for rows in (23, 30, 8):  # only the third may try
+            length = adaptive.length(rows)
+            if length:
+                assert rows == 8, f"{rows} rows: a draft can't pay, so none is tried"
+                tries.append(step)
+                adaptive.update(1, 0)
+    gaps = {later - earlier for earlier, later in zip(tries, tries[1:], strict=False)}
+    assert gaps == {16}, f"every 16th of the steps with 8 rows tries one; those with 23 and 30 between them don't count: {tries}"
+
+
 def test_task_4_requests_learn_for_themselves() -> None:
     good, bad = answer.AdaptiveDraft(), answer.AdaptiveDraft()
     for _ in range(LONG):
