@@ -124,11 +124,13 @@ def main(
     if "paged" not in wanted:
         refuse("continuous", speculate=speculate, **sizes)
     if simulate and speculate:
-        raise ValueError("--speculate means nothing to --simulate, which knows no tokens and so no drafts: leave one of them out")
+        raise ValueError(
+            "--speculate means nothing to --simulate, which knows no tokens and so no drafts: leave one of them out"
+        )
     answer = import_answer(solution)
     check_apart({"--simulate": simulate, **trace_files(trace)})
     cost = load_fit(answer, simulate) if simulate else None
-    paged = paged_sizes(speculate, **sizes)
+    paged = paged_sizes(speculate=speculate, **sizes)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
         lists = chosen_lists(names, loaded.tokenizer, chosen_seeds, requests)

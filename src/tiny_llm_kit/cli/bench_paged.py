@@ -109,7 +109,7 @@ def main(
         lists = chosen_lists(workloads or SEEDED, loaded.tokenizer, seeds or SEEDS, requests)
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
-        paged = paged_sizes(speculate, **sizes)
+        paged = paged_sizes(speculate=speculate, **sizes)
         check_paged(loaded, lists.values(), batch_sizes, paged)
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
     with working(console, "Timing a few steps"):

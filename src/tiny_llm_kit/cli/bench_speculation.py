@@ -29,9 +29,11 @@ from tiny_llm_kit.workloads.memory import check_paged
 from tiny_llm_kit.workloads.paged import PagedSizes
 
 REQUESTS = 12
+PROMPT_TOKENS = 128
+"""A step of other engines, which are not run here."""
 NOTE = (
-    "One paged engine without drafts and two with n-gram drafts, in turn, in one process: always 4, and as many as are worth it."
-    " Greedy; an answer ends where the model ends it. Rows: most requests at a time. The blocks suffice for all requests."
+    "A paged engine without drafts and two with n-gram drafts, in turn, in one process: always 4, and as many as are worth it."
+    " Greedy; an answer ends where the model ends it. Rows: most requests at a time. There are blocks for all requests."
 )
 
 
@@ -95,13 +97,13 @@ def main(
                 for count in rows:
                     for engine, speculate in ENGINES.items():
                         own = replace(sizes[name], max_num_seqs=count, speculate=speculate)
-                        ours = AnswerEngines(answer, network, items, 0, own, kernels, loaded.tokenizer)
+                        ours = AnswerEngines(answer, network, items, PROMPT_TOKENS, own, kernels, loaded.tokenizer)
                         cases.append(Case(engine, count, partial(ours.paged, count)))
                 served.append(Served(name, run_in_turn(cases, repeats, noise, partial(_show_run, bar, name))))
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
 
-    goals = speculation_report.targets(served, rows[0], rows[-1])
+    goals = speculation_report.targets(served)
     tables = [
         Table(harmless(loaded.name), speculation_report.COLUMNS, speculation_report.rows(served)),
         Table("targets", TARGET_COLUMNS, [goal.row() for goal in goals]),

@@ -111,9 +111,9 @@ def paged_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def paged_sizes(speculate: str | None = None, **given: int | None) -> PagedSizes:
+def paged_sizes(**given: Any) -> PagedSizes:
     """The sizes that were asked for, and the default ones in place of None."""
-    return PagedSizes(speculate=speculate, **{name: value for name, value in given.items() if value is not None})
+    return PagedSizes(**{name: value for name, value in given.items() if value is not None})
 
 
 def trace_files(trace: Path | None) -> dict[str, Path | None]:

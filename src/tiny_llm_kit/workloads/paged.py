@@ -9,7 +9,6 @@ from typing import Any
 
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 
-
 SPECULATION: dict[str, dict[str, Any]] = {"ngram": {}, "ngram-4": {"adaptive": None, "num_speculative_tokens": 4}}
 """Ways to speculate, and what `SpeculativeEngine` is told for each: as many drafts as are worth it, or always 4."""
 

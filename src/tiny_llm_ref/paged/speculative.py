@@ -159,10 +159,7 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def _settle(self, request: PagedRequest, drawn: Sequence[tuple[int, bool]]) -> list[tuple[int, bool]]:
-        """Keep what was drawn, and whether it means anything, up to the first wrong draft; forget what lies behind it.
-
-        No mask hides NaN in the keys and values of a rejected draft. So after that the request begins with other blocks.
-        """
+        """Keep what was drawn, and whether it means anything, up to the first wrong draft; forget what lies behind it."""
         drafts = self._drafts.get(request.request_id, [])
         kept = len(matches([token for token, _ in drawn], drafts))
         self.metrics.spec_decode_num_draft_tokens += len(drafts)
@@ -170,11 +167,8 @@ class SpeculativeEngine(Engine):
         speculation = self._speculations.get(request.request_id)
         if speculation and speculation.adaptive:
             speculation.adaptive.update(len(drafts), kept - 1)
-        if all(sound for _, sound in drawn[kept:]):
-            request.offset = len(request.prompt) + len(request.generated_tokens) + kept - 1
-            self._give_back_surplus(request)
-        else:
-            self.preempt(request)
+        request.offset = len(request.prompt) + len(request.generated_tokens) + kept - 1
+        self._give_back_surplus(request)
         return list(drawn[:kept])
 
     @task(week=3, day=5, number=5)

@@ -48,9 +48,10 @@ class SpeculativeRunner(PagedRunner):
     def run(
         self, plan: MixedPlan, drafts: Mapping[int, Sequence[int]] | None = None
     ) -> tuple[list[PagedRequest], Drawn] | None:
-        """Build a step, of requests that have no token in flight. The `offset` of a chunk's request advances to the chunk's end.
+        """Build a step, of requests that have no token in flight.
 
-        A decode's stays, and so does `in_flight`: how far a request with drafts comes is known when the tokens are read.
+        The `offset` of a chunk's request advances to the chunk's end. A decode's stays, and so does `in_flight`: how far a
+        request with drafts comes is known when the tokens are read.
 
         Args:
             drafts: by request id, for decodes whose tables have room for them. The others have none.

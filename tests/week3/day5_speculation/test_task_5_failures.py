@@ -118,7 +118,8 @@ def test_task_5_failures_and_other_ends_leave_no_drafter(toy: ToyModel, end: str
     served = engine(FragileModel(toy, lambda tokens: broken), make)
     served.submit(request)
     step_until(served, lambda: len(request.generated_tokens) == 3)
-    assert len(made) == 1 and made[0]() is not None, "a request that runs keeps its drafter"
+    assert len(made) == 1
+    assert made[0]() is not None, "a request that runs keeps its drafter"
     if end == "cancel":
         served.cancel(request)
     elif end == "preempt":
@@ -144,9 +145,7 @@ def test_task_5_failures_and_other_ends_leave_no_drafter(toy: ToyModel, end: str
 def test_task_5_failures_of_the_model_end_all_of_that_call(toy: ToyModel, right: int, late: bool) -> None:
     broken = False
     requests, waiting = [ask(5, 20), ask(6, 20, 1)], ask(7, 9, 2)
-    served, _ = engine_knowing(
-        toy, [*requests, waiting], right, FragileModel(toy, lambda tokens: broken, late), max_num_seqs=2
-    )
+    served, _ = engine_knowing(toy, [*requests, waiting], right, FragileModel(toy, lambda tokens: broken, late), max_num_seqs=2)
     for request in (*requests, waiting):
         served.submit(request)
     step_until(served, lambda: len(requests[1].generated_tokens) >= 2)
@@ -253,23 +252,6 @@ def test_task_5_failures_by_nan_behind_an_eos_are_none(toy: ToyModel) -> None:
     assert_alone(toy, request)
 
 
-@pytest.mark.parametrize("block_size", [4, 16])
-@pytest.mark.parametrize("prefix_caching", [False, True])
-def test_task_5_failures_by_nan_in_what_a_wrong_draft_has_left(block_size: int, prefix_caching: bool) -> None:
-    toy = ToyModel()
-    request, other = ask(5, 20), ask(6, 20, 1)
-    poisoned = next(token for token in range(128, 256) if token not in {*request.prompt, *other.prompt})
-    sequence_of(toy, request), sequence_of(toy, other)
-    toy.token_embedding[poisoned] = mx.nan  # and so are the keys and values that are computed of it
-    drafts = iter([[poisoned] * 4])
-    served = engine(
-        toy, lambda: Scripted(lambda tokens, count: next(drafts, [])), block_size=block_size, prefix_caching=prefix_caching
-    )
-    with nothing_gets_out():
-        serve(served, request, other)
-    assert_alone(toy, request, other)
-
-
 # Integrity.
 
 
@@ -289,7 +271,9 @@ def test_task_5_failures_of_integrity_of_the_pool_are_seen(toy: ToyModel) -> Non
     serve(served, ask(5, 9))
     assert_nothing_is_lost(served)
     served.pool.allocate(1)
-    with refuses(RuntimeError, "check_integrity, when nobody holds a block that is not free: what Engine's sees, this one sees"):
+    with refuses(
+        RuntimeError, "check_integrity, when nobody holds a block that is not free: what Engine's sees, this one sees"
+    ):
         served.check_integrity()
 
 

@@ -39,7 +39,10 @@ def seat(request: Any, *blocks: int) -> Any:
 
 
 def run(
-    served: Any, decodes: Sequence[Any] = (), chunks: Sequence[tuple[Any, int]] = (), drafts: Mapping[int, list[int]] | None = None
+    served: Any,
+    decodes: Sequence[Any] = (),
+    chunks: Sequence[tuple[Any, int]] = (),
+    drafts: Mapping[int, list[int]] | None = None,
 ) -> dict[Any, list[int]]:
     """The tokens that a step draws, by request."""
     __tracebackhide__ = True
@@ -124,7 +127,9 @@ def test_task_5_runner_of_nobody_who_gets_a_token(toy: ToyModel) -> None:
     assert run(served, chunks=[(reader, 5)])[reader] == alone(toy, reader.prompt, 1)
 
 
-@pytest.mark.parametrize("sampling", [{"temperature": 3.0}, {"repetition_penalty": 1.5}, {"temperature": 3.0, "repetition_penalty": 1.4}])
+@pytest.mark.parametrize(
+    "sampling", [{"temperature": 3.0}, {"repetition_penalty": 1.5}, {"temperature": 3.0, "repetition_penalty": 1.4}]
+)
 def test_task_5_runner_draws_each_place_as_the_request_would(toy: ToyModel, sampling: dict[str, float]) -> None:
     served = runner(toy)
     request = ask(6, 9, sampling=answer.SamplingParams(seed=5, **sampling))

@@ -1,4 +1,4 @@
-"""Week 3 Day 5, task 5: alone, together, and with drafts. Whatever the traffic, however small the pool, and whatever is guessed:
+"""Week 3 Day 5, task 5: alone, together, and with drafts. Whatever the traffic, however small the pool, whatever is guessed:
 an answer is the one that its request gets alone, and every block comes back."""
 
 import random
@@ -18,7 +18,7 @@ EXAMPLES = 25
 
 
 class Erratic(Knowing):
-    """Of each call's drafts some are right and the others wrong; how many hangs on how far the text is. Sometimes it has none."""
+    """Of each call's drafts some are right, some wrong; how many hangs on how far the text is. Sometimes there are none."""
 
     def __init__(self, sequences: Sequence[Sequence[int]], luck: int) -> None:
         super().__init__(sequences)
@@ -84,7 +84,13 @@ def test_task_5_together_in_a_small_pool(toy: ToyModel, luck: int, prefix_cachin
     expected = [expected_alone(toy, client) for client in clients]
     sequences = [[*client.prompt, *said] for client, said in zip(clients, expected, strict=True)]
     made = {"drafter": lambda: Erratic(sequences, luck), "adaptive": None}
-    options = {"num_blocks": 8, "block_size": 4, "max_num_seqs": 4, "max_num_batched_tokens": 16, "prefix_caching": prefix_caching}
+    options = {
+        "num_blocks": 8,
+        "block_size": 4,
+        "max_num_seqs": 4,
+        "max_num_batched_tokens": 16,
+        "prefix_caching": prefix_caching,
+    }
     served = Traffic(
         toy, clients, expected, options, lambda model, **options: answer.SpeculativeEngine(model, **made, **options)
     ).serve()
