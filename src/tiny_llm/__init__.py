@@ -47,7 +47,9 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
+from .paged.adaptive_draft import AdaptiveDraft
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
 from .paged.fair_queue import FairQueue
 from .paged.metrics import PagedMetrics
@@ -59,6 +61,9 @@ from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
+from .paged.speculative import SpeculativeEngine
+from .paged.speculative_runner import SpeculativeRunner
+from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -88,6 +93,7 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
+    "AdaptiveDraft",
     "Admission",
     "BatchState",
     "BatchingKvCache",
@@ -97,6 +103,7 @@ __all__ = [
     "Chunk",
     "ContinuousBatchScheduler",
     "CostModel",
+    "Drafter",
     "DynamicBatcher",
     "Embedding",
     "Engine",
@@ -115,7 +122,9 @@ __all__ = [
     "Match",
     "MixedPlan",
     "Model",
+    "ModelDrafter",
     "ModelRunner",
+    "NgramDrafter",
     "Operators",
     "PagedKvCache",
     "PagedMetrics",
@@ -141,6 +150,8 @@ __all__ = [
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SpeculativeEngine",
+    "SpeculativeRunner",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -150,6 +161,7 @@ __all__ = [
     "TextStream",
     "Timeline",
     "TransformerBlock",
+    "accept",
     "admit",
     "arrival_times",
     "attend_in_parts",
@@ -167,6 +179,7 @@ __all__ = [
     "decode_attention",
     "decode_call",
     "dequantize",
+    "draw",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -181,6 +194,7 @@ __all__ = [
     "kernel_linear",
     "linear",
     "make_ragged_batch",
+    "matches",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -203,6 +217,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "rejection_sample",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",

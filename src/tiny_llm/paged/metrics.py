@@ -18,6 +18,8 @@ class PagedMetrics(BatchingMetrics):
         num_preemptions: how often a request lost its blocks.
         num_evictions: blocks that the prefix cache gave up, because somebody needed them.
         computed_tokens: tokens that the model was given.
+        spec_decode_num_draft_tokens: those of them that a drafter had guessed.
+        spec_decode_num_accepted_tokens: guesses that the model agreed with.
     """
 
     prefix_cache_queries: int = 0
@@ -25,6 +27,8 @@ class PagedMetrics(BatchingMetrics):
     num_preemptions: int = 0
     num_evictions: int = 0
     computed_tokens: int = 0
+    spec_decode_num_draft_tokens: int = 0
+    spec_decode_num_accepted_tokens: int = 0
 
     @property
     @task(week=3, day=4, number=6)

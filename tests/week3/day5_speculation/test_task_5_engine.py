@@ -483,3 +483,7 @@ def test_task_5_engine_when_a_drafter_uses_one_list_for_all(toy: ToyModel) -> No
     served = engine(toy, lambda: Scripted(says))
     serve(served, *requests)
     assert_alone(toy, *requests)
+    metrics = served.metrics
+    assert metrics.spec_decode_num_accepted_tokens == metrics.spec_decode_num_draft_tokens > 0, (
+        "all drafts are right; but the drafter uses the list that it has returned again, for the next request: copy it"
+    )

@@ -187,6 +187,23 @@ def test_task_5_failures_of_the_device(toy: ToyModel, inner: bool, reading: bool
     assert_can_still_serve(served, toy)
 
 
+def test_task_5_failures_of_the_device_in_a_step_without_a_token(toy: ToyModel) -> None:
+    model = UnreadableModel(toy, inner=True)
+    reader = ask(50, 5)
+    served, _ = engine_knowing(toy, [], model=model)
+    served.submit(reader)
+    model.broken = True
+    with nothing_gets_out():
+        served.step()
+    model.broken = False
+    assert reader.finish_reason == "error", (
+        "the first chunk of a prompt can't be computed, and the step that launched it has ended: the device is set to work in each"
+        " step, also if nobody gets a token"
+    )
+    served.check_integrity()
+    assert_can_still_serve(served, toy)
+
+
 # NaN.
 
 
