@@ -23,7 +23,7 @@ def main(schedules: int, first: int, engine: str, speculate: str | None, solutio
     the tokens that it gets alone. A schedule follows from its number (but for the moment at which a signal comes). On the
     paged engine, with models of all architectures, requests also share beginnings, run out of blocks and of time, and are
     preempted at any moment; no step may call the model twice, exceed its budget, or do nothing while there is work. With
-    --speculate, drafts are among the tokens of a step.
+    --speculate, drafts are among the tokens of a step: n-grams, and guesses of one who knows the answers and errs at times.
     """
     console = make_console()
     if engine != "paged":
