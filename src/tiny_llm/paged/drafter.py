@@ -4,7 +4,7 @@ A draft may be anything: it decides how fast an answer comes, and never what it 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import mlx.core as mx
 

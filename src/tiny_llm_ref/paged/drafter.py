@@ -4,7 +4,7 @@ A draft may be anything: it decides how fast an answer comes, and never what it 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import mlx.core as mx
 
@@ -104,7 +104,7 @@ class ModelDrafter:
             logits = self.model(new, self._cache[0].offset, self._cache, logits_to_keep=1)
             new = mx.argmax(logits, axis=-1)
             drafts.append(new)
-        proposed: list[int] = mx.concatenate(drafts, axis=1)[0].tolist()
+        proposed = cast(list[int], mx.concatenate(drafts, axis=1)[0].tolist())
         self._computed = [*tokens, *proposed[:-1]]
         return proposed
 

@@ -100,7 +100,6 @@ class SpeculativeEngine(Engine):
                         launched.add(*step)
                     for chunk in plan.chunks:
                         self.log_chunk(chunk.request, chunk.start, chunk.end)
-                    self.metrics.computed_tokens += plan.tokens + sum(map(len, self._drafts.values()))
             launched.start()
             self.runner.start()
             return launched
@@ -162,6 +161,7 @@ class SpeculativeEngine(Engine):
         """Keep what was drawn, and whether it means anything, up to the first wrong draft; forget what lies behind it."""
         drafts = self._drafts.get(request.request_id, [])
         kept = len(matches([token for token, _ in drawn], drafts))
+        self.metrics.computed_tokens += len(drafts)
         self.metrics.spec_decode_num_draft_tokens += len(drafts)
         self.metrics.spec_decode_num_accepted_tokens += kept - 1
         speculation = self._speculations.get(request.request_id)

@@ -84,13 +84,13 @@ def rejection_sample(target: mx.array, draft: mx.array, tokens: Sequence[int], k
     count = len(tokens)
     if len(target) != count + 1 or len(draft) != count:
         raise ValueError(
-            f"there are {len(target)} rows of the target and {len(draft)} of the draft for {count} tokens: {count + 1} and {count}"
-            " are needed"
+            f"there are {len(target)} rows of the target and {len(draft)} of the draft for {count} tokens:"
+            f" {count + 1} and {count} are needed"
         )
     coin_key, token_key = mx.random.split(key)
     target = target.astype(mx.float32)
     draft = mx.concatenate([draft.astype(mx.float32), mx.zeros_like(target[:1])])  # nobody drafted the last token
-    places, drafted = mx.arange(count), mx.array(tokens, dtype=mx.int32)
+    places, drafted = mx.arange(count), mx.array(list(tokens), dtype=mx.int32)
     coins = mx.random.uniform(shape=(count,), key=coin_key)
     kept = cast(list[bool], (coins * draft[places, drafted] < target[places, drafted]).tolist())
     accepted = kept.index(False) if False in kept else count

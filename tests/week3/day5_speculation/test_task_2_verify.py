@@ -8,10 +8,10 @@ import pytest
 
 from answer import answer
 from day6_engines import UnreadableModel
-from drafters import Adversary, Oracle
 from launching_ahead import waits_for_nothing
 from oracles import normal
 from support import ToyModel, make_prompt, refuses
+from week3.day5_speculation.drafters import Adversary, Oracle
 
 VOCABULARY = 24
 
@@ -168,13 +168,15 @@ def test_task_2_an_answer_is_the_same_with_any_drafts(toy: ToyModel, params: dic
         drafts = drafter.propose(tokens, min(4, len(prompt) + 14 - len(tokens) - 1))
         logits = toy(mx.array([[*tokens, *drafts]]), logits_to_keep=len(drafts) + 1)[0]
         kept = answer.accept(logits, drafts, sampler, tokens)
-        assert type(kept) is list and kept, f"a step yields one token at least, as a list of ints: {kept}"
+        assert type(kept) is list, f"a list of ints, not {kept!r}"
+        assert kept, "a step yields one token at least"
+        assert {type(token) for token in kept} == {int}, f"the tokens are read back, as ints: {kept!r}"
         tokens += kept
         steps += 1
     got = tokens[len(prompt) :]
     assert got == expected, f"no draft changes a token: {got}, without drafts {expected}"
     needed = {4: 3, 2: 5, 0: 14}[right]
-    assert steps == needed, f"a step keeps {right} drafts and one token more, so {needed} steps make 14 tokens: {steps} were needed"
+    assert steps == needed, f"{right} drafts and one token more are kept in a step, so {needed} steps are needed, not {steps}"
 
 
 def test_task_2_drafts_of_an_oracle_are_all_kept() -> None:

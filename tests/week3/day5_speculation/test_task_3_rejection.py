@@ -1,10 +1,11 @@
 """Week 3 Day 5, task 3: drafts with probabilities, kept so that the answer has the target's distribution.
 
-What comes out is random, so it is counted over many keys and compared by χ² = Σ (counted − expected)² / expected. With d degrees
-of freedom (one less than there are outcomes), χ² is above d + 2 √(14 d) + 28 once in a million right answers (Laurent and Massart
-2000, lemma 1: at most e⁻¹⁴). The keys are the same in every run, so a right answer passes or fails for good.
+What comes out is random, so it is counted over many keys and compared by χ² = Σ (counted − expected)² / expected. With d
+degrees of freedom (one less than there are outcomes), χ² is above d + 2 √(14 d) + 28 at most once in a million right answers
+(Laurent and Massart 2000, lemma 1: e⁻¹⁴). The keys are the same in every run, so a right answer passes or fails for good.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from answer import answer
 from support import refuses
 
-KEYS = 600
+KEYS = 500
 
 TARGET = [0.4, 0.3, 0.2, 0.1, 0.0]
 DRAFT = [0.1, 0.2, 0.3, 0.0, 0.4]
@@ -42,6 +43,12 @@ def sample_often(
     return [(tokens, sample(target, draft, tokens, key)) for key, tokens in enumerate(drawn)]
 
 
+@functools.cache
+def usual_results() -> list[tuple[list[int], list[int]]]:
+    """Of one draft, with the distributions above."""
+    return sample_often([TARGET, TARGET], [DRAFT])
+
+
 def assert_distributed(outcomes: Sequence[int], probabilities: Sequence[float], what: str) -> None:
     """χ² of what came out is not too large; see the module."""
     __tracebackhide__ = True
@@ -61,7 +68,7 @@ def assert_distributed(outcomes: Sequence[int], probabilities: Sequence[float], 
 
 
 def test_task_3_the_first_token_is_distributed_as_the_target() -> None:
-    outcomes = [kept[0] for _, kept in sample_often([TARGET, TARGET], [DRAFT])]
+    outcomes = [kept[0] for _, kept in usual_results()]
     assert_distributed(outcomes, TARGET, "the first token, drafted from another distribution")
 
 
@@ -82,21 +89,20 @@ def test_task_3_for_any_two_distributions(target: list[float], draft: list[float
 
 def test_task_3_as_many_are_kept_as_can_be() -> None:
     """A draw from the target alone would be distributed rightly, too, and no draft would ever be kept but by chance."""
-    results = sample_often([TARGET, TARGET], [DRAFT])
-    kept = [int(len(tokens) > 1) for _, tokens in results]
+    kept = [int(len(tokens) > 1) for _, tokens in usual_results()]
     overlap = sum(map(min, TARGET, DRAFT))
     assert_distributed(kept, [1 - overlap, overlap], f"a draft is kept with probability Σ min(target, draft) = {overlap:.1f}")
 
 
 def test_task_3_a_draft_that_the_target_wants_more_is_always_kept() -> None:
-    for tokens, kept in sample_often([TARGET, TARGET], [DRAFT], keys=200):
+    for tokens, kept in usual_results():
         if tokens[0] in (0, 1):
             assert kept[0] == tokens[0], f"target / draft of token {tokens[0]} is above 1: it is kept, but {kept} came"
             assert len(kept) == 2, f"token {tokens[0]} was kept, so one more is drawn: {kept}"
 
 
 def test_task_3_what_replaces_a_draft_is_what_the_target_has_more() -> None:
-    replaced = [kept[0] for _, kept in sample_often([TARGET, TARGET], [DRAFT], keys=900, seed=2) if len(kept) == 1]
+    replaced = [kept[0] for _, kept in usual_results() if len(kept) == 1]
     more = np.maximum(np.array(TARGET) - DRAFT, 0)
     assert_distributed(replaced, list(more / more.sum()), "in place of a draft that is not kept: max(0, target − draft)")
 
@@ -107,7 +113,7 @@ def test_task_3_what_replaces_a_draft_is_what_the_target_has_more() -> None:
 def test_task_3_each_place_has_its_own_rows() -> None:
     target = [TARGET, [0.1, 0.1, 0.1, 0.1, 0.6], [0.0, 0.5, 0.0, 0.5, 0.0]]
     draft = [[0.3, 0.3, 0.2, 0.1, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2]]
-    results = sample_often(target, draft, keys=900, seed=3)
+    results = sample_often(target, draft, keys=500, seed=3)
     for place in range(3):
         outcomes = [kept[place] for _, kept in results if len(kept) > place]
         assert_distributed(outcomes, target[place], f"token {place}, where those before it were kept")
@@ -132,7 +138,7 @@ def test_task_3_the_coin_and_the_token_that_replaces_are_independent() -> None:
     """One key for both would let what is drawn depend on how the coin fell."""
     size = 8
     target, draft = [[1 / size] * size] * 2, [one_hot(0, size)]
-    replaced = [kept[0] for _, kept in sample_often(target, draft, keys=500, seed=5) if len(kept) == 1]
+    replaced = [kept[0] for _, kept in sample_often(target, draft, keys=300, seed=5) if len(kept) == 1]
     assert_distributed(replaced, [0.0, *[1 / 7] * 7], "in place of a draft that is not kept, seven are equally likely")
     after = [kept[1] for _, kept in sample_often(target, draft, keys=3000 // size, seed=6) if len(kept) == 2]
     assert len(set(after)) > 3, f"behind a draft that is kept, eight are equally likely: {after}"
@@ -183,7 +189,7 @@ def test_task_3_a_draft_with_probability_0_breaks_nothing() -> None:
         kept = sample([TARGET, one_hot(2)], [DRAFT], [3], key)
         assert kept == [3, 2], f"target / draft of token 3 is beyond all bounds, so it is kept: {kept}"
         kept = sample([one_hot(0), one_hot(2)], [one_hot(0)], [4], key)
-        assert kept == [0], f"neither can draw token 4, and nothing is left of target − draft: the target is drawn from, not {kept}"
+        assert kept == [0], f"neither can draw token 4, nothing is left of target − draft, and the target knows 0 alone: {kept}"
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])

@@ -50,7 +50,8 @@ def continuations(toy: ToyModel, drafts: Sequence[int]) -> Iterator[tuple[str, l
 @pytest.mark.parametrize("count", [1, 2, 6])
 def test_task_6_it_proposes_what_the_small_model_says(toy: ToyModel, drafter: Any, count: int) -> None:
     got = drafter.propose(PROMPT, count)
-    assert type(got) is list and all(type(token) is int for token in got), f"a list of ints, not {got!r}"
+    assert type(got) is list, f"a list, not {type(got).__name__}"
+    assert [type(token) for token in got] == [int] * count, f"{count} ints, not {got!r}"
     assert got == alone(toy, PROMPT, count), f"the most likely token, then the one after it, …: {got}"
 
 
@@ -165,6 +166,20 @@ def test_task_6_after_a_failure_it_goes_on(toy: ToyModel, failing: int, late: bo
     assert_drafts(toy, drafter, [*tokens, 91, 92], "and two tokens later")
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before it computes", "when all layers are done"])
+def test_task_6_after_a_failure_the_old_drafts_are_forgotten(toy: ToyModel, late: bool) -> None:
+    """The call that fails goes another way than the first drafts; the next one goes theirs."""
+    broken = False
+    drafter = answer.ModelDrafter(FragileModel(toy, lambda tokens: broken, late))
+    drafts = assert_drafts(toy, drafter, PROMPT, "before the failure")
+    broken = True
+    with refuses(BrokenModelError, "an error of the small model is not hidden"):
+        drafter.propose([*PROMPT, 90, 91, 92, 93], 4)
+    broken = False
+    look_at = "the call that failed went another way, so the drafts before it are in the cache no more"
+    assert_drafts(toy, drafter, [*PROMPT, *drafts[:3], 95], look_at, count=8)
+
+
 def test_task_6_a_layer_that_failed_has_less_than_those_before_it(toy: ToyModel) -> None:
     """The error comes from the second layer's cache, when the first one has stored the new tokens already."""
 
@@ -181,9 +196,9 @@ def test_task_6_a_layer_that_failed_has_less_than_those_before_it(toy: ToyModel)
     model = Failing()
     drafter = answer.ModelDrafter(model)
     drafts = assert_drafts(toy, drafter, PROMPT, "before the failure")
-    tokens = [*PROMPT, *drafts[:3], 90]
+    tokens = [*PROMPT, *drafts[:3], 90, 91, 92, 93, 94]
     model.broken = True
     with refuses(BrokenModelError, "an error of the small model is not hidden"):
         drafter.propose(tokens, 4)
     model.broken = False
-    assert_drafts(toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound to what is known")
+    assert_drafts(toy, drafter, tokens, "the layers hold different numbers of tokens: each is rewound by its own", count=8)
