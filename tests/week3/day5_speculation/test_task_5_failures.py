@@ -197,8 +197,8 @@ def test_task_5_failures_of_the_device_in_a_step_without_a_token(toy: ToyModel) 
         served.step()
     model.broken = False
     assert reader.finish_reason == "error", (
-        "the first chunk of a prompt can't be computed, and the step that launched it has ended: the device is set to work in each"
-        " step, also if nobody gets a token"
+        "the first chunk of a prompt can't be computed, and the step that launched it has ended: the device is set to work in"
+        " each step, also if nobody gets a token"
     )
     served.check_integrity()
     assert_can_still_serve(served, toy)
