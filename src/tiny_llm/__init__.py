@@ -47,19 +47,23 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
+from .paged.adaptive_draft import AdaptiveDraft
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
 from .paged.fair_queue import FairQueue
 from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
-from .paged.quantized_pool import QuantizedKvCache, dequantize_rows, quantize_rows
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
+from .paged.speculative import SpeculativeEngine
+from .paged.speculative_runner import SpeculativeRunner
+from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -89,6 +93,7 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
+    "AdaptiveDraft",
     "Admission",
     "BatchState",
     "BatchingKvCache",
@@ -98,6 +103,7 @@ __all__ = [
     "Chunk",
     "ContinuousBatchScheduler",
     "CostModel",
+    "Drafter",
     "DynamicBatcher",
     "Embedding",
     "Engine",
@@ -116,7 +122,9 @@ __all__ = [
     "Match",
     "MixedPlan",
     "Model",
+    "ModelDrafter",
     "ModelRunner",
+    "NgramDrafter",
     "Operators",
     "PagedKvCache",
     "PagedMetrics",
@@ -124,7 +132,6 @@ __all__ = [
     "PagedRunner",
     "PrefillChunk",
     "PrefixCache",
-    "QuantizedKvCache",
     "QuantizedLinear",
     "RMSNorm",
     "RaggedBatch",
@@ -143,6 +150,8 @@ __all__ = [
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SpeculativeEngine",
+    "SpeculativeRunner",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -152,6 +161,7 @@ __all__ = [
     "TextStream",
     "Timeline",
     "TransformerBlock",
+    "accept",
     "admit",
     "arrival_times",
     "attend_in_parts",
@@ -169,7 +179,7 @@ __all__ = [
     "decode_attention",
     "decode_call",
     "dequantize",
-    "dequantize_rows",
+    "draw",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -184,6 +194,7 @@ __all__ = [
     "kernel_linear",
     "linear",
     "make_ragged_batch",
+    "matches",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -206,7 +217,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
-    "quantize_rows",
+    "rejection_sample",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",

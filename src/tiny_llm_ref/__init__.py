@@ -62,6 +62,8 @@ from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
+from .paged.speculative import SpeculativeEngine
+from .paged.speculative_runner import SpeculativeRunner
 from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
@@ -150,6 +152,8 @@ __all__ = [
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SpeculativeEngine",
+    "SpeculativeRunner",
     "Spread",
     "StepPlan",
     "StepWork",

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from tiny_llm_kit.bench.packed_kv import PackedModel
-from tiny_llm_kit.bench.stress_paged import PagedSchedule
+from tiny_llm_kit.bench.stress_paged import PagedSchedule, SpeculativeSchedule
 from tiny_llm_kit.bench.stress_schedule import LONGEST_ANSWER, LONGEST_PROMPT, Broken, Case, Counts, Schedule, Subject
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
@@ -40,11 +40,13 @@ class Stress:
     Args:
         engine: "slots" or "paged". The paged engine is tried with models of all architectures.
         kv_bits: of the paged engine.
+        speculate: "ngram" for a paged engine that speculates.
     """
 
     answer: ModuleType
     engine: str = "slots"
     kv_bits: int | None = None
+    speculate: str | None = None
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -95,7 +97,8 @@ class Stress:
         """
         chance = random.Random(number)
         try:
-            SCHEDULES[self.engine](self.answer, chance.choice(self.subjects), self.counts, chance, self.kv_bits).run()
+            schedule = SpeculativeSchedule if self.speculate else SCHEDULES[self.engine]
+            schedule(self.answer, chance.choice(self.subjects), self.counts, chance, self.kv_bits).run()
         except Broken as broken:
             raise Broken(f"schedule {number}: {broken}") from broken.__cause__
         self.counts.schedules += 1

@@ -49,6 +49,8 @@ class Counts:
     steps: int = 0
     preemptions: int = 0
     shared_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Schedule:

@@ -24,6 +24,7 @@ from tiny_llm_kit.cli.options import (
     paged_sizes,
     refuse,
     seed_type,
+    speculate_option,
     trace_files,
     trace_option,
 )
@@ -57,6 +58,7 @@ PREFILL_STEP = 128
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")
 @paged_options
 @kv_bits_option
+@speculate_option
 @click.option("--temperature", type=Real(min=0), default=0.0, help="0, the default, takes the likeliest token.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
 @click.option("--top-p", type=Real(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
@@ -84,6 +86,7 @@ def main(
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
     kv_bits: int | None,
+    speculate: str | None,
     kernels: str | None,
     compare: bool,
     trace: Path | None,
@@ -93,7 +96,8 @@ def main(
 ) -> None:
     """Answer a batch of prompts through continuous batching, and watch requests join and leave.
 
-    With --engine paged they share blocks and the work on equal beginnings; --compare then takes the engine of slots, too.
+    With --engine paged they share blocks and the work on equal beginnings; --compare then takes the engine of slots, too. With
+    --speculate ngram, an answer that repeats something comes in fewer steps, and is the same.
 
     Without --prompts or --prompt: the forty chat prompts that come with the course. The exit code is 1 if a request fails.
     """
@@ -101,12 +105,13 @@ def main(
     answer = import_answer(solution)
     check_apart({"--prompts": prompts_file, "--json": json_file, **trace_files(trace)})
     params = answer.SamplingParams(**sampling)
-    paged = {
+    paged: dict[str, Any] = {
         "block_size": block_size,
         "num_blocks": num_blocks,
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
         "kv_bits": kv_bits,
+        "speculate": speculate,
     }
     if engine == "paged":
         refuse(engine, prefill_step=prefill_step, strategy=strategy)

@@ -3,10 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+
+SPECULATION: dict[str, dict[str, Any]] = {"ngram": {}, "ngram-4": {"adaptive": None, "num_speculative_tokens": 4}}
+"""Ways to speculate, and what `SpeculativeEngine` is told for each: as many drafts as are worth it, or always 4."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,7 @@ class PagedSizes:
 
     num_blocks: None for as many as hold the tokens that slots for the same work would hold.
     kv_bits: 8 or 4: keys and values are stored in so many bits. None: as they are.
+    speculate: one of SPECULATION; None for an engine that does not.
     """
 
     block_size: int = 16
@@ -22,6 +27,7 @@ class PagedSizes:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 192
     kv_bits: int | None = None
+    speculate: str | None = None
 
     def check(self) -> None:
         """ValueError if no step could have a token of each request that runs."""
@@ -65,8 +71,11 @@ def paged_engine(
         given: what is packed has to be gathered and unpacked for the model's own attention.
     clock: seconds.
     """
+    make = answer.Engine
+    if sizes.speculate is not None:
+        make = partial(answer.SpeculativeEngine, **SPECULATION[sizes.speculate])
     packed = {} if sizes.kv_bits is None else {"kv_bits": sizes.kv_bits}
-    return answer.Engine(
+    return make(
         model,
         num_blocks=sizes.blocks(slots, items),
         block_size=sizes.block_size,
