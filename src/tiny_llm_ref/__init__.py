@@ -88,6 +88,7 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
+from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -127,6 +128,7 @@ __all__ = [
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "EngineStats",
     "ErrorResponse",
     "Event",
     "EventKind",
@@ -167,6 +169,7 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServerMetrics",
     "ShortestRemaining",
     "Slo",
     "SlotManager",

@@ -33,11 +33,14 @@ def compile_schema(schema: Mapping[str, Any], vocabulary: Vocabulary) -> LLMatch
     Raises:
         ApiError: 400, for a schema that is none, that nothing can fulfil, or that asks for more than is implemented.
     """
-    grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"whitespace_pattern": WHITESPACE})
-    matcher = LLMatcher(vocabulary.guidance, grammar, log_level=0)
-    if matcher.is_error():
-        reason = matcher.get_error().strip().splitlines()[0]
-        raise ApiError(400, f"the JSON schema can't be followed: {reason}", param="response_format")
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"whitespace_pattern": WHITESPACE})
+        matcher = LLMatcher(vocabulary.guidance, grammar, log_level=0)
+        problem = matcher.get_error()
+    except ValueError as error:  # nested too deeply, say
+        problem = str(error)
+    if problem:
+        raise ApiError(400, f"the JSON schema can't be followed: {problem.strip():.300}", param="response_format")
     return matcher
 
 
