@@ -88,7 +88,7 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
-from .server.metrics import EngineStats, ServerMetrics
+from .server.metrics import ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -128,7 +128,6 @@ __all__ = [
     "DynamicBatcher",
     "Embedding",
     "Engine",
-    "EngineStats",
     "ErrorResponse",
     "Event",
     "EventKind",
