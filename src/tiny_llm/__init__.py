@@ -47,9 +47,7 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
-from .paged.adaptive_draft import AdaptiveDraft
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
-from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
 from .paged.fair_queue import FairQueue
 from .paged.metrics import PagedMetrics
@@ -61,9 +59,6 @@ from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
-from .paged.speculative import SpeculativeEngine
-from .paged.speculative_runner import SpeculativeRunner
-from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -82,6 +77,26 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
+from .server.answers import (
+    ApiError,
+    ChatCompletionChunk,
+    ChatCompletionResponse,
+    CompletionLogprobs,
+    CompletionResponse,
+    ErrorResponse,
+    TokenChance,
+    TokenLogprobs,
+    Usage,
+)
+from .server.metrics import ServerMetrics
+from .server.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    parse_body,
+    validation_error,
+)
+from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -93,20 +108,27 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
-    "AdaptiveDraft",
     "Admission",
+    "ApiError",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
     "Call",
+    "ChatCompletionChunk",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
     "Chunk",
+    "ClientSampler",
+    "CompletionLogprobs",
+    "CompletionRequest",
+    "CompletionResponse",
     "ContinuousBatchScheduler",
     "CostModel",
-    "Drafter",
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "ErrorResponse",
     "Event",
     "EventKind",
     "EventLog",
@@ -115,6 +137,7 @@ __all__ = [
     "FittedCost",
     "FusedLinear",
     "Group",
+    "JsonGuide",
     "KvCache",
     "KvCacheBase",
     "LengthBalance",
@@ -122,9 +145,7 @@ __all__ = [
     "Match",
     "MixedPlan",
     "Model",
-    "ModelDrafter",
     "ModelRunner",
-    "NgramDrafter",
     "Operators",
     "PagedKvCache",
     "PagedMetrics",
@@ -147,11 +168,10 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServerMetrics",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
-    "SpeculativeEngine",
-    "SpeculativeRunner",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -160,8 +180,11 @@ __all__ = [
     "Summary",
     "TextStream",
     "Timeline",
+    "TokenChance",
+    "TokenLogprobs",
+    "TokenizeRequest",
     "TransformerBlock",
-    "accept",
+    "Usage",
     "admit",
     "arrival_times",
     "attend_in_parts",
@@ -173,13 +196,14 @@ __all__ = [
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
+    "client_sampler",
     "closed_loop",
+    "compile_schema",
     "continuous_steps",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
     "dequantize",
-    "draw",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -194,7 +218,6 @@ __all__ = [
     "kernel_linear",
     "linear",
     "make_ragged_batch",
-    "matches",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -210,6 +233,7 @@ __all__ = [
     "paged_attention_decode",
     "paged_attention_prefill",
     "paged_attention_split",
+    "parse_body",
     "percentile",
     "perplexity",
     "plan_step",
@@ -217,7 +241,6 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
-    "rejection_sample",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",
@@ -241,4 +264,5 @@ __all__ = [
     "top_k",
     "top_p",
     "unpack",
+    "validation_error",
 ]
