@@ -77,6 +77,11 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -94,12 +99,21 @@ __all__ = [
     "BatchingMetrics",
     "BlockPool",
     "Call",
+    "Cancelled",
+    "ChatChunks",
     "Chunk",
+    "CompletionChunks",
     "ContinuousBatchScheduler",
     "CostModel",
+    "Delta",
+    "Draining",
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "EngineDead",
+    "EngineLoop",
+    "EngineSnapshot",
+    "EngineThread",
     "Event",
     "EventKind",
     "EventLog",
@@ -124,10 +138,12 @@ __all__ = [
     "PrefillChunk",
     "PrefixCache",
     "QuantizedLinear",
+    "QueueFull",
     "RMSNorm",
     "RaggedBatch",
     "Request",
     "RequestBook",
+    "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
@@ -141,6 +157,7 @@ __all__ = [
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -148,6 +165,7 @@ __all__ = [
     "Strategy",
     "Summary",
     "TextStream",
+    "Ticket",
     "Timeline",
     "TransformerBlock",
     "admit",
@@ -220,9 +238,12 @@ __all__ = [
     "slot_mapping",
     "softmax",
     "spread",
+    "sse",
     "static_steps",
+    "stream_events",
     "stream_text",
     "summarize",
+    "take_snapshot",
     "top_k",
     "top_p",
     "unpack",
