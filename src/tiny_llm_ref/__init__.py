@@ -82,6 +82,26 @@ from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
 from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
 from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
+from .server.answers import (
+    ApiError,
+    ChatCompletionChunk,
+    ChatCompletionResponse,
+    CompletionLogprobs,
+    CompletionResponse,
+    ErrorResponse,
+    TokenChance,
+    TokenLogprobs,
+    Usage,
+)
+from .server.metrics import EngineStats, ServerMetrics
+from .server.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    parse_body,
+    validation_error,
+)
+from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -94,6 +114,7 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
+    "ApiError",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
@@ -101,8 +122,15 @@ __all__ = [
     "Call",
     "Cancelled",
     "ChatChunks",
+    "ChatCompletionChunk",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
     "Chunk",
+    "ClientSampler",
     "CompletionChunks",
+    "CompletionLogprobs",
+    "CompletionRequest",
+    "CompletionResponse",
     "ContinuousBatchScheduler",
     "CostModel",
     "Delta",
@@ -113,7 +141,9 @@ __all__ = [
     "EngineDead",
     "EngineLoop",
     "EngineSnapshot",
+    "EngineStats",
     "EngineThread",
+    "ErrorResponse",
     "Event",
     "EventKind",
     "EventLog",
@@ -122,6 +152,7 @@ __all__ = [
     "FittedCost",
     "FusedLinear",
     "Group",
+    "JsonGuide",
     "KvCache",
     "KvCacheBase",
     "LengthBalance",
@@ -154,6 +185,7 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServerMetrics",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
@@ -167,7 +199,11 @@ __all__ = [
     "TextStream",
     "Ticket",
     "Timeline",
+    "TokenChance",
+    "TokenLogprobs",
+    "TokenizeRequest",
     "TransformerBlock",
+    "Usage",
     "admit",
     "arrival_times",
     "attend_in_parts",
@@ -179,7 +215,9 @@ __all__ = [
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
+    "client_sampler",
     "closed_loop",
+    "compile_schema",
     "continuous_steps",
     "create_batch_mask",
     "decode_attention",
@@ -214,6 +252,7 @@ __all__ = [
     "paged_attention_decode",
     "paged_attention_prefill",
     "paged_attention_split",
+    "parse_body",
     "percentile",
     "perplexity",
     "plan_step",
@@ -247,4 +286,5 @@ __all__ = [
     "top_k",
     "top_p",
     "unpack",
+    "validation_error",
 ]
