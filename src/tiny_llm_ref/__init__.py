@@ -77,11 +77,6 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
-from .server.engine_loop import EngineLoop
-from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
-from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .server.answers import (
     ApiError,
     ChatCompletionChunk,
@@ -93,6 +88,8 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
@@ -102,6 +99,9 @@ from .server.protocol import (
     validation_error,
 )
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
