@@ -1,4 +1,4 @@
-"""What the tests of the engine's thread (week 3 day 6) share: an engine that does as it is told, and threads that never leak."""
+"""What the tests of the engine's thread (week 3 day 6) share: an engine that does as it is told, and no thread leaks."""
 
 import asyncio
 import ctypes
@@ -17,6 +17,10 @@ PATIENCE = 5.0
 """Seconds after which a test says what did not happen. A right answer needs a few milliseconds, on a slow machine a second."""
 
 
+ENDLESS = 10**6
+"""Tokens of an answer that does not end within a test."""
+
+
 class ScriptedEngine(answer.RequestBook):
     """An engine without a model: who runs gets a token in each step, "a", "b", "c" and so on.
 
@@ -26,7 +30,7 @@ class ScriptedEngine(answer.RequestBook):
     """
 
     def __init__(self, seats: int = 4, before_step: "Callable[[ScriptedEngine], None]" = lambda engine: None) -> None:
-        super().__init__(512, ByteTokenizer.vocab_size)
+        super().__init__(10 * ENDLESS, ByteTokenizer.vocab_size)
         self.seats = seats
         self.before_step = before_step
         self.steps = 0
@@ -53,27 +57,48 @@ def asks(max_tokens: int, prompt: str = "hello", **options: Any) -> Callable[[],
 
 
 class Gate:
-    """Lets a step wait until the test opens it; at the end of the test it is open in any case."""
+    """Lets steps wait until the test opens it; at the end of the test it is open in any case.
 
-    def __init__(self) -> None:
+    Args:
+        after: how many steps it lets through first; None: all, until it is closed.
+    """
+
+    def __init__(self, after: int | None = None) -> None:
         self.reached = threading.Event()
+        self._after = after
         self._open = threading.Event()
-        self._open.set()
 
     def __call__(self, engine: Any) -> None:
-        self.reached.set()
-        self._open.wait(60)
+        if self._after is not None and engine.steps > self._after:
+            self.reached.set()
+            self._open.wait(60)
 
     def close(self) -> None:
         self.reached.clear()
         self._open.clear()
+        self._after = 0
 
     def open(self) -> None:
+        self._after = None
         self._open.set()
 
     async def reach(self) -> None:
         """Until a step waits at the gate."""
         await happens(self.reached.is_set, "the engine is stepped: there is work, and the thread should begin a step")
+
+
+def gated(engine: Any, gate: Gate) -> Any:
+    """Any engine, whose steps wait at a gate."""
+    step, engine.steps = engine.step, 0
+
+    def wait_and_step() -> list[Any]:
+        engine.steps += 1
+        gate(engine)
+        ended: list[Any] = step()
+        return ended
+
+    engine.step = wait_and_step
+    return engine
 
 
 class Threads:
@@ -90,8 +115,8 @@ class Threads:
     def thread(self, build: Callable[[], Any], **options: Any) -> Any:
         return self._start(answer.EngineThread(build, **options))
 
-    def gate(self) -> Gate:
-        self.gates.append(Gate())
+    def gate(self, after: int | None = None) -> Gate:
+        self.gates.append(Gate(after))
         return self.gates[-1]
 
     def _start(self, served: Any) -> Any:
