@@ -189,6 +189,11 @@ async def happens(condition: Callable[[], Any], what: str) -> None:
     await within(look(), what)
 
 
+def begin(awaitable: Awaitable[T]) -> "asyncio.Future[T]":
+    """Let this go on beside the test."""
+    return asyncio.ensure_future(awaitable)
+
+
 async def take(served: Any, *makes: Callable[[], Any], **options: Any) -> list[Any]:
     """Submit these, all at once; their tickets."""
     __tracebackhide__ = True
