@@ -101,7 +101,7 @@ from .server.protocol import (
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
 from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
+from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -186,6 +186,7 @@ __all__ = [
     "Scheduler",
     "SelfAttention",
     "ServerMetrics",
+    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from engine_threads import ENDLESS, ScriptedEngine, Threads, asks, happens, kill, read_error, run, take, text, within
+from engine_threads import ENDLESS, ScriptedEngine, Threads, asks, begin, happens, kill, read_error, run, take, text, within
 from engine_threads import threads as threads
 from support import refuses
 
@@ -77,9 +77,9 @@ def test_task_3_death_while_somebody_submits(threads: Threads) -> None:
 
     async def main() -> None:
         gate.close()
-        submitting = [asyncio.ensure_future(served.submit(asks(5)))]
+        submitting = [begin(served.submit(asks(5)))]
         await gate.reach()
-        submitting += [asyncio.ensure_future(served.submit(asks(5))) for _ in range(3)]
+        submitting += [begin(served.submit(asks(5))) for _ in range(3)]
         await asyncio.sleep(0)
         kill(threads.alive[0])
         gate.open()

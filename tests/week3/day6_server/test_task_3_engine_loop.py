@@ -257,7 +257,7 @@ def test_task_3_the_event_loop_does_not_wait_for_a_step(threads: Threads) -> Non
 
     async def main() -> None:
         gate.close()
-        waiting = [asyncio.ensure_future(take(served, asks(3))) for _ in range(3)]
+        waiting = [begin(take(served, asks(3))) for _ in range(3)]
         await gate.reach()
         for _ in range(5):
             await within(asyncio.sleep(0), "the event loop goes on while a step takes its time")
@@ -366,9 +366,9 @@ def test_task_3_whoever_goes_while_submitting_is_not_served(threads: Threads) ->
 
     async def main() -> None:
         gate.close()
-        (first,) = (asyncio.ensure_future(take(served, asks(1))),)
+        (first,) = (begin(take(served, asks(1))),)
         await gate.reach()
-        leaving = asyncio.ensure_future(served.submit(asks(300)))
+        leaving = begin(served.submit(asks(300)))
         await asyncio.sleep(0)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -591,7 +591,7 @@ def test_task_3_stop_ends_everybody(threads: Threads) -> None:
 
     async def main() -> None:
         tickets = await take(served, make, make)
-        stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
+        stopping = begin(asyncio.to_thread(served.stop))
         await asyncio.sleep(0.05)
         gate.open()
         await within(stopping, "`stop` returns when the thread has ended")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from engine_threads import run, within
+from engine_threads import begin, run, within
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -291,7 +291,7 @@ def test_task_4_a_reader_who_is_cancelled_cancels() -> None:
     async def main() -> None:
         before = asyncio.all_tasks()
         stream = Stream(2)
-        reading = asyncio.ensure_future(stream.rest())
+        reading = begin(stream.rest())
         await asyncio.sleep(0.01)  # it waits for a first token
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
