@@ -165,6 +165,26 @@ def kill(thread: threading.Thread) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
 
 
+def at_once(*clients: Callable[[], None]) -> None:
+    """Run each of these in a thread of its own, to the end; raise the first error of them."""
+    __tracebackhide__ = True
+    errors: list[BaseException] = []
+
+    def keep(client: Callable[[], None]) -> None:
+        try:
+            client()
+        except BaseException as error:
+            errors.append(error)
+
+    running = [threading.Thread(target=keep, args=(client,), daemon=True) for client in clients]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join(4 * PATIENCE)
+    if errors:
+        raise errors[0]
+
+
 def run(main: Callable[[], Awaitable[T]]) -> T:
     """Run this in an event loop of its own."""
     __tracebackhide__ = True

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from engine_threads import (
     ScriptedEngine,
     Threads,
     asks,
+    at_once,
     begin,
     gated,
     happens,
@@ -221,11 +223,7 @@ def test_task_3_each_event_loop_gets_its_own(threads: Threads) -> None:
 
         run(main)
 
-    clients = [threading.Thread(target=client, args=(f"client {n}", 3 + n)) for n in range(3)]
-    for one in clients:
-        one.start()
-    for one in clients:
-        one.join(10)
+    at_once(*(partial(client, f"client {n}", 3 + n) for n in range(3)))
     assert got == {f"client {n}": "abcdefgh"[: 3 + n] for n in range(3)}, f"three event loops in three threads got {got}"
 
 
