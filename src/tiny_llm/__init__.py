@@ -88,7 +88,9 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
-from .server.metrics import ServerMetrics
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -97,6 +99,9 @@ from .server.protocol import (
     validation_error,
 )
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -115,19 +120,29 @@ __all__ = [
     "BatchingMetrics",
     "BlockPool",
     "Call",
+    "Cancelled",
+    "ChatChunks",
     "ChatCompletionChunk",
     "ChatCompletionRequest",
     "ChatCompletionResponse",
     "Chunk",
     "ClientSampler",
+    "CompletionChunks",
     "CompletionLogprobs",
     "CompletionRequest",
     "CompletionResponse",
     "ContinuousBatchScheduler",
     "CostModel",
+    "Delta",
+    "Draining",
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "EngineDead",
+    "EngineLoop",
+    "EngineSnapshot",
+    "EngineStats",
+    "EngineThread",
     "ErrorResponse",
     "Event",
     "EventKind",
@@ -154,10 +169,12 @@ __all__ = [
     "PrefillChunk",
     "PrefixCache",
     "QuantizedLinear",
+    "QueueFull",
     "RMSNorm",
     "RaggedBatch",
     "Request",
     "RequestBook",
+    "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
@@ -169,9 +186,11 @@ __all__ = [
     "Scheduler",
     "SelfAttention",
     "ServerMetrics",
+    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -179,6 +198,7 @@ __all__ = [
     "Strategy",
     "Summary",
     "TextStream",
+    "Ticket",
     "Timeline",
     "TokenChance",
     "TokenLogprobs",
@@ -258,9 +278,12 @@ __all__ = [
     "slot_mapping",
     "softmax",
     "spread",
+    "sse",
     "static_steps",
+    "stream_events",
     "stream_text",
     "summarize",
+    "take_snapshot",
     "top_k",
     "top_p",
     "unpack",

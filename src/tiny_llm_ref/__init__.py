@@ -95,6 +95,9 @@ from .server.answers import (
     Usage,
 )
 from .server.metrics import ServerMetrics
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -103,6 +106,9 @@ from .server.protocol import (
     validation_error,
 )
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -122,11 +128,14 @@ __all__ = [
     "BatchingMetrics",
     "BlockPool",
     "Call",
+    "Cancelled",
+    "ChatChunks",
     "ChatCompletionChunk",
     "ChatCompletionRequest",
     "ChatCompletionResponse",
     "Chunk",
     "ClientSampler",
+    "CompletionChunks",
     "CompletionLogprobs",
     "CompletionRequest",
     "CompletionResponse",
@@ -136,6 +145,16 @@ __all__ = [
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "Delta",
+    "Draining",
+    "DynamicBatcher",
+    "Embedding",
+    "Engine",
+    "EngineDead",
+    "EngineLoop",
+    "EngineSnapshot",
+    "EngineStats",
+    "EngineThread",
     "ErrorResponse",
     "Event",
     "EventKind",
@@ -165,10 +184,12 @@ __all__ = [
     "PrefixCache",
     "QuantizedKvCache",
     "QuantizedLinear",
+    "QueueFull",
     "RMSNorm",
     "RaggedBatch",
     "Request",
     "RequestBook",
+    "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
@@ -180,11 +201,13 @@ __all__ = [
     "Scheduler",
     "SelfAttention",
     "ServerMetrics",
+    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
     "SpeculativeEngine",
     "SpeculativeRunner",
+    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -192,6 +215,7 @@ __all__ = [
     "Strategy",
     "Summary",
     "TextStream",
+    "Ticket",
     "Timeline",
     "TokenChance",
     "TokenLogprobs",
@@ -277,9 +301,12 @@ __all__ = [
     "slot_mapping",
     "softmax",
     "spread",
+    "sse",
     "static_steps",
+    "stream_events",
     "stream_text",
     "summarize",
+    "take_snapshot",
     "top_k",
     "top_p",
     "unpack",
