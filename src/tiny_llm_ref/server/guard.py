@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tiny_llm_kit.course import task
 
+from .answers import ApiError
 from .error_answers import error_answer
-from .protocol import ApiError
 
 MAX_BODY_BYTES = 2**20
 BODY_SECONDS = 30.0
@@ -65,7 +65,7 @@ async def read_body(receive: Receive, most: int, announced: str | None = None) -
         ClientDisconnect: if the client goes while it sends.
     """
     body, size = bytearray(), 0
-    too_large = ApiError(413, f"the body is larger than {most} bytes, the most that this server reads", "invalid_request_error")
+    too_large = ApiError(413, f"the body is larger than {most} bytes, the most that this server reads")
     if announced is not None and announced.isdecimal() and int(announced) > most * _DISCARDED_BODIES:
         raise too_large
     try:
@@ -81,7 +81,7 @@ async def read_body(receive: Receive, most: int, announced: str | None = None) -
                 if not message.get("more_body", False) or size > most * _DISCARDED_BODIES:
                     break
     except TimeoutError:
-        raise ApiError(408, f"the body was not there after {BODY_SECONDS:.0f} s", "invalid_request_error") from None
+        raise ApiError(408, f"the body was not there after {BODY_SECONDS:g} s") from None
     if size > most:
         raise too_large
     return bytes(body)
