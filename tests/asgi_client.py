@@ -13,7 +13,7 @@ PATIENCE = 10.0
 
 
 class Exchange:
-    """One request and its answer: `async with Exchange(app, "/v1/completions", {...}) as exchange`. It ends when the block does.
+    """One request and its answer: `async with Exchange(app, "/v1/completions", {...}) as exchange`, until the block ends.
 
     Args:
         body: sent as JSON, or as it is if it is bytes, or piece by piece if it is a list of bytes. None: a GET without one.
@@ -119,7 +119,11 @@ class Exchange:
     def data(self) -> list[str]:
         """The data of the stream's events as they came."""
         blocks = self.body.decode().split("\n\n")
-        return ["\n".join(line[6:] for line in block.split("\n") if line.startswith("data: ")) for block in blocks if "data: " in block]
+        return [
+            "\n".join(line[6:] for line in block.split("\n") if line.startswith("data: "))
+            for block in blocks
+            if "data: " in block
+        ]
 
     async def _receive(self) -> dict[str, Any]:
         message = await self._incoming.get()

@@ -77,11 +77,7 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
-from .server.engine_loop import EngineLoop
-from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
-from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
+from .server.answering import Answer
 from .server.answers import (
     ApiError,
     ChatCompletionChunk,
@@ -93,6 +89,11 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
+from .server.app import create_app
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.error_answers import explain
+from .server.guard import Guard, check_key, read_body
 from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
@@ -102,6 +103,10 @@ from .server.protocol import (
     validation_error,
 )
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.service import Service, unless_gone
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -114,6 +119,7 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
+    "Answer",
     "ApiError",
     "BatchState",
     "BatchingKvCache",
@@ -152,6 +158,7 @@ __all__ = [
     "FittedCost",
     "FusedLinear",
     "Group",
+    "Guard",
     "JsonGuide",
     "KvCache",
     "KvCacheBase",
@@ -186,6 +193,7 @@ __all__ = [
     "Scheduler",
     "SelfAttention",
     "ServerMetrics",
+    "Service",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
@@ -212,6 +220,7 @@ __all__ = [
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "check_key",
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
@@ -219,11 +228,13 @@ __all__ = [
     "closed_loop",
     "compile_schema",
     "continuous_steps",
+    "create_app",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
     "dequantize",
     "expected_longest",
+    "explain",
     "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
@@ -260,6 +271,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "read_body",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",
@@ -285,6 +297,7 @@ __all__ = [
     "take_snapshot",
     "top_k",
     "top_p",
+    "unless_gone",
     "unpack",
     "validation_error",
 ]

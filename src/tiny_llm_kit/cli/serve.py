@@ -1,9 +1,6 @@
 """`pdm run serve`: an OpenAI-compatible server, for any client and for a browser."""
 
-import errno
 import socket
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import click
@@ -12,13 +9,13 @@ from rich.console import Console
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.options import Real, kernels_option, model_option, paged_options, paged_sizes, refuse
 from tiny_llm_kit.cli.progress import working
-from tiny_llm_kit.cli.server_process import run_server
+from tiny_llm_kit.cli.server_process import run_server, take_port
 from tiny_llm_kit.cli.tables import make_console
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.models.load import LoadedModel, load
-from tiny_llm_kit.workloads.items import WorkItem
+from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
-from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
+from tiny_llm_kit.workloads.paged import paged_engine
 
 SLOTS = 8
 MAX_SEQ_LEN = 2048
@@ -27,7 +24,9 @@ MAX_SEQ_LEN = 2048
 
 @click.command()
 @model_option
-@click.option("--engine", type=click.Choice(("paged", "slots")), default="paged", show_default=True, help="Week 3's, or week 2's.")
+@click.option(
+    "--engine", type=click.Choice(("paged", "slots")), default="paged", show_default=True, help="Week 3's, or week 2's."
+)
 @click.option("--slots", type=click.IntRange(min=1), default=SLOTS, show_default=True, help="Slots, or the memory of so many.")
 @click.option("--max-seq-len", type=click.IntRange(min=2), help=f"Tokens, prompt and answer.  [default: {MAX_SEQ_LEN} or less]")
 @paged_options
@@ -77,24 +76,67 @@ def main(
     if engine == "slots":
         refuse(engine, **paged)
     sizes = paged_sizes(**paged)
-    listener = listen(host, port)
-    with listener, working(console, "Loading the model"):
-        loaded = load(model, keep_quantized=True if kernels == "course" else None)
-        longest = longest_item(loaded, max_seq_len)
-        if engine == "paged":
-            check_paged(loaded, [[longest]], [slots], sizes)
-        else:
-            check_slots_fit(loaded, slots, len(longest.prompt) + longest.max_tokens)
-        operators = choose_operators(answer, kernels)
-
-        def build() -> Any:
-            network = answer.Model(loaded.config, loaded.weights, operators)
+    with take_port(host, port) as taken:
+        with working(console, "Loading the model"):
+            loaded = load(model, keep_quantized=True if kernels == "course" else None)
+            longest = longest_item(loaded, max_seq_len)
             if engine == "paged":
-                return paged_engine(answer, network, [longest], slots, sizes, kernels)
-            return answer.ContinuousBatchScheduler(network, slots, max_seq_len=len(longest.prompt) + longest.max_tokens)
+                check_paged(loaded, [[longest]], [slots], sizes)
+            else:
+                check_slots_fit(loaded, slots, needed_seq_len([longest]))
+            operators = choose_operators(answer, kernels)
 
-        thread = answer.EngineThread(build, max_queue=max_queue)
-        thread.start()
-        app = answer.create_app(
-            thread, loaded.name, loaded.tokenizer, api_key=api_key, request_timeout=request_timeout
-        )
+            def build() -> Any:
+                network = answer.Model(loaded.config, loaded.weights, operators)
+                if engine == "paged":
+                    return paged_engine(answer, network, [longest], slots, sizes, kernels)
+                return answer.ContinuousBatchScheduler(network, slots, max_seq_len=needed_seq_len([longest]))
+
+            thread = answer.EngineThread(build, max_queue=max_queue)
+            thread.start()
+            app = answer.create_app(
+                thread,
+                loaded.name,
+                loaded.tokenizer,
+                request_type=answer.PagedRequest if engine == "paged" else answer.Request,
+                api_key=api_key,
+                request_timeout=request_timeout,
+            )
+        try:
+            run_server(
+                app,
+                taken,
+                thread,
+                drain_timeout,
+                access_log=access_log,
+                ready=lambda: announce(console, loaded, taken, api_key),
+            )
+        finally:
+            thread.stop()
+    console.print("Stopped.")
+
+
+def longest_item(loaded: LoadedModel, max_seq_len: int | None) -> WorkItem:
+    """What stands for the longest request that may come.
+
+    Raises:
+        ValueError: if the model was not made for so many tokens.
+    """
+    most = loaded.config.max_position_embeddings
+    if max_seq_len is not None and max_seq_len > most:
+        raise ValueError(f"--max-seq-len is {max_seq_len}, and {loaded.name} reads {most} tokens at most")
+    return WorkItem(prompt=(0,) * ((max_seq_len or min(most, MAX_SEQ_LEN)) - 1), max_tokens=1)
+
+
+def announce(console: Console, loaded: LoadedModel, taken: socket.socket, api_key: str | None) -> None:
+    """Say that the server is ready, and how to use it: in a browser, from a client, from a shell."""
+    host, port = taken.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    key = " -H 'authorization: Bearer …'" if api_key else ""
+    lines = [
+        f"{loaded.name} is served at {url} (a page for browsers) and {url}/v1 (for OpenAI's clients). For example:",
+        f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
+        '    -d \'{"messages": [{"role": "user", "content": "Why does it rain?"}], "max_tokens": 60}\'',
+        "Ctrl-C or SIGTERM lets open answers end, then stops.",
+    ]
+    console.print(harmless("\n".join(lines)), markup=False, highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ class Drained(Protocol):
 
 
 def take_port(host: str, port: int) -> socket.socket:
-    """A socket at this address that does not listen yet: whoever connects before the server is ready is refused, not kept waiting.
+    """A socket at this address that does not listen yet: who connects before the server is ready is refused, not kept waiting.
 
     Raises:
         click.ClickException: if the port is in use.

@@ -17,7 +17,7 @@ from tiny_llm_kit.server_page import PAGE_FILES, PAGE_POLICY, read_page_file
 from ..paged.request import PagedRequest
 from ..request import Request
 from .answering import Answer
-from .answers import ChatCompletionResponse, CompletionResponse, ErrorResponse, Model, ModelList, TokenizeResponse
+from .answers import ChatCompletionResponse, CompletionResponse, ErrorResponse, ModelCard, ModelList, TokenizeResponse
 from .engine_thread import EngineThread
 from .error_answers import answer_all_errors, error_answer
 from .guard import MAX_BODY_BYTES, Guard
@@ -76,7 +76,7 @@ def openai_routes(service: Service) -> APIRouter:
 
     @routes.get("/v1/models")
     async def models() -> ModelList:
-        return ModelList(data=[Model(id=service.model_name)])
+        return ModelList(data=[ModelCard(id=service.model_name)])
 
     @routes.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> TokenizeResponse:

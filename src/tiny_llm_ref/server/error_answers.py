@@ -14,13 +14,12 @@ from .protocol import validation_error
 from .ticket import EngineDead, ServingError
 
 
-
 @task(week=3, day=6, number=5)
 def explain(error: BaseException) -> ApiError:
     """What a client is told of an exception. The status tells it what to do: mend the request, come back later, or give up.
 
-    An `ApiError` is told as it is, and a ValueError is the request's fault (400). 429 for a full queue; 503 for a server that is
-    shutting down, or whose engine is dead; 504 for a deadline. All others are ours, 500: of these only the kind is told,
+    An `ApiError` is told as it is, and a ValueError is the request's fault (400). 429 for a full queue; 503 for a server that
+    is shutting down, or whose engine is dead; 504 for a deadline. All others are ours, 500: of these only the kind is told,
     since the text of an exception may hold anything.
     """
     if isinstance(error, ApiError):

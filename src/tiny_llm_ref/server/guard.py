@@ -5,7 +5,6 @@ It is plain ASGI: it sees each request before the framework has read its body, a
 
 import asyncio
 import hmac
-import logging
 import uuid
 from collections.abc import Mapping
 
@@ -47,7 +46,10 @@ def check_key(path: str, authorization: str | None, api_key: str | None) -> None
     right = hmac.compare_digest(given.strip().encode(errors="replace"), api_key.encode())
     if scheme.lower() != "bearer" or not right:
         raise ApiError(
-            401, "wrong or missing API key: send it as 'Authorization: Bearer KEY'", "authentication_error", code="invalid_api_key"
+            401,
+            "wrong or missing API key: send it as 'Authorization: Bearer KEY'",
+            "authentication_error",
+            code="invalid_api_key",
         )
 
 

@@ -147,22 +147,19 @@ class Service:
         schema = body.response_format.schema_wanted
         grammar = None if schema is None else await self.off_loop(compile_schema, schema, self.vocabulary)
         wanted = [(prompt, choice) for prompt in prompts for choice in range(body.n)]
-        tickets: dict[int, Ticket] = {}
-
-        async def submit(place: int, prompt: list[int], choice: int) -> None:
-            make = partial(self._make, body, prompt, choice, grammar)
-            tickets[place] = await self.engine.submit(make, None if body.alternatives is None else _logprobs)
-
-        try:  # all at once: one after another, each would wait for a step
-            submitted = [submit(place, *one) for place, one in enumerate(wanted)]
-            results = await asyncio.gather(*submitted, return_exceptions=True)
-            if errors := [result for result in results if result is not None]:
-                raise errors[0]
+        noted = None if body.alternatives is None else _logprobs
+        submitting = [  # all at once: one after another, each would wait for a step
+            asyncio.ensure_future(self.engine.submit(partial(self._make, body, *one, grammar), noted)) for one in wanted
+        ]
+        try:
+            return await asyncio.gather(*submitting)
         except BaseException:
-            for ticket in tickets.values():
-                ticket.cancel()
+            for one in submitting:
+                one.cancel()
+            for result in await asyncio.gather(*submitting, return_exceptions=True):
+                if isinstance(result, Ticket):
+                    result.cancel()
             raise
-        return [tickets[place] for place in range(len(wanted))]
 
     @task(week=3, day=6, number=5)
     def _make(self, body: Generation, prompt: list[int], choice: int, grammar: Any) -> Request:

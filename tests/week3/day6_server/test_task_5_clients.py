@@ -20,7 +20,9 @@ EVERY_KIND = pytest.mark.parametrize("stream", [False, True], ids=["whole", "str
 def error_of(exchange: Exchange) -> Any:
     """What a stream's error event says."""
     errors = [event["error"] for event in exchange.events() if "error" in event]
-    assert len(errors) == 1, f"a stream that fails has one error event, and this one has {len(errors)}: {exchange.body[-300:]!r}"
+    assert len(errors) == 1, (
+        f"a stream that fails has one error event, and this one has {len(errors)}: {exchange.body[-300:]!r}"
+    )
     return errors[0]
 
 
@@ -110,23 +112,36 @@ class _Endless:
 
 
 @EVERY_KIND
-def test_task_5_an_answer_that_takes_too_long_ends_with_an_error(toy: ToyModel, stream: bool) -> None:
+def test_task_5_without_an_answer_in_time_the_status_says_so(toy: ToyModel, stream: bool) -> None:
     async def main(serving: Served) -> Exchange:
         serving.model.gate.clear()
-        async with Exchange(serving.app, COMPLETIONS, {**LONG, "stream": stream}) as exchange:
+        async with Exchange(serving.app, COMPLETIONS, LONG):
+            await running(serving)
+            exchange = await ask(serving.app, COMPLETIONS, {**LONG, "stream": stream})
+        serving.model.gate.set()
+        await serving.until_empty("the time of both is over, and they should not be served on")
+        return exchange
+
+    with served(toy, app={"request_timeout": 0.1}) as serving:
+        exchange = asyncio.run(main(serving))
+    assert exchange.status == 504, f"no answer in time is status 504, and not {exchange.status}: {exchange.body!r:.300}"
+    assert "0.1 s" in exchange.json()["error"]["message"], "the message names the time that was allowed"
+
+
+def test_task_5_a_stream_that_takes_too_long_ends_with_an_error(toy: ToyModel) -> None:
+    async def main(serving: Served) -> Exchange:
+        async with Exchange(serving.app, COMPLETIONS, {**LONG, "stream": True}) as exchange:
+            await exchange.until(b"data: ")
+            serving.model.gate.clear()
             await exchange.answered()
             serving.model.gate.set()
             await serving.until_empty("its time is over, and it should not be served on")
             return exchange
 
-    with served(toy, app={"request_timeout": 0.1}) as serving:
+    with served(toy, app={"request_timeout": 0.5}) as serving:
         exchange = asyncio.run(main(serving))
-    if stream:
-        assert "0.1 s" in error_of(exchange)["message"], "the message names the time that was allowed"
-        assert "[DONE]" not in exchange.data(), "an answer that was broken off must not end like a whole one"
-    else:
-        assert exchange.status == 504, f"no answer in time is status 504, and not {exchange.status}: {exchange.body!r:.300}"
-        assert "0.1 s" in exchange.json()["error"]["message"], "the message names the time that was allowed"
+    assert "0.5 s" in error_of(exchange)["message"], "the message names the time that was allowed"
+    assert "[DONE]" not in exchange.data(), "an answer that was broken off must not end like a whole one"
 
 
 @EVERY_KIND
@@ -194,7 +209,9 @@ def test_task_5_an_engine_s_error_is_never_a_success(toy: ToyModel, stream: bool
         ends = [choice.get("finish_reason") for event in broken.events() for choice in event.get("choices", ())]
         assert not any(ends), f"a choice that failed has no finish_reason, {ends}"
     else:
-        assert broken.status == 500, f"the engine has failed, which is status 500, and not {broken.status}: {broken.body!r:.300}"
+        assert broken.status == 500, (
+            f"the engine has failed, which is status 500, and not {broken.status}: {broken.body!r:.300}"
+        )
         assert broken.json()["error"]["message"]
     assert after.status == 200, "the next request is served: one step has failed, and not the engine"
     assert after.json()["choices"][0]["text"] == text_alone(toy, "Once upon", 4)
