@@ -79,7 +79,7 @@ def main(
     with take_port(host, port) as taken:
         with working(console, "Loading the model"):
             loaded = load(model, keep_quantized=True if kernels == "course" else None)
-            longest = longest_item(loaded, max_seq_len)
+            longest = longest_item(loaded, max_seq_len, None if num_blocks is None else num_blocks * sizes.block_size)
             if engine == "paged":
                 check_paged(loaded, [[longest]], [slots], sizes)
             else:
@@ -116,16 +116,19 @@ def main(
     console.print("Stopped.")
 
 
-def longest_item(loaded: LoadedModel, max_seq_len: int | None) -> WorkItem:
+def longest_item(loaded: LoadedModel, max_seq_len: int | None, room: int | None) -> WorkItem:
     """What stands for the longest request that may come.
 
+    Args:
+        room: tokens that the pool holds, if that was given.
     Raises:
         ValueError: if the model was not made for so many tokens.
     """
     most = loaded.config.max_position_embeddings
     if max_seq_len is not None and max_seq_len > most:
         raise ValueError(f"--max-seq-len is {max_seq_len}, and {loaded.name} reads {most} tokens at most")
-    return WorkItem(prompt=(0,) * ((max_seq_len or min(most, MAX_SEQ_LEN)) - 1), max_tokens=1)
+    length = max_seq_len or min(most, MAX_SEQ_LEN, room or MAX_SEQ_LEN)
+    return WorkItem(prompt=(0,) * (length - 1), max_tokens=1)
 
 
 def announce(console: Console, loaded: LoadedModel, taken: socket.socket, api_key: str | None) -> None:
