@@ -1,12 +1,6 @@
 """The reference: one good answer to every task of the course. Public names are imported from here."""
 
-from .attention import (
-    causal_mask,
-    grouped_query_attention,
-    multi_head_attention,
-    scaled_dot_product_attention,
-    softmax,
-)
+from .attention import causal_mask, grouped_query_attention, multi_head_attention, scaled_dot_product_attention, softmax
 from .baselines import run_continuous, run_sequential, run_static
 from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
@@ -67,16 +61,7 @@ from .request_book import RequestBook
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
 from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, seen_tokens, top_k, top_p
-from .scheduling import (
-    STRATEGIES,
-    Fifo,
-    LengthBalance,
-    PrefillChunk,
-    ShortestRemaining,
-    StepPlan,
-    Strategy,
-    plan_step,
-)
+from .scheduling import STRATEGIES, Fifo, LengthBalance, PrefillChunk, ShortestRemaining, StepPlan, Strategy, plan_step
 from .server.answering import Answer
 from .server.answers import (
     ApiError,
@@ -95,13 +80,7 @@ from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.error_answers import explain
 from .server.guard import Guard, check_key, read_body
 from .server.metrics import EngineStats, ServerMetrics
-from .server.protocol import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    TokenizeRequest,
-    parse_body,
-    validation_error,
-)
+from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
