@@ -1,12 +1,6 @@
 """The reference: one good answer to every task of the course. Public names are imported from here."""
 
-from .attention import (
-    causal_mask,
-    grouped_query_attention,
-    multi_head_attention,
-    scaled_dot_product_attention,
-    softmax,
-)
+from .attention import causal_mask, grouped_query_attention, multi_head_attention, scaled_dot_product_attention, softmax
 from .baselines import run_continuous, run_sequential, run_static
 from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
@@ -67,16 +61,8 @@ from .request_book import RequestBook
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
 from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, seen_tokens, top_k, top_p
-from .scheduling import (
-    STRATEGIES,
-    Fifo,
-    LengthBalance,
-    PrefillChunk,
-    ShortestRemaining,
-    StepPlan,
-    Strategy,
-    plan_step,
-)
+from .scheduling import STRATEGIES, Fifo, LengthBalance, PrefillChunk, ShortestRemaining, StepPlan, Strategy, plan_step
+from .server.answering import Answer
 from .server.answers import (
     ApiError,
     ChatCompletionChunk,
@@ -88,15 +74,18 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
-from .server.metrics import ServerMetrics
-from .server.protocol import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    TokenizeRequest,
-    parse_body,
-    validation_error,
-)
+from .server.app import create_app
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.error_answers import explain
+from .server.guard import Guard, check_key, read_body
+from .server.metrics import EngineStats, ServerMetrics
+from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.service import Service, unless_gone
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -109,25 +98,36 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
+    "Answer",
     "ApiError",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
     "Call",
+    "Cancelled",
+    "ChatChunks",
     "ChatCompletionChunk",
     "ChatCompletionRequest",
     "ChatCompletionResponse",
     "Chunk",
     "ClientSampler",
+    "CompletionChunks",
     "CompletionLogprobs",
     "CompletionRequest",
     "CompletionResponse",
     "ContinuousBatchScheduler",
     "CostModel",
+    "Delta",
+    "Draining",
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "EngineDead",
+    "EngineLoop",
+    "EngineSnapshot",
+    "EngineStats",
+    "EngineThread",
     "ErrorResponse",
     "Event",
     "EventKind",
@@ -137,6 +137,7 @@ __all__ = [
     "FittedCost",
     "FusedLinear",
     "Group",
+    "Guard",
     "JsonGuide",
     "KvCache",
     "KvCacheBase",
@@ -154,10 +155,12 @@ __all__ = [
     "PrefillChunk",
     "PrefixCache",
     "QuantizedLinear",
+    "QueueFull",
     "RMSNorm",
     "RaggedBatch",
     "Request",
     "RequestBook",
+    "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
@@ -169,9 +172,12 @@ __all__ = [
     "Scheduler",
     "SelfAttention",
     "ServerMetrics",
+    "Service",
+    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -179,6 +185,7 @@ __all__ = [
     "Strategy",
     "Summary",
     "TextStream",
+    "Ticket",
     "Timeline",
     "TokenChance",
     "TokenLogprobs",
@@ -193,6 +200,7 @@ __all__ = [
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "check_key",
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
@@ -200,11 +208,13 @@ __all__ = [
     "closed_loop",
     "compile_schema",
     "continuous_steps",
+    "create_app",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
     "dequantize",
     "expected_longest",
+    "explain",
     "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
@@ -241,6 +251,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "read_body",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",
@@ -258,11 +269,15 @@ __all__ = [
     "slot_mapping",
     "softmax",
     "spread",
+    "sse",
     "static_steps",
+    "stream_events",
     "stream_text",
     "summarize",
+    "take_snapshot",
     "top_k",
     "top_p",
+    "unless_gone",
     "unpack",
     "validation_error",
 ]

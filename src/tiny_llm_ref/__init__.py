@@ -85,7 +85,7 @@ from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_s
 from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
 from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
+from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -173,6 +173,7 @@ __all__ = [
     "SelfAttention",
     "ServerMetrics",
     "Service",
+    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
