@@ -79,7 +79,7 @@ from .server.engine_loop import EngineLoop
 from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.error_answers import explain
 from .server.guard import Guard, check_key, read_body
-from .server.metrics import EngineStats, ServerMetrics
+from .server.metrics import ServerMetrics
 from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .server.service import Service, unless_gone
@@ -126,7 +126,6 @@ __all__ = [
     "EngineDead",
     "EngineLoop",
     "EngineSnapshot",
-    "EngineStats",
     "EngineThread",
     "ErrorResponse",
     "Event",
