@@ -62,6 +62,7 @@ from .paged.simulator import simulate_paged
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
+from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
 from .request import Request
 from .request_book import RequestBook
 from .rms_norm import RMSNorm
@@ -110,6 +111,7 @@ __all__ = [
     "Group",
     "KvCache",
     "KvCacheBase",
+    "LeastTokens",
     "LengthBalance",
     "Linear",
     "Match",
@@ -121,6 +123,7 @@ __all__ = [
     "PagedMetrics",
     "PagedRequest",
     "PagedRunner",
+    "PowerOfTwoChoices",
     "PrefillChunk",
     "PrefixCache",
     "QuantizedLinear",
@@ -131,6 +134,9 @@ __all__ = [
     "RequestTimes",
     "RoPE",
     "Roofline",
+    "RoundRobin",
+    "RoutedRequest",
+    "Router",
     "Row",
     "RunRecorder",
     "Sampler",
