@@ -62,7 +62,12 @@ from .paged.simulator import simulate_paged
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
+from .replicas.autoscaler import Autoscaler
+from .replicas.fleet_report import FleetReport, ReplicaReport
+from .replicas.hash_ring import ConsistentHash, HashRing, stable_hash
+from .replicas.prefix_router import PrefixAware, block_keys
 from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
+from .replicas.simulate import EngineSizes, simulate_replicas
 from .request import Request
 from .request_book import RequestBook
 from .rms_norm import RMSNorm
@@ -90,25 +95,30 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
+    "Autoscaler",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
     "Call",
     "Chunk",
+    "ConsistentHash",
     "ContinuousBatchScheduler",
     "CostModel",
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "EngineSizes",
     "Event",
     "EventKind",
     "EventLog",
     "FairQueue",
     "Fifo",
     "FittedCost",
+    "FleetReport",
     "FusedLinear",
     "Group",
+    "HashRing",
     "KvCache",
     "KvCacheBase",
     "LeastTokens",
@@ -125,10 +135,12 @@ __all__ = [
     "PagedRunner",
     "PowerOfTwoChoices",
     "PrefillChunk",
+    "PrefixAware",
     "PrefixCache",
     "QuantizedLinear",
     "RMSNorm",
     "RaggedBatch",
+    "ReplicaReport",
     "Request",
     "RequestBook",
     "RequestTimes",
@@ -160,6 +172,7 @@ __all__ = [
     "arrival_times",
     "attend_in_parts",
     "batch_generate",
+    "block_keys",
     "blocks_for",
     "build_block",
     "bytes_per_token",
@@ -222,10 +235,12 @@ __all__ = [
     "silu",
     "simulate_groups",
     "simulate_paged",
+    "simulate_replicas",
     "simulate_slots",
     "slot_mapping",
     "softmax",
     "spread",
+    "stable_hash",
     "static_steps",
     "stream_text",
     "summarize",
