@@ -76,10 +76,10 @@ def routed(router: str, seed: int, **figures: float) -> Routed:
 
 
 def test_rows_are_means_over_lists() -> None:
-    found = [routed(PREFIX_AWARE, 1, hit_rate=0.2), routed(PREFIX_AWARE, 2, hit_rate=0.4), routed(BASELINE, 1)]
+    found = [routed(PREFIX_AWARE, 1, hit_rate=0.2), routed(PREFIX_AWARE, 2, hit_rate=0.4, imbalance=1.3), routed(BASELINE, 1)]
     rows = replicas.rows(found)
     assert [row[0] for row in rows] == [PREFIX_AWARE, BASELINE]
-    assert rows[0] == [PREFIX_AWARE, "1,000", "1.00", "30% (20% … 40%)", "1.10", "250 ms", "1.50 s"]
+    assert rows[0] == [PREFIX_AWARE, "1,000", "1.00", "30%", "1.20 (1.10 … 1.30)", "250 ms", "1.50 s"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ SLOTS = 64
 """Of the memory of a replica, where --num-blocks does not say: as many tokens as so many slots hold."""
 LOAD = 0.8
 NOTE = (
-    "Simulated: the engine's own scheduler, blocks and prefix cache, one device per replica. Prompt tokens computed include"
+    "Simulated: the engine's own scheduler, blocks and prefix cache, one device per replica. Computed: prompt tokens, and"
     " what preempted requests computed again; load: tokens that a replica computed and generated. Means over the lists"
     " (least … most)."
 )
