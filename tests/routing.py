@@ -56,6 +56,8 @@ def assert_keeps_the_laws(make: Callable[[], Any]) -> None:
         assert_ranks(router, NAMES, ["ada", "bob", "dan"])
         send(router, ask())
     assert_ranks(router, ["cleo"], [])
+    assert_ranks(router, ["ada", "bob"], ["ada", "bob"])
+    assert_ranks(router, NAMES, ["ada", "bob", "dan"])
     router.died("never seen")
     router.died("cleo")
     assert_ranks(router, [*NAMES, "never seen"], ["ada", "bob", "dan"])

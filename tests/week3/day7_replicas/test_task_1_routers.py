@@ -101,14 +101,14 @@ def test_task_1_a_death_releases_everything_and_an_old_end_nothing_more() -> Non
 
 
 def test_task_1_turns_go_round() -> None:
-    router = answer.RoundRobin()
-    firsts = [router.choose(ask(), NAMES)[0] for _ in range(9)]
+    router, names = answer.RoundRobin(), ["dan", "ada", "cleo", "bob"]
+    firsts = [router.choose(ask(), names)[0] for _ in range(9)]
     for start in range(6):
         window = firsts[start : start + 4]
-        assert sorted(window) == sorted(NAMES), f"of four choices in a row each must be first once: {firsts}"
-    ranked = router.choose(ask(), NAMES)
-    place = NAMES.index(ranked[0])
-    assert ranked == [*NAMES[place:], *NAMES[:place]], "those who come next in the list are next in the ranking"
+        assert sorted(window) == sorted(names), f"of four choices in a row each must be first once: {firsts}"
+    ranked = router.choose(ask(), names)
+    place = names.index(ranked[0])
+    assert ranked == [*names[place:], *names[:place]], "those who come next in the list are next in the ranking"
 
 
 def test_task_1_turns_do_not_look_at_loads() -> None:

@@ -267,10 +267,12 @@ def test_task_3_the_end_of_a_prompt_is_forgotten_before_its_beginning() -> None:
 def test_task_3_the_dead_are_forgotten() -> None:
     router, beginning = prefix_aware(), tokens(64, 1)
     serve(router, ask(beginning), "ada")
+    serve(router, ask(beginning[:32]), "bob")
     router.died("ada")
     router.started(ask(beginning), "ada")
     router.joined("ada")
-    assert router.matched(ask(beginning), NAMES) == dict.fromkeys(NAMES, 0), "ada is back with an empty cache"
+    got = router.matched(ask(beginning), NAMES)
+    assert got == {"ada": 0, "bob": 32, "cleo": 0, "dan": 0}, f"ada is back with an empty cache, and bob never died: {got}"
     assert router.remembered("ada") == 0, "nothing of a dead replica is kept"
     router.started(ask(1000), "ada")
     assert router.choose(ask(beginning), NAMES)[0] != "ada", "so nothing draws this prompt to ada"

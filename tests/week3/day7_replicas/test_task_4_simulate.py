@@ -31,9 +31,9 @@ def story(requests: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("launch_waits", [True, False])
-def test_task_4_one_replica_is_the_paged_engine(seed: int, launch_waits: bool) -> None:
-    items, cost = random_items(seed), PerToken(0.25, 1 / 64, launch_waits)
+@pytest.mark.parametrize("cost", [PerToken(0.25, 1 / 64), PerToken(0.25, 1 / 64, True), PerToken(0.5)])
+def test_task_4_one_replica_is_the_paged_engine(seed: int, cost: PerToken) -> None:
+    items = random_items(seed)
     alone = answer.RunRecorder()
     options = {"num_blocks": 14, "max_num_seqs": 5, "max_num_batched_tokens": 24}
     answer.simulate_paged(iter(items), cost, **options, readers=[alone.read], wanted=alone.wanted)

@@ -146,6 +146,22 @@ def test_task_6_those_that_start_are_told_to_the_autoscaler() -> None:
     assert len(report.replicas) == 3, "so there are no more than three"
 
 
+def test_task_6_the_autoscaler_is_told_of_all_open_requests_and_of_those_who_stay() -> None:
+    told = []
+
+    class Watching(answer.Autoscaler):  # type: ignore[misc, name-defined]
+        def decide(self, now: float, load: float, replicas: int) -> int:
+            told.append((load, replicas))
+            return 2
+
+    items = [item(0.1 * number, max_tokens=9, first=number) for number in range(7)]
+    run(items, answer.RoundRobin(), Watching(10), replicas=3)
+    assert told[:3] == [(7, 3), (7, 2), (7, 2)], (
+        f"7 requests are open in the whole fleet; from the first look on one of three replicas drains, and two stay. decide was"
+        f" told (load, replicas): {told[:3]}"
+    )
+
+
 def test_task_6_those_who_go_serve_what_they_have() -> None:
     """Two replicas; at 1 s one is wanted. The younger one has a long answer to end, and gets nothing new."""
     router = Listener("replica 1", "replica 0", "replica 0")
