@@ -1,6 +1,12 @@
 """The reference: one good answer to every task of the course. Public names are imported from here."""
 
-from .attention import causal_mask, grouped_query_attention, multi_head_attention, scaled_dot_product_attention, softmax
+from .attention import (
+    causal_mask,
+    grouped_query_attention,
+    multi_head_attention,
+    scaled_dot_product_attention,
+    softmax,
+)
 from .baselines import run_continuous, run_sequential, run_static
 from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
@@ -56,36 +62,27 @@ from .paged.simulator import simulate_paged
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
+from .replicas.autoscaler import Autoscaler
+from .replicas.fleet_report import FleetReport, ReplicaReport
+from .replicas.hash_ring import ConsistentHash, HashRing, stable_hash
+from .replicas.prefix_router import PrefixAware, block_keys
+from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
+from .replicas.simulate import EngineSizes, simulate_replicas
 from .request import Request
 from .request_book import RequestBook
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
 from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, seen_tokens, top_k, top_p
-from .scheduling import STRATEGIES, Fifo, LengthBalance, PrefillChunk, ShortestRemaining, StepPlan, Strategy, plan_step
-from .server.answering import Answer
-from .server.answers import (
-    ApiError,
-    ChatCompletionChunk,
-    ChatCompletionResponse,
-    CompletionLogprobs,
-    CompletionResponse,
-    ErrorResponse,
-    TokenChance,
-    TokenLogprobs,
-    Usage,
+from .scheduling import (
+    STRATEGIES,
+    Fifo,
+    LengthBalance,
+    PrefillChunk,
+    ShortestRemaining,
+    StepPlan,
+    Strategy,
+    plan_step,
 )
-from .server.app import create_app
-from .server.engine_loop import EngineLoop
-from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.error_answers import explain
-from .server.guard import Guard, check_key, read_body
-from .server.metrics import ServerMetrics
-from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
-from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
-from .server.service import Service, unless_gone
-from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
-from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -98,48 +95,33 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
-    "Answer",
-    "ApiError",
+    "Autoscaler",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
     "Call",
-    "Cancelled",
-    "ChatChunks",
-    "ChatCompletionChunk",
-    "ChatCompletionRequest",
-    "ChatCompletionResponse",
     "Chunk",
-    "ClientSampler",
-    "CompletionChunks",
-    "CompletionLogprobs",
-    "CompletionRequest",
-    "CompletionResponse",
+    "ConsistentHash",
     "ContinuousBatchScheduler",
     "CostModel",
-    "Delta",
-    "Draining",
     "DynamicBatcher",
     "Embedding",
     "Engine",
-    "EngineDead",
-    "EngineLoop",
-    "EngineSnapshot",
-    "EngineThread",
-    "ErrorResponse",
+    "EngineSizes",
     "Event",
     "EventKind",
     "EventLog",
     "FairQueue",
     "Fifo",
     "FittedCost",
+    "FleetReport",
     "FusedLinear",
     "Group",
-    "Guard",
-    "JsonGuide",
+    "HashRing",
     "KvCache",
     "KvCacheBase",
+    "LeastTokens",
     "LengthBalance",
     "Linear",
     "Match",
@@ -151,18 +133,22 @@ __all__ = [
     "PagedMetrics",
     "PagedRequest",
     "PagedRunner",
+    "PowerOfTwoChoices",
     "PrefillChunk",
+    "PrefixAware",
     "PrefixCache",
     "QuantizedLinear",
-    "QueueFull",
     "RMSNorm",
     "RaggedBatch",
+    "ReplicaReport",
     "Request",
     "RequestBook",
-    "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
+    "RoundRobin",
+    "RoutedRequest",
+    "Router",
     "Row",
     "RunRecorder",
     "Sampler",
@@ -170,13 +156,9 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
-    "ServerMetrics",
-    "Service",
-    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
-    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -184,36 +166,27 @@ __all__ = [
     "Strategy",
     "Summary",
     "TextStream",
-    "Ticket",
     "Timeline",
-    "TokenChance",
-    "TokenLogprobs",
-    "TokenizeRequest",
     "TransformerBlock",
-    "Usage",
     "admit",
     "arrival_times",
     "attend_in_parts",
     "batch_generate",
+    "block_keys",
     "blocks_for",
     "build_block",
     "bytes_per_token",
     "causal_mask",
-    "check_key",
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
-    "client_sampler",
     "closed_loop",
-    "compile_schema",
     "continuous_steps",
-    "create_app",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
     "dequantize",
     "expected_longest",
-    "explain",
     "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
@@ -242,7 +215,6 @@ __all__ = [
     "paged_attention_decode",
     "paged_attention_prefill",
     "paged_attention_split",
-    "parse_body",
     "percentile",
     "perplexity",
     "plan_step",
@@ -250,7 +222,6 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
-    "read_body",
     "repetition_penalty",
     "roofline_of",
     "rope_frequencies",
@@ -264,19 +235,16 @@ __all__ = [
     "silu",
     "simulate_groups",
     "simulate_paged",
+    "simulate_replicas",
     "simulate_slots",
     "slot_mapping",
     "softmax",
     "spread",
-    "sse",
+    "stable_hash",
     "static_steps",
-    "stream_events",
     "stream_text",
     "summarize",
-    "take_snapshot",
     "top_k",
     "top_p",
-    "unless_gone",
     "unpack",
-    "validation_error",
 ]
