@@ -62,7 +62,11 @@ from .paged.simulator import simulate_paged
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
+from .replicas.deployment import EngineDeployment, ask_ray, deploy
+from .replicas.failover import GaveUp, StreamRequest, UpstreamDied, engine_request, resume, stream_with_failover
+from .replicas.replicated_engine import ReplicatedEngine, stream_request
 from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
+from .replicas.serve_routing import ServeRouting
 from .request import Request
 from .request_book import RequestBook
 from .rms_norm import RMSNorm
@@ -78,11 +82,6 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
-from .server.engine_loop import EngineLoop
-from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
-from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .server.answers import (
     ApiError,
     ChatCompletionChunk,
@@ -94,6 +93,8 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
@@ -103,6 +104,9 @@ from .server.protocol import (
     validation_error,
 )
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -140,6 +144,7 @@ __all__ = [
     "Embedding",
     "Engine",
     "EngineDead",
+    "EngineDeployment",
     "EngineLoop",
     "EngineSnapshot",
     "EngineStats",
@@ -152,6 +157,7 @@ __all__ = [
     "Fifo",
     "FittedCost",
     "FusedLinear",
+    "GaveUp",
     "Group",
     "JsonGuide",
     "KvCache",
@@ -175,6 +181,7 @@ __all__ = [
     "QueueFull",
     "RMSNorm",
     "RaggedBatch",
+    "ReplicatedEngine",
     "Request",
     "RequestBook",
     "RequestState",
@@ -191,6 +198,7 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServeRouting",
     "ServerMetrics",
     "ShortestRemaining",
     "Slo",
@@ -201,6 +209,7 @@ __all__ = [
     "StepWork",
     "StopStrings",
     "Strategy",
+    "StreamRequest",
     "Summary",
     "TextStream",
     "Ticket",
@@ -209,9 +218,11 @@ __all__ = [
     "TokenLogprobs",
     "TokenizeRequest",
     "TransformerBlock",
+    "UpstreamDied",
     "Usage",
     "admit",
     "arrival_times",
+    "ask_ray",
     "attend_in_parts",
     "batch_generate",
     "blocks_for",
@@ -228,7 +239,9 @@ __all__ = [
     "create_batch_mask",
     "decode_attention",
     "decode_call",
+    "deploy",
     "dequantize",
+    "engine_request",
     "expected_longest",
     "fit_cost",
     "flash_attention",
@@ -267,6 +280,7 @@ __all__ = [
     "prefill_chunk",
     "quantize",
     "repetition_penalty",
+    "resume",
     "roofline_of",
     "rope_frequencies",
     "run_continuous",
@@ -286,7 +300,9 @@ __all__ = [
     "sse",
     "static_steps",
     "stream_events",
+    "stream_request",
     "stream_text",
+    "stream_with_failover",
     "summarize",
     "take_snapshot",
     "top_k",

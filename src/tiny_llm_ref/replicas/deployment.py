@@ -1,14 +1,12 @@
 """The deployment: replicas of an engine on Ray Serve, with a router of the course in the place of Ray's.
 
-Ray starts the replicas, watches them, and starts others for those that die. Which one a request goes to, and what becomes of its
-stream when that one dies, is ours. Ray is an extra, so it is imported only where it is needed.
+Ray starts the replicas, watches them, and starts others for those that die. Which one a request goes to, and what becomes of
+its stream when that one dies, is ours. Ray is an extra, so it is imported only where it is needed.
 """
 
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Any
-
-from fastapi import FastAPI
+from typing import TYPE_CHECKING, Any
 
 from tiny_llm_kit.course import task
 from tiny_llm_kit.models.tokenizer import Tokenizer
@@ -19,6 +17,9 @@ from .failover import StreamRequest, UpstreamDied, engine_request
 from .replicated_engine import ReplicatedEngine
 from .routers import RoundRobin
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 APP = "tiny-llm"
 """What Ray calls the application."""
 
@@ -27,8 +28,8 @@ class EngineDeployment:
     """One replica: an engine in its thread, which is asked for streams. Ray makes as many as it is told to.
 
     Args:
-        build: makes the engine, in the thread that will use it, and its tokenizer. It travels to the replica's process: let it be
-            a function of a module, or a `functools.partial` of one.
+        build: makes the engine, in the thread that will use it, and its tokenizer. It travels to the replica's process: let it
+            be a function of a module, or a `functools.partial` of one.
     Raises:
         BaseException: what `build` raises.
     """
@@ -126,7 +127,7 @@ async def replaces_the_dead(name: str) -> bool:
 @task(week=3, day=7, number=7)
 def deploy(
     build: Callable[[], tuple[Any, Tokenizer]],
-    make_app: Callable[[ReplicatedEngine], FastAPI],
+    make_app: "Callable[[ReplicatedEngine], FastAPI]",
     *,
     replicas: int,
     router: str = "PrefixAware",
@@ -157,7 +158,7 @@ def deploy(
         ),
     )
 
-    def build_asgi_app() -> FastAPI:
+    def build_asgi_app() -> "FastAPI":
         handle = serve.get_deployment_handle(EngineDeployment.__name__, app_name=APP).options(stream=True)
         return make_app(ReplicatedEngine(RoundRobin(), {"Ray": partial(ask_ray, handle)}, replaces_the_dead))
 

@@ -69,7 +69,8 @@ def resume(request: StreamRequest, delivered: Sequence[int]) -> StreamRequest:
     """
     if len(delivered) > request.max_tokens:
         raise ValueError(
-            f"request {request.request_id} asked for {request.max_tokens} tokens, and {len(delivered)} were delivered: whose are they?"
+            f"request {request.request_id} asked for {request.max_tokens} tokens, and {len(delivered)} were delivered:"
+            " whose are they?"
         )
     return replace(
         request,
@@ -122,7 +123,7 @@ async def stream_with_failover(
     max_rounds: int = 4,
     pause: float = 0.05,
 ) -> AsyncGenerator[P]:
-    """The pieces of one answer, to the one with a finish reason, whoever they come from. No token comes twice, and none is lost.
+    """The pieces of one answer, to the one with a finish reason, whoever they come from: no token comes twice, none is lost.
 
     Whoever stops listening closes the generator; that cancels the request at its replica.
 
@@ -230,9 +231,10 @@ class _Attempts:
     @task(week=3, day=7, number=5)
     async def _returned(self, request: StreamRequest) -> list[str]:
         """The ranking of those dead replicas that answer again."""
-        for replica in list(self.upstreams) if self.alive is not None else []:
-            if await self.alive(replica):
-                self.router.joined(replica)
+        if self.alive is not None:
+            for replica in list(self.upstreams):
+                if await self.alive(replica):
+                    self.router.joined(replica)
         return self.router.choose(request, list(self.upstreams))
 
     def _give_up(self, why: str) -> GaveUp:

@@ -63,15 +63,17 @@ def test_task_5_the_end_may_come_in_a_piece_of_its_own() -> None:
 def test_task_5_the_router_hears_of_progress() -> None:
     router, replicas = of_two(dies(3), at_a_time=2)
     listen(router, ask(), replicas)
-    assert router.progress == {"a": 6, "b": 2}, f"a sent 6 tokens, b the other 2, and the router heard of {dict(router.progress)}"
+    assert router.progress == {"a": 6, "b": 2}, (
+        f"a sent 6 tokens, b the other 2, and the router heard of {dict(router.progress)}"
+    )
 
 
 def test_task_5_the_router_knows_what_is_left() -> None:
     router, replicas = of_two(dies(3))
     listen(router, ask(), replicas)
     assert [len(request.prompt) for request in router.asked] == [5, 8], (
-        "who goes on is chosen for what is left: a prompt that has grown by the delivered tokens; the router was asked for prompts"
-        f" of {[len(request.prompt) for request in router.asked]} tokens"
+        "who goes on is chosen for what is left: a prompt that has grown by the delivered tokens; the router was asked for"
+        f" prompts of {[len(request.prompt) for request in router.asked]} tokens"
     )
 
 
@@ -185,7 +187,9 @@ def test_task_5_a_fault_of_the_network(error: Exception, after: int) -> None:
     router, replicas = of_two(Fails(after, error))
     request = ask()
     listen(router, request, replicas).received(request)
-    assert not router.dead, f"a {type(error).__name__} may be the network's fault, and the router was told that {router.dead} died"
+    assert not router.dead, (
+        f"a {type(error).__name__} may be the network's fault, and the router was told that {router.dead} died"
+    )
     assert len(replicas["b"].asked) == 1, "who can't be reached is not waited for: the next one goes on"
     assert_books_are_closed(router, replicas)
 
@@ -389,6 +393,6 @@ def test_task_5_on_real_engines(toy: ToyModel, params: dict[str, Any]) -> None:
         kill_after[:] = [after]
         client = listen(answer.RoundRobin(), request, {"a": replica, "b": replica})
         assert (client.tokens, client.text, client.finish_reason) == (alone.tokens, alone.text, alone.finish_reason), (
-            f"killed behind token {after - 1}, the client reads {client.text!r} ({client.finish_reason!r}, {client.error!r}), and"
-            f" alone {alone.text!r} ({alone.finish_reason!r})"
+            f"killed behind token {after - 1}, the client reads {client.text!r} ({client.finish_reason!r}, {client.error!r}),"
+            f" and alone {alone.text!r} ({alone.finish_reason!r})"
         )

@@ -1,0 +1,1 @@
+"""Several engines behind one address: who serves which request, and what happens when one of them dies."""
