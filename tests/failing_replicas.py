@@ -7,13 +7,14 @@ request wrongly gets other tokens.
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from answer import answer
 from endless import DidNotEnd
+from event_loop import run
 
 SEED = 7
 MOST_ASKED = 100
@@ -183,8 +184,15 @@ class Client:
         assert len(ends) == 1, f"an answer ends once, and this one ended with {ends}"
 
 
-async def stream(router: Any, request: Any, replicas: Mapping[str, Any], pause: float = 0.0, **options: Any) -> Client:
-    """Listen to the end."""
+async def stream(
+    router: Any,
+    request: Any,
+    replicas: Mapping[str, Any],
+    pause: float = 0.0,
+    until: Callable[[], bool] = lambda: False,
+    **options: Any,
+) -> Client:
+    """Listen to the end, or until something is true: then the client leaves."""
     client = Client()
     pieces = answer.stream_with_failover(router, request, replicas, pause=pause, **options)
     if inspect.iscoroutine(pieces):  # a stub, which says so
@@ -193,6 +201,8 @@ async def stream(router: Any, request: Any, replicas: Mapping[str, Any], pause: 
         async with aclosing(pieces):
             async for piece in pieces:
                 client.pieces.append(piece)
+                if until():
+                    break
     except NotImplementedError:
         raise
     except Exception as error:
@@ -202,11 +212,8 @@ async def stream(router: Any, request: Any, replicas: Mapping[str, Any], pause: 
 
 def listen(router: Any, request: Any, replicas: Mapping[str, Any], **options: Any) -> Client:
     """The same, outside of an event loop."""
+    __tracebackhide__ = True
     return run(stream(router, request, replicas, **options))
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
 
 
 def assert_books_are_closed(router: Notes, replicas: Mapping[str, Replica]) -> None:

@@ -34,6 +34,7 @@ class EngineDeployment:
         BaseException: what `build` raises.
     """
 
+    @task(week=3, day=7, number=7)
     def __init__(self, build: Callable[[], tuple[Any, Tokenizer]]) -> None:
         self.tokenizer: Tokenizer | None = None
 

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from answer import answer
+from event_loop import run
 from failing_replicas import (
     Client,
     Fails,
@@ -21,7 +21,6 @@ from failing_replicas import (
     expected,
     is_unreachable,
     listen,
-    run,
     stream,
 )
 from paged_engines import engine
@@ -319,11 +318,7 @@ def test_task_5_a_replica_that_refuses_at_once() -> None:
 def test_task_5_a_client_that_leaves(failure: Fails | None) -> None:
     async def leave() -> None:
         router, replicas = Notes(), {"a": Replica(failure), "b": Replica()}
-        pieces = answer.stream_with_failover(router, ask(), replicas, pause=0)
-        async with aclosing(pieces):
-            async for _ in pieces:
-                if sum(replica.sent for replica in replicas.values()) == 3:
-                    break
+        await stream(router, ask(), replicas, until=lambda: sum(replica.sent for replica in replicas.values()) == 3)
         assert_books_are_closed(router, replicas)
         assert sum(replica.sent for replica in replicas.values()) == 3, "the client has left, and replicas went on"
         assert router.dead == (["a"] if failure else []), f"nobody dies of a client that leaves: {router.dead}"

@@ -4,7 +4,7 @@ The class that Ray makes replicas of is an ordinary one: here it is made without
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import mlx.core as mx
 import pytest
 
 from answer import answer
+from event_loop import run
 from failing_replicas import Fails, Notes, Replica, Said, expected
 from failing_replicas import ask as ask_replicas
 from paged_engines import engine
@@ -42,10 +43,6 @@ def threads(toy: ToyModel) -> Iterator[Threads]:
     yield threads
     for made in threads.made:
         made.engine.stop()
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, 20))
 
 
 def ask(length: int = 6, max_tokens: int = 10, **options: Any) -> Any:

@@ -2,18 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
 from answer import answer
+from event_loop import run
 from fake_serve import Pending, ReplicaID, call, choose, replicas, route, routing
 from support import refuses
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
 
 
 def test_task_7_ranks_are_those_of_the_router() -> None:
