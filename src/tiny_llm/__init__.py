@@ -62,11 +62,16 @@ from .paged.simulator import simulate_paged
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
+from .replicas.autoscaler import Autoscaler
 from .replicas.deployment import EngineDeployment, ask_ray, deploy
 from .replicas.failover import GaveUp, StreamRequest, UpstreamDied, engine_request, resume, stream_with_failover
+from .replicas.fleet_report import FleetReport, ReplicaReport
+from .replicas.hash_ring import ConsistentHash, HashRing, stable_hash
+from .replicas.prefix_router import PrefixAware, block_keys
 from .replicas.replicated_engine import ReplicatedEngine, stream_request
 from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
 from .replicas.serve_routing import ServeRouting
+from .replicas.simulate import EngineSizes, simulate_replicas
 from .request import Request
 from .request_book import RequestBook
 from .rms_norm import RMSNorm
@@ -120,6 +125,7 @@ __all__ = [
     "STRATEGIES",
     "Admission",
     "ApiError",
+    "Autoscaler",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
@@ -136,6 +142,7 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionRequest",
     "CompletionResponse",
+    "ConsistentHash",
     "ContinuousBatchScheduler",
     "CostModel",
     "Delta",
@@ -146,6 +153,7 @@ __all__ = [
     "EngineDead",
     "EngineDeployment",
     "EngineLoop",
+    "EngineSizes",
     "EngineSnapshot",
     "EngineStats",
     "EngineThread",
@@ -156,9 +164,11 @@ __all__ = [
     "FairQueue",
     "Fifo",
     "FittedCost",
+    "FleetReport",
     "FusedLinear",
     "GaveUp",
     "Group",
+    "HashRing",
     "JsonGuide",
     "KvCache",
     "KvCacheBase",
@@ -176,11 +186,13 @@ __all__ = [
     "PagedRunner",
     "PowerOfTwoChoices",
     "PrefillChunk",
+    "PrefixAware",
     "PrefixCache",
     "QuantizedLinear",
     "QueueFull",
     "RMSNorm",
     "RaggedBatch",
+    "ReplicaReport",
     "ReplicatedEngine",
     "Request",
     "RequestBook",
@@ -225,6 +237,7 @@ __all__ = [
     "ask_ray",
     "attend_in_parts",
     "batch_generate",
+    "block_keys",
     "blocks_for",
     "build_block",
     "bytes_per_token",
@@ -293,11 +306,13 @@ __all__ = [
     "silu",
     "simulate_groups",
     "simulate_paged",
+    "simulate_replicas",
     "simulate_slots",
     "slot_mapping",
     "softmax",
     "spread",
     "sse",
+    "stable_hash",
     "static_steps",
     "stream_events",
     "stream_request",
