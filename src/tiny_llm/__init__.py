@@ -87,6 +87,7 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
+from .server.answering import Answer
 from .server.answers import (
     ApiError,
     ChatCompletionChunk,
@@ -98,8 +99,11 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
+from .server.app import create_app
 from .server.engine_loop import EngineLoop
 from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.error_answers import explain
+from .server.guard import Guard, check_key, read_body
 from .server.metrics import EngineStats, ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
@@ -109,6 +113,7 @@ from .server.protocol import (
     validation_error,
 )
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
 from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
 from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
@@ -124,6 +129,7 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
+    "Answer",
     "ApiError",
     "Autoscaler",
     "BatchState",
@@ -168,6 +174,7 @@ __all__ = [
     "FusedLinear",
     "GaveUp",
     "Group",
+    "Guard",
     "HashRing",
     "JsonGuide",
     "KvCache",
@@ -212,6 +219,7 @@ __all__ = [
     "SelfAttention",
     "ServeRouting",
     "ServerMetrics",
+    "Service",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
@@ -242,6 +250,7 @@ __all__ = [
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "check_key",
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
@@ -249,6 +258,7 @@ __all__ = [
     "closed_loop",
     "compile_schema",
     "continuous_steps",
+    "create_app",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
@@ -256,6 +266,7 @@ __all__ = [
     "dequantize",
     "engine_request",
     "expected_longest",
+    "explain",
     "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
@@ -292,6 +303,7 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "read_body",
     "repetition_penalty",
     "resume",
     "roofline_of",
@@ -322,6 +334,7 @@ __all__ = [
     "take_snapshot",
     "top_k",
     "top_p",
+    "unless_gone",
     "unpack",
     "validation_error",
 ]

@@ -38,9 +38,7 @@ class EngineLoop:
         clock: seconds; it must never go back.
     """
 
-    def __init__(
-        self, build: Callable[[], Any], *, max_unread: int = 256, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, build: Callable[[], Any], *, max_unread: int = 256, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.turn_began: float | None = None  # None while the thread has nothing to do
         self._build = build
@@ -157,6 +155,7 @@ class EngineLoop:
         error: BaseException | None = None
         try:
             engine = self._build()
+            self._stats = take_snapshot(engine)
             self._built.set_result(None)
             self._serve(engine)
         except BaseException as raised:  # whatever it is, also SystemExit, nobody may wait for this thread
