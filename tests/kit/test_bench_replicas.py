@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 import tiny_llm_ref
-from tiny_llm_kit.bench import replicas
+from tiny_llm_kit.bench import autoscaling, replicas
 from tiny_llm_kit.bench.replicas import BASELINE, PREFIX_AWARE, Routed
 from tiny_llm_kit.cli import bench_replicas
+from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.tenants import tenants
 
 SMALL = ["--requests", "120", "--tenants", "16", "--seeds", "2", "--replicas", "3", "--num-blocks", "150"]
@@ -68,6 +69,52 @@ def test_all_routers_are_given_the_same_requests(monkeypatch: pytest.MonkeyPatch
     assert given[0][1] != given[5][1]
     assert told == [(name, seed) for seed in lists for name in NAMES]
     assert [one.relative for one in found] == pytest.approx([1, 2, 3, 4, 5, 1, 7 / 6, 8 / 6, 9 / 6, 10 / 6])
+
+
+def test_a_number_of_replicas_that_follows_a_wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoscaling, "PARTS", ((1.0, 0.5), (1.0, 3.0), (1.0, 0.5)))
+    result = run("--autoscale", "--seeds", "1", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "requests in a wave: 1 s at 0.5 ×, 1 s at 3 ×" in " ".join(result.output.split())
+    found = json.loads(next(tmp_path.glob("*.json")).read_text())["autoscaling"]
+    assert [(one["fleet"], one["most"]) for one in found] == [("always 1", 1), ("always 3", 3), ("1 to 3", found[2]["most"])]
+    assert found[0]["ttft_p95"] > found[1]["ttft_p95"] > 0
+    assert "always 3" in next(tmp_path.glob("*.md")).read_text()
+
+
+def test_a_wave_has_its_parts() -> None:
+    items = [WorkItem((1,), 1)] * autoscaling.wave_size(10)
+    wave = autoscaling.wave(tiny_llm_ref, items, 10, seed=1)
+    assert len(wave) == 800
+    times = [item.arrival for item in wave]
+    assert times == sorted(times)
+    seconds = [sum(start <= time < start + 20 for time in times) for start in (0, 20, 40)]
+    assert seconds == pytest.approx([100, 600, 100], rel=0.3)
+
+
+@pytest.mark.parametrize("capacity", [0.01, 1e6])
+def test_a_wave_that_makes_no_sense(capacity: float) -> None:
+    with pytest.raises(ValueError, match="leave --autoscale out"):
+        autoscaling.wave_size(capacity)
+
+
+def test_a_number_that_follows_costs_less_than_the_most() -> None:
+    """Three parts of 20 seconds on a machine that takes a tenth of a second per launch."""
+
+    class Tenth:
+        launch_waits = False
+
+        def seconds(self, calls: Any) -> float:
+            return 0.1 * bool(calls)
+
+    sizes = tiny_llm_ref.EngineSizes(60, max_num_seqs=4, max_num_batched_tokens=64)
+    items = [WorkItem((1, 2, 3), 10)] * autoscaling.wave_size(4)
+    wave = autoscaling.wave(tiny_llm_ref, items, 4, seed=1)
+    one, all_of_them, scaled = autoscaling.compare(tiny_llm_ref, wave, 4, Tenth(), sizes, lambda _: None)
+    assert one.replica_seconds < scaled.replica_seconds < all_of_them.replica_seconds
+    assert one.ttft_p95 > scaled.ttft_p95 > all_of_them.ttft_p95
+    assert (one.most, scaled.most, all_of_them.most) == (1, 4, 4)
+    assert [row[0] for row in autoscaling.rows([one, all_of_them, scaled])] == ["always 1", "always 4", "1 to 4"]
 
 
 def routed(router: str, seed: int, **figures: float) -> Routed:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from tiny_llm_kit.bench import autoscaling
 from tiny_llm_kit.bench import replicas as bench
 from tiny_llm_kit.bench.report import TARGET_COLUMNS
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
@@ -16,6 +17,7 @@ from tiny_llm_kit.cli.tables import make_console, markdown, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.shapes import SHAPES, shape
+from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.streams import arriving
 from tiny_llm_kit.workloads.tenants import tenants as requests_of_tenants
 
@@ -42,6 +44,7 @@ NOTE = (
     type=Real(1e-6, 1e9),
     help=f"Requests per second, at random.  [default: {LOAD} of what round robin gets through on the first list]",
 )
+@click.option("--autoscale", is_flag=True, help="Also a number of replicas that follows a wave of requests: some seconds more.")
 @paged_options
 @cost_options(MODEL)
 @out_option
@@ -53,6 +56,7 @@ def main(
     tenants: int,
     seeds: int,
     rate: float | None,
+    autoscale: bool,
     fit_file: Path | None,
     preset: str | None,
     model: str | None,
@@ -77,6 +81,12 @@ def main(
         lists = {seed: requests_of_tenants(vocab_size, tenants, requests, seed) for seed in range(1, seeds + 1)}
         blocks = max(paged.blocks(SLOTS, items) for items in lists.values())
     engine = answer.EngineSizes(**asdict(paged) | {"num_blocks": blocks})
+    wave: list[WorkItem] = []
+    if autoscale:
+        with working(console, "Making a wave of requests"):
+            capacity = bench.sustainable(answer, lists[1], 1, cost, engine)
+            items = requests_of_tenants(vocab_size, tenants, autoscaling.wave_size(capacity), seed=1)
+            wave = autoscaling.wave(answer, items, capacity, seed=1)
     with progress_bar(console, "simulating", total=seeds * len(bench.routers(answer, 1, 1, 0)) + (rate is None)) as bar:
 
         def done(router: str, seed: int) -> None:
@@ -90,11 +100,18 @@ def main(
         coming = {seed: list(arriving(answer, items, rate, 1.0, seed)) for seed, items in lists.items()}
         found = bench.compare(answer, coming, replicas, cost, engine, done)
     moved = bench.moved_keys(answer, replicas)
+    scaled: list[autoscaling.Scaled] = []
+    if wave:
+        with progress_bar(console, "simulating a wave", total=3) as bar:
+            scaled = autoscaling.compare(answer, wave, replicas, cost, engine, lambda _: bar.advance())
 
     cells, goals = bench.rows(found), bench.targets(found, moved)
     title = f"{replicas} replicas of {about_cost['words']}, {requests} requests of {tenants} tenants at {rate:,.3g} a second"
     console.print(plain_table(harmless(title), bench.COLUMNS, cells))
     console.print(plain_table("targets", TARGET_COLUMNS, [goal.row() for goal in goals]))
+    if scaled:
+        wave_title = f"{len(wave):,} requests in a wave: {autoscaling.describe_wave()}"
+        console.print(plain_table(wave_title, autoscaling.COLUMNS, autoscaling.rows(scaled)))
     console.print(NOTE, highlight=False)
     document = {
         "machine": describe_machine(),
@@ -104,11 +121,13 @@ def main(
         "engine": asdict(engine),
         "routers": [asdict(one) for one in found],
         "moved_keys_times_replicas": moved,
+        "autoscaling": [asdict(one) for one in scaled],
         "targets": [goal.as_json() for goal in goals],
     }
     tables = [
         f"{title}\n\n{markdown(bench.COLUMNS, cells)}",
         markdown(TARGET_COLUMNS, [goal.row() for goal in goals]),
+        *([f"{wave_title}\n\n{markdown(autoscaling.COLUMNS, autoscaling.rows(scaled))}"] if scaled else []),
         NOTE,
     ]
     write_results(console, out, "replicas", document, "\n\n".join(tables))

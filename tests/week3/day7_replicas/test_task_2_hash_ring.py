@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -40,20 +39,18 @@ def test_task_2_the_hash_is_the_same_everywhere() -> None:
 
 def test_task_2_other_processes_agree() -> None:
     """Python's `hash` of a string is another one in each process: two routers would send a session to two replicas."""
-    root = Path(__file__).parents[3]
     script = (
         f"import {answer.__name__} as answer; router = answer.ConsistentHash();"
         " asks = [answer.RoutedRequest(str(n), [n] * 9, 5, 'ada' * (n % 2)) for n in range(20)];"
         " print([router.choose(ask, ['a', 'b', 'c']) for ask in asks])"
     )
-    environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(root / "src")}
+    environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": os.pathsep.join(sys.path)}
     router = answer.ConsistentHash()
     asks = [answer.RoutedRequest(str(number), [number] * 9, 5, "ada" * (number % 2)) for number in range(20)]
-    here = [router.choose(one, ["a", "b", "c"]) for one in asks]
-    there = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, cwd=root
-    )
-    assert there.stdout.strip() == str(here), "another process, with another PYTHONHASHSEED, must rank in the same way"
+    here = str([router.choose(one, ["a", "b", "c"]) for one in asks])
+    there = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert not there.returncode, f"choosing in another process failed: {there.stderr[-800:]}"
+    assert there.stdout.strip() == here, "another process, with another PYTHONHASHSEED, must rank in the same way"
 
 
 def test_task_2_the_order_of_adding_does_not_matter() -> None:
@@ -64,7 +61,7 @@ def test_task_2_the_order_of_adding_does_not_matter() -> None:
     assert owners(ring) == owners(ring_of(*nodes)), "a node that came and went leaves nothing behind"
 
 
-@pytest.mark.parametrize("count", [3, 5, 10])
+@pytest.mark.parametrize("count", [3, 5, 12])
 def test_task_2_removing_a_node_moves_its_own_keys_only(count: int) -> None:
     nodes = names(count)
     before = owners(ring_of(*nodes))
