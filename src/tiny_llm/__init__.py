@@ -63,10 +63,14 @@ from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
 from .replicas.autoscaler import Autoscaler
+from .replicas.deployment import EngineDeployment, ask_ray, deploy
+from .replicas.failover import GaveUp, StreamRequest, UpstreamDied, engine_request, resume, stream_with_failover
 from .replicas.fleet_report import FleetReport, ReplicaReport
 from .replicas.hash_ring import ConsistentHash, HashRing, stable_hash
 from .replicas.prefix_router import PrefixAware, block_keys
+from .replicas.replicated_engine import ReplicatedEngine, stream_request
 from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
+from .replicas.serve_routing import ServeRouting
 from .replicas.simulate import EngineSizes, simulate_replicas
 from .request import Request
 from .request_book import RequestBook
@@ -83,6 +87,36 @@ from .scheduling import (
     Strategy,
     plan_step,
 )
+from .server.answering import Answer
+from .server.answers import (
+    ApiError,
+    ChatCompletionChunk,
+    ChatCompletionResponse,
+    CompletionLogprobs,
+    CompletionResponse,
+    ErrorResponse,
+    TokenChance,
+    TokenLogprobs,
+    Usage,
+)
+from .server.app import create_app
+from .server.engine_loop import EngineLoop
+from .server.engine_thread import Draining, EngineThread, QueueFull
+from .server.error_answers import explain
+from .server.guard import Guard, check_key, read_body
+from .server.metrics import EngineStats, ServerMetrics
+from .server.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    parse_body,
+    validation_error,
+)
+from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.service import Service, unless_gone
+from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
+from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
+from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -95,20 +129,41 @@ __all__ = [
     "OPERATORS",
     "STRATEGIES",
     "Admission",
+    "Answer",
+    "ApiError",
     "Autoscaler",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
     "BlockPool",
     "Call",
+    "Cancelled",
+    "ChatChunks",
+    "ChatCompletionChunk",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
     "Chunk",
+    "ClientSampler",
+    "CompletionChunks",
+    "CompletionLogprobs",
+    "CompletionRequest",
+    "CompletionResponse",
     "ConsistentHash",
     "ContinuousBatchScheduler",
     "CostModel",
+    "Delta",
+    "Draining",
     "DynamicBatcher",
     "Embedding",
     "Engine",
+    "EngineDead",
+    "EngineDeployment",
+    "EngineLoop",
     "EngineSizes",
+    "EngineSnapshot",
+    "EngineStats",
+    "EngineThread",
+    "ErrorResponse",
     "Event",
     "EventKind",
     "EventLog",
@@ -117,8 +172,11 @@ __all__ = [
     "FittedCost",
     "FleetReport",
     "FusedLinear",
+    "GaveUp",
     "Group",
+    "Guard",
     "HashRing",
+    "JsonGuide",
     "KvCache",
     "KvCacheBase",
     "LeastTokens",
@@ -138,11 +196,14 @@ __all__ = [
     "PrefixAware",
     "PrefixCache",
     "QuantizedLinear",
+    "QueueFull",
     "RMSNorm",
     "RaggedBatch",
     "ReplicaReport",
+    "ReplicatedEngine",
     "Request",
     "RequestBook",
+    "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
@@ -156,20 +217,32 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServeRouting",
+    "ServerMetrics",
+    "Service",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
     "StopStrings",
     "Strategy",
+    "StreamRequest",
     "Summary",
     "TextStream",
+    "Ticket",
     "Timeline",
+    "TokenChance",
+    "TokenLogprobs",
+    "TokenizeRequest",
     "TransformerBlock",
+    "UpstreamDied",
+    "Usage",
     "admit",
     "arrival_times",
+    "ask_ray",
     "attend_in_parts",
     "batch_generate",
     "block_keys",
@@ -177,16 +250,23 @@ __all__ = [
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "check_key",
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
+    "client_sampler",
     "closed_loop",
+    "compile_schema",
     "continuous_steps",
+    "create_app",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
+    "deploy",
     "dequantize",
+    "engine_request",
     "expected_longest",
+    "explain",
     "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
@@ -215,6 +295,7 @@ __all__ = [
     "paged_attention_decode",
     "paged_attention_prefill",
     "paged_attention_split",
+    "parse_body",
     "percentile",
     "perplexity",
     "plan_step",
@@ -222,7 +303,9 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "read_body",
     "repetition_penalty",
+    "resume",
     "roofline_of",
     "rope_frequencies",
     "run_continuous",
@@ -240,11 +323,18 @@ __all__ = [
     "slot_mapping",
     "softmax",
     "spread",
+    "sse",
     "stable_hash",
     "static_steps",
+    "stream_events",
+    "stream_request",
     "stream_text",
+    "stream_with_failover",
     "summarize",
+    "take_snapshot",
     "top_k",
     "top_p",
+    "unless_gone",
     "unpack",
+    "validation_error",
 ]

@@ -63,10 +63,14 @@ from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
 from .replicas.autoscaler import Autoscaler
+from .replicas.deployment import EngineDeployment, ask_ray, deploy
+from .replicas.failover import GaveUp, StreamRequest, UpstreamDied, engine_request, resume, stream_with_failover
 from .replicas.fleet_report import FleetReport, ReplicaReport
 from .replicas.hash_ring import ConsistentHash, HashRing, stable_hash
 from .replicas.prefix_router import PrefixAware, block_keys
+from .replicas.replicated_engine import ReplicatedEngine, stream_request
 from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
+from .replicas.serve_routing import ServeRouting
 from .replicas.simulate import EngineSizes, simulate_replicas
 from .request import Request
 from .request_book import RequestBook
@@ -154,7 +158,9 @@ __all__ = [
     "Embedding",
     "Engine",
     "EngineDead",
+    "EngineDeployment",
     "EngineLoop",
+    "EngineSizes",
     "EngineSnapshot",
     "EngineThread",
     "ErrorResponse",
@@ -167,10 +173,13 @@ __all__ = [
     "FittedCost",
     "FleetReport",
     "FusedLinear",
+    "GaveUp",
     "Group",
     "Guard",
     "JsonGuide",
     "HashRing",
+    "HashRing",
+    "JsonGuide",
     "KvCache",
     "KvCacheBase",
     "LeastTokens",
@@ -197,6 +206,7 @@ __all__ = [
     "RMSNorm",
     "RaggedBatch",
     "ReplicaReport",
+    "ReplicatedEngine",
     "Request",
     "RequestBook",
     "RequestState",
@@ -213,6 +223,7 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServeRouting",
     "ServerMetrics",
     "Service",
     "ServingError",
@@ -227,6 +238,7 @@ __all__ = [
     "StepWork",
     "StopStrings",
     "Strategy",
+    "StreamRequest",
     "Summary",
     "TextStream",
     "Ticket",
@@ -236,9 +248,11 @@ __all__ = [
     "TokenizeRequest",
     "TransformerBlock",
     "accept",
+    "UpstreamDied",
     "Usage",
     "admit",
     "arrival_times",
+    "ask_ray",
     "attend_in_parts",
     "batch_generate",
     "block_keys",
@@ -258,9 +272,11 @@ __all__ = [
     "create_batch_mask",
     "decode_attention",
     "decode_call",
+    "deploy",
     "dequantize",
     "draw",
     "dequantize_rows",
+    "engine_request",
     "expected_longest",
     "explain",
     "fit_cost",
@@ -304,6 +320,7 @@ __all__ = [
     "quantize_rows",
     "read_body",
     "repetition_penalty",
+    "resume",
     "roofline_of",
     "rope_frequencies",
     "run_continuous",
@@ -325,7 +342,9 @@ __all__ = [
     "stable_hash",
     "static_steps",
     "stream_events",
+    "stream_request",
     "stream_text",
+    "stream_with_failover",
     "summarize",
     "take_snapshot",
     "top_k",
