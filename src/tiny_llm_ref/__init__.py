@@ -90,10 +90,12 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
-from .server.metrics import ServerMetrics
+from .server.app import create_app
 from .server.engine_loop import EngineLoop
 from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.metrics import EngineStats, ServerMetrics
+from .server.error_answers import explain
+from .server.guard import Guard, check_key, read_body
+from .server.metrics import ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -101,13 +103,6 @@ from .server.protocol import (
     parse_body,
     validation_error,
 )
-from .server.app import create_app
-from .server.engine_loop import EngineLoop
-from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.error_answers import explain
-from .server.guard import Guard, check_key, read_body
-from .server.metrics import ServerMetrics
-from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
@@ -148,11 +143,8 @@ __all__ = [
     "ConsistentHash",
     "ContinuousBatchScheduler",
     "CostModel",
-    "Drafter",
-    "DynamicBatcher",
-    "Embedding",
-    "Engine",
     "Delta",
+    "Drafter",
     "Draining",
     "DynamicBatcher",
     "Embedding",
@@ -164,7 +156,6 @@ __all__ = [
     "EngineSnapshot",
     "EngineThread",
     "ErrorResponse",
-    "EngineSizes",
     "Event",
     "EventKind",
     "EventLog",
@@ -176,8 +167,6 @@ __all__ = [
     "GaveUp",
     "Group",
     "Guard",
-    "JsonGuide",
-    "HashRing",
     "HashRing",
     "JsonGuide",
     "KvCache",
@@ -230,9 +219,9 @@ __all__ = [
     "ShortestRemaining",
     "Slo",
     "SlotManager",
+    "SlowReader",
     "SpeculativeEngine",
     "SpeculativeRunner",
-    "SlowReader",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -247,9 +236,9 @@ __all__ = [
     "TokenLogprobs",
     "TokenizeRequest",
     "TransformerBlock",
-    "accept",
     "UpstreamDied",
     "Usage",
+    "accept",
     "admit",
     "arrival_times",
     "ask_ray",
@@ -274,8 +263,8 @@ __all__ = [
     "decode_call",
     "deploy",
     "dequantize",
-    "draw",
     "dequantize_rows",
+    "draw",
     "engine_request",
     "expected_longest",
     "explain",
@@ -316,9 +305,9 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
-    "rejection_sample",
     "quantize_rows",
     "read_body",
+    "rejection_sample",
     "repetition_penalty",
     "resume",
     "roofline_of",
