@@ -12,8 +12,8 @@ from ..metrics import BatchingMetrics
 class PagedMetrics(BatchingMetrics):
     """`BatchingMetrics`, and what the blocks were good for.
 
-    All but evictions and drafts is read from the log, so what happens between two iterations counts with the next, and simulated runs
-    have these figures, too.
+    All but evictions and drafts is read from the log, so what happens between two iterations counts with the next, and
+    simulated runs have these figures, too.
 
     Args:
         prefix_cache_queries: prompt tokens that were looked for in the prefix cache, once for each request.
