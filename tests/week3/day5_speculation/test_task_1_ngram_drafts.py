@@ -81,6 +81,14 @@ def test_task_1_what_repeats_itself_goes_on_repeating() -> None:
     assert_proposed("yes no yes no ", "yes no yes", "a period of seven letters", 10)
 
 
+def test_task_1_other_tokens_are_no_match() -> None:
+    """Ids of several digits, equal sums, and another order."""
+    for earlier, last in [((1, 12), (11, 2)), ((7, 7), (6, 8)), ((3, 4), (4, 3)), ((1, 256), (0, 257))]:
+        tokens = [*earlier, 90, 91, 92, 93, *last]
+        got = answer.NgramDrafter().propose(tokens, 3)
+        assert got == [], f"{last} has not occurred before, {earlier} is something else: {got} proposed after {tokens}"
+
+
 def test_task_1_an_answer_that_grows_token_by_token() -> None:
     drafter, text = answer.NgramDrafter(), "she sells sea shells; she sells sea shells; she"
     for length in range(1, len(text) + 1):

@@ -41,6 +41,8 @@ def sampler_of(**params: Any) -> Any:
         ([5, 6, 7], [9, 6, 7, 8], [9], "the first is wrong: those behind it are equal by chance, drawn after a wrong token"),
         ([5, 6, 7], [5, 1, 7, 8], [5, 1], "the second is wrong, and nothing behind it counts"),
         ([5, 5, 5], [5, 5, 5, 5], [5, 5, 5, 5], "equal tokens are drafts like any other"),
+        ([5, 5], [5, 6, 7], [5, 6], "the second draft is what was drawn before it, and not in its place"),
+        ([5, 6], [6, 5, 7], [6], "each draft was drawn in the place of the other"),
         ([5], [5, 2], [5, 2], "one draft, which is right"),
         ([5], [2, 5], [2], "one draft, which is wrong"),
         ([], [4], [4], "without drafts, a step yields its one token"),
