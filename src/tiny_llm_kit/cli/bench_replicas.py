@@ -80,12 +80,7 @@ def main(
     with working(console, "Making the requests"):
         lists = {seed: requests_of_tenants(vocab_size, tenants, requests, seed) for seed in range(1, seeds + 1)}
         blocks = max(paged.blocks(SLOTS, items) for items in lists.values())
-    engine = answer.EngineSizes(
-        num_blocks=blocks,
-        block_size=paged.block_size,
-        max_num_seqs=paged.max_num_seqs,
-        max_num_batched_tokens=paged.max_num_batched_tokens,
-    )
+    engine = answer.EngineSizes(**paged.of_schedule(blocks))
     wave: list[WorkItem] = []
     if autoscale:
         with working(console, "Making a wave of requests"):
