@@ -126,3 +126,9 @@ class HuggingFaceTokenizer:
 
     def detokenizer(self) -> StreamingDetokenizer:
         return StreamingDetokenizer(self.decode)
+
+    def as_json(self) -> str:
+        """The tokenizer as a `tokenizer.json` holds it, for libraries that read one; ValueError if it is none of these."""
+        if (backend := getattr(self._tokenizer, "backend_tokenizer", None)) is None:
+            raise ValueError(f"{type(self._tokenizer).__name__} has no tokenizer.json: choose a model with a fast tokenizer")
+        return cast(str, backend.to_str())

@@ -1,0 +1,274 @@
+"""The loop in which an engine serves clients: in a thread of its own, since MLX's arrays belong to the thread that made them.
+
+It knows engines by `submit`, `step`, `cancel` and `has_work`, and clients by their tickets. It knows no HTTP.
+"""
+
+import logging
+import threading
+import time
+from asyncio import CancelledError
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from tiny_llm_kit.course import task
+
+from ..request import Request
+from .outbox import Noted, Outbox, Progress
+from .snapshot import EngineSnapshot, take_snapshot
+from .ticket import Cancelled, Delta, EngineDead, Ticket
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[Any], None]
+"""Something to do with the engine, in its thread."""
+
+
+class EngineLoop:
+    """Builds an engine in a new thread, and steps it there while there is work. Without work the thread sleeps.
+
+    All other threads send commands, and get deltas back. When the thread ends, for whatever reason, every ticket that is open
+    ends with `EngineDead`, and nobody is taken any more: no client waits for a thread that is not there.
+
+    Args:
+        build: makes the engine, in the thread. Weights that it uses must have been evaluated before.
+        max_unread: most deltas that are kept for a client that does not read, see `Ticket`.
+        clock: seconds; it must never go back.
+    """
+
+    def __init__(self, build: Callable[[], Any], *, max_unread: int = 256, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.turn_began: float | None = None  # None while the thread has nothing to do
+        self._build = build
+        self._max_unread = max_unread
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._built: Future[None] = Future()
+        self._commands: SimpleQueue[Command] = SimpleQueue()
+        self._stopping = False
+        self._stats = EngineSnapshot()
+        # Of the thread alone:
+        self._outbox = Outbox()
+        self._progress: dict[int, Progress] = {}
+        self._news: dict[int, Progress] = {}
+        self._settled: list[Ticket] = []
+        self._taken = 0
+        # Of all threads, under the lock:
+        self._lock = threading.Lock()
+        self._open: set[Ticket] = set()
+        self._unseen = 0  # submitted, and not in `_stats` yet
+        self._death: EngineDead | None = None
+
+    # From any thread
+
+    def start(self) -> None:
+        """Start the thread and wait until the engine is built.
+
+        Raises:
+            BaseException: what `build` raised.
+            RuntimeError: if it was started before.
+        """
+        self._thread.start()
+        self._built.result()
+
+    @task(week=3, day=6, number=3)
+    async def submit(self, make: Callable[[], Request], noted: Noted | None = None) -> Ticket:
+        """Queue a request, and wait until the engine has taken it. The event loop goes on meanwhile.
+
+        Whoever is cancelled while waiting here cancels the request.
+
+        Args:
+            make: makes the request, in the engine's thread. Its `on_update` is taken over.
+            noted: see `Delta.logprobs`; called as `noted(request, position)` with the number of tokens before the new one.
+        Raises:
+            EngineDead: if nobody would serve it.
+            Exception: what `make` or the engine's `submit` raised, such as ValueError.
+        """
+        ticket = Ticket(self._max_unread, self.cancel)
+        with self._lock:
+            self.check_open()
+            self._open.add(ticket)
+            self._unseen += 1
+            self._commands.put(partial(self._accept, ticket=ticket, make=make, noted=noted))
+        try:
+            await ticket.accepted
+        except CancelledError:
+            ticket.cancel()
+            raise
+        return ticket
+
+    @task(week=3, day=6, number=3)
+    def cancel(self, ticket: Ticket) -> None:
+        """End a ticket, in whatever state it is; what its request holds is free before the next step. It does not wait."""
+        self._commands.put(partial(self._cancel, ticket=ticket))
+
+    def post(self, command: Command) -> None:
+        """Do something with the engine in its thread, between two steps. It does not wait. The command must not raise."""
+        self._commands.put(command)
+
+    def stats(self) -> EngineSnapshot:
+        """What the engine looked like after the last step."""
+        return self._stats
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait: those in the engine's queue, and those on the way to it. Never too few."""
+        return self._stats.num_requests_waiting + self._unseen
+
+    @property
+    def reason(self) -> str | None:
+        """Why nobody can be served; None if all is well."""
+        return self._why_dead()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests can be served."""
+        return self.reason is None
+
+    def check_open(self) -> None:
+        """Called under the lock before a request is taken; raises what speaks against it."""
+        if reason := self._why_dead():
+            raise EngineDead(reason)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End the thread after its current step. Whoever still waits or runs is cancelled, and ends with `EngineDead`.
+
+        A thread that does not end within `timeout` seconds is left alone; its clients have their error all the same.
+        """
+        self._stopping = True
+        if self._thread.ident is None:
+            return
+        self.post(lambda engine: None)  # wakes it up
+        self._thread.join(timeout)
+        self._bury()
+
+    def _why_dead(self) -> str | None:
+        if self._death is not None:
+            return str(self._death)
+        return None if self._thread.is_alive() else "the engine's thread does not run"
+
+    # In the engine's thread
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            engine = self._build()
+            self._stats = take_snapshot(engine)
+            self._built.set_result(None)
+            self._serve(engine)
+        except BaseException as raised:  # whatever it is, also SystemExit, nobody may wait for this thread
+            error = raised
+            if self._built.done():
+                log.critical("the engine's thread has died", exc_info=raised)
+            else:
+                self._built.set_exception(raised)
+        finally:
+            self._bury(error)
+
+    @task(week=3, day=6, number=3)
+    def _serve(self, engine: Any) -> None:
+        while not self.is_over():
+            self._obey(engine)
+            if engine.has_work:
+                self.step(engine)
+            self._close_turn(engine)
+        for progress in self._progress.values():
+            engine.cancel(progress.request)
+
+    def is_over(self) -> bool:
+        """Whether the thread should end now."""
+        return self._stopping
+
+    @task(week=3, day=6, number=3)
+    def _obey(self, engine: Any) -> None:
+        """Carry out the commands that are there; sleep until there is one if there is nothing else to do."""
+        commands = []
+        if not engine.has_work:
+            self.turn_began = None
+            commands.append(self._commands.get())
+        self.turn_began = self.clock()
+        commands += [self._commands.get() for _ in range(self._commands.qsize())]
+        for command in commands:
+            command(engine)
+
+    @task(week=3, day=6, number=3)
+    def step(self, engine: Any) -> list[Delta]:
+        """Step the engine, and put into the outbox what each request has got. Returns these deltas."""
+        for request in engine.step():
+            if request.request_id in self._progress:  # one that ends with an error is returned, and its on_update not called
+                self._news[request.request_id] = self._progress[request.request_id]
+        news, self._news = self._news, {}
+        deltas = []
+        for request_id, progress in news.items():
+            delta = progress.take()
+            self._put(progress.ticket, delta)
+            deltas.append(delta)
+            if delta.is_last:
+                del self._progress[request_id]
+        return deltas
+
+    @task(week=3, day=6, number=3)
+    def _accept(self, engine: Any, ticket: Ticket, make: Callable[[], Request], noted: Noted | None) -> None:
+        """Submit a request, and tell its ticket."""
+        self._taken += 1
+        try:
+            request = make()
+            request.on_update = self._note
+            engine.submit(request)
+        except Exception as error:
+            self._settled.append(ticket)
+            self._outbox.add(ticket.loop, partial(ticket.fail, error))
+            return
+        ticket.request_id, ticket.prompt_tokens = request.request_id, len(request.prompt)
+        self._progress[request.request_id] = Progress(ticket, request, noted)
+        self._outbox.add(ticket.loop, ticket.accept)
+
+    @task(week=3, day=6, number=3)
+    def _cancel(self, engine: Any, ticket: Ticket) -> None:
+        progress = self._progress.pop(ticket.request_id, None)  # type: ignore[arg-type]
+        if progress is not None:
+            self._news.pop(progress.request.request_id, None)
+            engine.cancel(progress.request)
+            self._put(ticket, Delta(error=Cancelled("the request was cancelled")))
+
+    @task(week=3, day=6, number=3)
+    def _note(self, request: Request, new_text: str) -> None:
+        """The `on_update` of every request."""
+        progress = self._progress.get(request.request_id)
+        if progress is not None:
+            self._news[request.request_id] = progress
+            progress.note()
+
+    def _put(self, ticket: Ticket, delta: Delta) -> None:
+        self._outbox.add(ticket.loop, partial(ticket.put, delta))
+        if delta.is_last:
+            self._settled.append(ticket)
+
+    def _close_turn(self, engine: Any) -> None:
+        """Take the snapshot, and only then hand over what has happened: who hears of it finds it in the snapshot."""
+        with self._lock:
+            self._stats = take_snapshot(engine)
+            self._unseen -= self._taken
+        self._taken = 0
+        closed = self._outbox.send()
+        for progress in [one for one in self._progress.values() if one.ticket.loop in closed]:
+            self._cancel(engine, progress.ticket)
+        with self._lock:  # only now: a thread that dies before has to tell them, too
+            self._open.difference_update(self._settled)
+        self._settled = []
+
+    @task(week=3, day=6, number=3)
+    def _bury(self, error: BaseException | None = None) -> None:
+        """Nobody will be served any more: tell all who wait for it. A second time changes nothing."""
+        why = "the server was stopped" if error is None else f"the engine's thread has died of {error!r}"
+        with self._lock:
+            if self._death is None:
+                self._death = EngineDead(why)
+                self._death.__cause__ = error
+            left, self._open = self._open, set()
+            self._stats = EngineSnapshot()
+        farewell = Outbox()
+        for ticket in left:
+            farewell.add(ticket.loop, partial(ticket.fail, self._death))
+        farewell.send()

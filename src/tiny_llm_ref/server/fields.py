@@ -1,0 +1,96 @@
+"""The values of a body's fields: their types, their limits, and the forms in which clients write them."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from tiny_llm_kit.course import task
+
+MAX_TEXT = 1_000_000  # letters or token ids in the prompts of one body, or letters in one message
+MAX_MESSAGES = 1024
+MAX_PROMPTS = 64
+MAX_CHOICES = 8
+MAX_STOPS, MAX_STOP_LENGTH = 4, 256
+MAX_LOGPROBS = 20
+MAX_BIASES, MAX_BIAS = 300, 100
+MAX_TOKENS = 2**20
+
+
+@task(week=3, day=6, number=1)
+def refuse(value: Any, harmless: Sequence[Any]) -> None:
+    """Refuse a field that is not supported, unless its value asks for nothing: then it stands for null.
+
+    Raises:
+        ValueError: for any other value.
+    """
+    if value not in harmless:
+        raise ValueError("this server does not support that: leave it out")
+
+
+@task(week=3, day=6, number=1)
+def text_of(content: Any) -> str:
+    """The text of a message: a string, or a list of parts `{"type": "text", "text": …}`, which are joined by line breaks.
+
+    Raises:
+        ValueError: for anything else, such as a picture.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValueError("it should be a string or a list of text parts")
+    for place, part in enumerate(content):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise ValueError(f'part {place} should be {{"type": "text", "text": "…"}}: this server reads text only')
+    return "\n".join(part["text"] for part in content)
+
+
+@task(week=3, day=6, number=1)
+def prompts_of(prompt: Any) -> list[str | list[int]]:
+    """The prompts of a completion: a string, a list of strings, a list of token ids, or a list of such lists.
+
+    Raises:
+        ValueError: for anything else, an empty list, or more than `MAX_TEXT` letters and tokens altogether.
+    """
+    prompts = [prompt] if isinstance(prompt, str) or _are_tokens(prompt) else prompt
+    if not isinstance(prompts, list) or not prompts:
+        raise ValueError("it should be a string, a list of strings, a list of token ids, or a list of lists of token ids")
+    if not (all(isinstance(one, str) for one in prompts) or all(map(_are_tokens, prompts))):
+        raise ValueError("all of it should be strings, or all token ids (whole numbers from 0 on), or all lists of token ids")
+    if (length := sum(map(len, prompts))) > MAX_TEXT:
+        raise ValueError(f"it has {length} letters or tokens, and at most {MAX_TEXT} are read")
+    return prompts
+
+
+@task(week=3, day=6, number=1)
+def _are_tokens(prompt: Any) -> bool:
+    return isinstance(prompt, list) and bool(prompt) and all(type(token) is int and token >= 0 for token in prompt)
+
+
+def _as_list(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+def refused(*harmless: Any) -> BeforeValidator:
+    return BeforeValidator(partial(refuse, harmless=harmless), json_schema_input_type=Any)
+
+
+# Numbers and switches are what they look like in JSON: true is no 1, and "1" is none either.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(max_length=256)]
+Content = Annotated[
+    str, BeforeValidator(text_of, json_schema_input_type=str | list[dict[str, Any]]), Field(max_length=MAX_TEXT)
+]
+Prompts = Annotated[
+    list[str | list[int]],
+    BeforeValidator(prompts_of, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+    Field(max_length=MAX_PROMPTS),
+]
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+Stops = Annotated[list[Stop], BeforeValidator(_as_list, json_schema_input_type=str | list[str]), Field(max_length=MAX_STOPS)]
+Biases = Annotated[
+    dict[Annotated[int, Field(ge=0)], Annotated[Number, Field(ge=-MAX_BIAS, le=MAX_BIAS)]], Field(max_length=MAX_BIASES)
+]
