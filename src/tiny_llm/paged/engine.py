@@ -64,7 +64,7 @@ class Engine(StreamingBook):
         self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
         self.prefix_caching = prefix_caching
         self.prefix_cache = PrefixCache(self.pool)
-        self.metrics: PagedMetrics = PagedMetrics()
+        self.metrics: PagedMetrics = PagedMetrics(prefix_caching=prefix_caching)
         self.waiting: FairQueue = FairQueue()
         self._deadlines: list[tuple[float, int, PagedRequest]] = []
         self._in_flight = InFlight()

@@ -64,7 +64,7 @@ class Engine(StreamingBook):
         self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
         self.prefix_caching = prefix_caching
         self.prefix_cache = PrefixCache(self.pool)
-        self.metrics: PagedMetrics = PagedMetrics()
+        self.metrics: PagedMetrics = PagedMetrics(prefix_caching=prefix_caching)
         self.waiting: FairQueue = FairQueue()
         self._deadlines: list[tuple[float, int, PagedRequest]] = []
         self._in_flight = InFlight()
@@ -129,7 +129,6 @@ class Engine(StreamingBook):
                         launched.add(*step)
                     for chunk in plan.chunks:
                         self.log_chunk(chunk.request, chunk.start, chunk.end)
-                    self.metrics.computed_tokens += plan.tokens
             launched.start()
             self.runner.start()
             return launched
@@ -166,9 +165,6 @@ class Engine(StreamingBook):
         self._grow(request, len(request.tokens))
         if not request.preemptions:
             self.event_log.record(EventKind.ADMITTED, request.request_id)
-            if self.prefix_caching:
-                self.metrics.prefix_cache_queries += len(request.prompt)
-                self.metrics.prefix_cache_hits += match.tokens
         self.waiting.charge(request, len(request.tokens) - match.tokens)
 
     @task(week=3, day=4, number=6)
@@ -239,7 +235,6 @@ class Engine(StreamingBook):
         self.release(request)
         self.event_log.record(EventKind.PREEMPTED, request.request_id)
         request.preemptions += 1
-        self.metrics.num_preemptions += 1
 
     @task(week=3, day=4, number=6)
     def release(self, request: Request) -> None:

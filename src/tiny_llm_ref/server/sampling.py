@@ -40,7 +40,8 @@ def compile_schema(schema: Mapping[str, Any], vocabulary: Vocabulary) -> LLMatch
     except ValueError as error:  # nested too deeply, say
         problem = str(error)
     if problem:
-        raise ApiError(400, f"the JSON schema can't be followed: {problem.strip():.300}", param="response_format")
+        reason = " ".join(problem.split())
+        raise ApiError(400, f"the JSON schema can't be followed: {reason:.300}", param="response_format")
     return matcher
 
 

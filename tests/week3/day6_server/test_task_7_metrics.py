@@ -28,7 +28,7 @@ class Watched:
     def __init__(self, model_name: str = "toy", **stats: float) -> None:
         self.now = 0.0
         self.stats = SimpleNamespace(**{**STATS, **stats})
-        self.metrics = answer.ServerMetrics(model_name, lambda: self.stats)
+        self.metrics = answer.ServerMetrics(model_name, lambda: SimpleNamespace(**vars(self.stats)))
         self.log = answer.EventLog(lambda: self.now)
         self.log.readers.append(self.metrics.read)
 
