@@ -263,7 +263,9 @@ class EngineLoop:
         """Nobody will be served any more: tell all who wait for it. A second time changes nothing."""
         why = "the server was stopped" if error is None else f"the engine's thread has died of {error!r}"
         with self._lock:
-            self._death = self._death or EngineDead(why)
+            if self._death is None:
+                self._death = EngineDead(why)
+                self._death.__cause__ = error
             left, self._open = self._open, set()
             self._stats = EngineSnapshot()
         farewell = Outbox()

@@ -10,7 +10,22 @@ from typing import Any
 import pytest
 
 from answer import answer
-from engine_threads import ENDLESS, ScriptedEngine, Threads, asks, happens, kill, read_error, run, take, text, within
+from engine_threads import (
+    ENDLESS,
+    ScriptedEngine,
+    Threads,
+    asks,
+    at_once,
+    begin,
+    happens,
+    kill,
+    read,
+    read_error,
+    run,
+    take,
+    text,
+    within,
+)
 from engine_threads import threads as threads
 from support import refuses
 
@@ -77,9 +92,9 @@ def test_task_3_death_while_somebody_submits(threads: Threads) -> None:
 
     async def main() -> None:
         gate.close()
-        submitting = [asyncio.ensure_future(served.submit(asks(5)))]
+        submitting = [begin(served.submit(asks(5)))]
         await gate.reach()
-        submitting += [asyncio.ensure_future(served.submit(asks(5))) for _ in range(3)]
+        submitting += [begin(served.submit(asks(5))) for _ in range(3)]
         await asyncio.sleep(0)
         kill(threads.alive[0])
         gate.open()
@@ -96,6 +111,7 @@ def test_task_3_death_while_the_thread_sleeps(threads: Threads) -> None:
     served = threads.loop(ScriptedEngine)
 
     async def main() -> None:
+        await read(*await take(served, asks(2)))
         kill(threads.alive[0])  # it notices when it wakes up
         with refuses(answer.EngineDead, "the command that wakes the thread up is the one that it dies with"):
             ticket = await within(served.submit(asks(3)), "`submit` ends")
@@ -145,17 +161,16 @@ def test_task_3_death_is_told_to_every_event_loop(threads: Threads) -> None:
 
     run(leave)  # this loop is closed, and can't be told anything
     taken = threading.Semaphore(0)
-    clients = [threading.Thread(target=client) for _ in range(3)]
-    for one in clients:
-        one.start()
-    for _ in clients:
-        assert taken.acquire(timeout=5), "each client is taken"
-    gate.close()
-    assert gate.reached.wait(5)
-    kill(threads.alive[0])
-    gate.open()
-    for one in clients:
-        one.join(8)
+
+    def killer() -> None:
+        for _ in range(3):
+            assert taken.acquire(timeout=5), "each client is taken"
+        gate.close()
+        assert gate.reached.wait(5), "the engine is stepped while somebody is served"
+        kill(threads.alive[0])
+        gate.open()
+
+    at_once(client, client, client, killer)
     assert len(told) == 3, f"three event loops have clients, and {len(told)} heard of the thread's death"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from engine_threads import (
     ScriptedEngine,
     Threads,
     asks,
+    at_once,
     begin,
     gated,
     happens,
@@ -221,11 +223,7 @@ def test_task_3_each_event_loop_gets_its_own(threads: Threads) -> None:
 
         run(main)
 
-    clients = [threading.Thread(target=client, args=(f"client {n}", 3 + n)) for n in range(3)]
-    for one in clients:
-        one.start()
-    for one in clients:
-        one.join(10)
+    at_once(*(partial(client, f"client {n}", 3 + n) for n in range(3)))
     assert got == {f"client {n}": "abcdefgh"[: 3 + n] for n in range(3)}, f"three event loops in three threads got {got}"
 
 
@@ -257,7 +255,7 @@ def test_task_3_the_event_loop_does_not_wait_for_a_step(threads: Threads) -> Non
 
     async def main() -> None:
         gate.close()
-        waiting = [asyncio.ensure_future(take(served, asks(3))) for _ in range(3)]
+        waiting = [begin(take(served, asks(3))) for _ in range(3)]
         await gate.reach()
         for _ in range(5):
             await within(asyncio.sleep(0), "the event loop goes on while a step takes its time")
@@ -366,9 +364,9 @@ def test_task_3_whoever_goes_while_submitting_is_not_served(threads: Threads) ->
 
     async def main() -> None:
         gate.close()
-        (first,) = (asyncio.ensure_future(take(served, asks(1))),)
+        (first,) = (begin(take(served, asks(1))),)
         await gate.reach()
-        leaving = asyncio.ensure_future(served.submit(asks(300)))
+        leaving = begin(served.submit(asks(300)))
         await asyncio.sleep(0)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -591,7 +589,7 @@ def test_task_3_stop_ends_everybody(threads: Threads) -> None:
 
     async def main() -> None:
         tickets = await take(served, make, make)
-        stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
+        stopping = begin(asyncio.to_thread(served.stop))
         await asyncio.sleep(0.05)
         gate.open()
         await within(stopping, "`stop` returns when the thread has ended")

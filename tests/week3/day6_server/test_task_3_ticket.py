@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from engine_threads import read, read_error, run, text, within
+from engine_threads import begin, read, read_error, run, text, within
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -37,12 +37,12 @@ def test_task_3_ticket_hands_on_deltas_in_order() -> None:
 def test_task_3_ticket_wakes_a_reader_who_waits() -> None:
     async def main() -> None:
         one, _ = ticket()
-        reading = asyncio.ensure_future(anext(one))
+        reading = begin(anext(one))
         await asyncio.sleep(0)
         one.put(piece("a"))
         delta = await within(reading, "whoever waits for a delta is woken by the next `put`")
         assert delta.text == "a"
-        reading = asyncio.ensure_future(anext(one))
+        reading = begin(anext(one))
         await asyncio.sleep(0)
         one.put(piece("b", finish_reason="length"))
         assert (await within(reading, "the second wait is woken as well")).finish_reason == "length"

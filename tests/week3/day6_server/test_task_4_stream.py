@@ -1,6 +1,7 @@
 """Week 3 Day 6, task 4: answers as server-sent events."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from answer import answer
-from engine_threads import run, within
+from engine_threads import begin, run, within
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -32,16 +33,24 @@ class Stream:
     async def next(self) -> Any:
         """The data of the next event."""
         __tracebackhide__ = True
+        await self._is_generator()
         return data(await within(anext(self.events), "the next event comes as soon as there is something to say"))
 
     async def rest(self) -> list[Any]:
         """The data of all further events."""
         __tracebackhide__ = True
 
+        await self._is_generator()
+
         async def read() -> list[Any]:
             return [data(event) async for event in self.events]
 
         return await within(read(), "the stream ends when all its tickets have ended")
+
+    async def _is_generator(self) -> None:
+        if inspect.isawaitable(self.events):  # a stub's, which has no `yield`: it raises what is to be done
+            await self.events
+            raise AssertionError("`stream_events` is an asynchronous generator: it yields one event after another")
 
 
 def explain(error: BaseException) -> Any:
@@ -291,7 +300,7 @@ def test_task_4_a_reader_who_is_cancelled_cancels() -> None:
     async def main() -> None:
         before = asyncio.all_tasks()
         stream = Stream(2)
-        reading = asyncio.ensure_future(stream.rest())
+        reading = begin(stream.rest())
         await asyncio.sleep(0.01)  # it waits for a first token
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):

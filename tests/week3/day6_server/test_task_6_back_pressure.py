@@ -31,12 +31,6 @@ async def refused(served: Any, kind: type[Exception], look_at: str) -> Exception
     return errors[0]
 
 
-@pytest.mark.parametrize("name", ["max_queue", "step_limit", "max_failed_steps"])
-def test_task_6_limits_are_above_zero(name: str) -> None:
-    with refuses(ValueError, "a limit of 0 would refuse everybody", named=name):
-        answer.EngineThread(ScriptedEngine, **{name: 0})
-
-
 def test_task_6_the_queue_is_bounded(threads: Threads) -> None:
     gate = threads.gate(after=1)
     served = threads.thread(lambda: ScriptedEngine(seats=1, before_step=gate), max_queue=3)
