@@ -147,6 +147,15 @@ def test_task_5_a_stream_says_what_a_whole_answer_says(toy: ToyModel, body: dict
     assert not any(event.get("usage") for event in stream.events()), "nobody asked for the usage"
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"), [(completion(stream=True), "text_completion"), (chat(stream=True), "chat.completion.chunk")]
+)
+def test_task_5_chunks_have_the_form_of_their_endpoint(toy: ToyModel, body: dict[str, Any], kind: str) -> None:
+    with served(toy) as serving:
+        (stream,) = ask_all(serving, body)
+    assert {event["object"] for event in stream.events()} == {kind}, "ChatChunks for chats, CompletionChunks for completions"
+
+
 def test_task_5_a_stream_has_a_last_chunk_with_the_usage_if_asked(toy: ToyModel) -> None:
     with served(toy) as serving:
         (stream,) = ask_all(serving, completion(stream=True, n=2, stream_options={"include_usage": True}))
