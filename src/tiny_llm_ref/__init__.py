@@ -1,12 +1,6 @@
 """The reference: one good answer to every task of the course. Public names are imported from here."""
 
-from .attention import (
-    causal_mask,
-    grouped_query_attention,
-    multi_head_attention,
-    scaled_dot_product_attention,
-    softmax,
-)
+from .attention import causal_mask, grouped_query_attention, multi_head_attention, scaled_dot_product_attention, softmax
 from .baselines import run_continuous, run_sequential, run_static
 from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
@@ -47,36 +41,44 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
+from .paged.adaptive_draft import AdaptiveDraft
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
 from .paged.fair_queue import FairQueue
 from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
+from .paged.quantized_pool import QuantizedKvCache, dequantize_rows, quantize_rows
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
+from .paged.speculative import SpeculativeEngine
+from .paged.speculative_runner import SpeculativeRunner
+from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
+from .replicas.autoscaler import Autoscaler
+from .replicas.deployment import EngineDeployment, ask_ray, deploy
+from .replicas.failover import GaveUp, StreamRequest, UpstreamDied, engine_request, resume, stream_with_failover
+from .replicas.fleet_report import FleetReport, ReplicaReport
+from .replicas.hash_ring import ConsistentHash, HashRing, stable_hash
+from .replicas.prefix_router import PrefixAware, block_keys
+from .replicas.replicated_engine import ReplicatedEngine, stream_request
+from .replicas.routers import LeastTokens, PowerOfTwoChoices, RoundRobin, RoutedRequest, Router
+from .replicas.serve_routing import ServeRouting
+from .replicas.simulate import EngineSizes, simulate_replicas
 from .request import Request
 from .request_book import RequestBook
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
 from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, seen_tokens, top_k, top_p
-from .scheduling import (
-    STRATEGIES,
-    Fifo,
-    LengthBalance,
-    PrefillChunk,
-    ShortestRemaining,
-    StepPlan,
-    Strategy,
-    plan_step,
-)
+from .scheduling import STRATEGIES, Fifo, LengthBalance, PrefillChunk, ShortestRemaining, StepPlan, Strategy, plan_step
+from .server.answering import Answer
 from .server.answers import (
     ApiError,
     ChatCompletionChunk,
@@ -88,17 +90,15 @@ from .server.answers import (
     TokenLogprobs,
     Usage,
 )
+from .server.app import create_app
 from .server.engine_loop import EngineLoop
 from .server.engine_thread import Draining, EngineThread, QueueFull
-from .server.metrics import EngineStats, ServerMetrics
-from .server.protocol import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    TokenizeRequest,
-    parse_body,
-    validation_error,
-)
+from .server.error_answers import explain
+from .server.guard import Guard, check_key, read_body
+from .server.metrics import ServerMetrics
+from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
+from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
 from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
 from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
@@ -113,8 +113,11 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
+    "AdaptiveDraft",
     "Admission",
+    "Answer",
     "ApiError",
+    "Autoscaler",
     "BatchState",
     "BatchingKvCache",
     "BatchingMetrics",
@@ -131,17 +134,20 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionRequest",
     "CompletionResponse",
+    "ConsistentHash",
     "ContinuousBatchScheduler",
     "CostModel",
     "Delta",
+    "Drafter",
     "Draining",
     "DynamicBatcher",
     "Embedding",
     "Engine",
     "EngineDead",
+    "EngineDeployment",
     "EngineLoop",
+    "EngineSizes",
     "EngineSnapshot",
-    "EngineStats",
     "EngineThread",
     "ErrorResponse",
     "Event",
@@ -150,34 +156,49 @@ __all__ = [
     "FairQueue",
     "Fifo",
     "FittedCost",
+    "FleetReport",
     "FusedLinear",
+    "GaveUp",
     "Group",
+    "Guard",
+    "HashRing",
     "JsonGuide",
     "KvCache",
     "KvCacheBase",
+    "LeastTokens",
     "LengthBalance",
     "Linear",
     "Match",
     "MixedPlan",
     "Model",
+    "ModelDrafter",
     "ModelRunner",
+    "NgramDrafter",
     "Operators",
     "PagedKvCache",
     "PagedMetrics",
     "PagedRequest",
     "PagedRunner",
+    "PowerOfTwoChoices",
     "PrefillChunk",
+    "PrefixAware",
     "PrefixCache",
+    "QuantizedKvCache",
     "QuantizedLinear",
     "QueueFull",
     "RMSNorm",
     "RaggedBatch",
+    "ReplicaReport",
+    "ReplicatedEngine",
     "Request",
     "RequestBook",
     "RequestState",
     "RequestTimes",
     "RoPE",
     "Roofline",
+    "RoundRobin",
+    "RoutedRequest",
+    "Router",
     "Row",
     "RunRecorder",
     "Sampler",
@@ -185,17 +206,22 @@ __all__ = [
     "Savings",
     "Scheduler",
     "SelfAttention",
+    "ServeRouting",
     "ServerMetrics",
+    "Service",
     "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
     "SlowReader",
+    "SpeculativeEngine",
+    "SpeculativeRunner",
     "Spread",
     "StepPlan",
     "StepWork",
     "StopStrings",
     "Strategy",
+    "StreamRequest",
     "Summary",
     "TextStream",
     "Ticket",
@@ -204,15 +230,20 @@ __all__ = [
     "TokenLogprobs",
     "TokenizeRequest",
     "TransformerBlock",
+    "UpstreamDied",
     "Usage",
+    "accept",
     "admit",
     "arrival_times",
+    "ask_ray",
     "attend_in_parts",
     "batch_generate",
+    "block_keys",
     "blocks_for",
     "build_block",
     "bytes_per_token",
     "causal_mask",
+    "check_key",
     "choose_parts",
     "chunk_bounds",
     "chunk_call",
@@ -220,11 +251,17 @@ __all__ = [
     "closed_loop",
     "compile_schema",
     "continuous_steps",
+    "create_app",
     "create_batch_mask",
     "decode_attention",
     "decode_call",
+    "deploy",
     "dequantize",
+    "dequantize_rows",
+    "draw",
+    "engine_request",
     "expected_longest",
+    "explain",
     "fit_cost",
     "flash_attention",
     "flash_attention_simdgroup",
@@ -238,6 +275,7 @@ __all__ = [
     "kernel_linear",
     "linear",
     "make_ragged_batch",
+    "matches",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -261,7 +299,11 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "quantize_rows",
+    "read_body",
+    "rejection_sample",
     "repetition_penalty",
+    "resume",
     "roofline_of",
     "rope_frequencies",
     "run_continuous",
@@ -274,18 +316,23 @@ __all__ = [
     "silu",
     "simulate_groups",
     "simulate_paged",
+    "simulate_replicas",
     "simulate_slots",
     "slot_mapping",
     "softmax",
     "spread",
     "sse",
+    "stable_hash",
     "static_steps",
     "stream_events",
+    "stream_request",
     "stream_text",
+    "stream_with_failover",
     "summarize",
     "take_snapshot",
     "top_k",
     "top_p",
+    "unless_gone",
     "unpack",
     "validation_error",
 ]

@@ -17,6 +17,7 @@ from tiny_llm_kit.bench.fits import fit_as_json
 from tiny_llm_kit.bench.simulation import Simulated
 from tiny_llm_kit.bench.sketch import FIGURES, RELATIVE_ERROR, Histogram, RunSketch
 from tiny_llm_kit.cli import simulate
+from tiny_llm_kit.machine.published import published_machines
 from tiny_llm_kit.models.load import load
 from tiny_llm_kit.models.shapes import SHAPES, read_shape, shape
 from tiny_llm_kit.timeline.files import read_trace
@@ -90,7 +91,7 @@ def test_a_histogram_stays_small() -> None:
 @pytest.mark.parametrize("engine", simulation.ENGINES)
 def test_the_sketch_says_what_the_recorder_says(engine: str) -> None:
     items = list(arriving(tiny_llm_ref, heavy_tail(100, count=200), 50, 1.0, 3))
-    cost = simulation.roofline(tiny_llm_ref, simulate.published_machines()["m1"], shape("llama-3.2-1b"), 2)
+    cost = simulation.roofline(tiny_llm_ref, published_machines()["m1"], shape("llama-3.2-1b"), 2)
     slo = tiny_llm_ref.Slo(1.0, 0.06)
     sketch, recorder = RunSketch(tiny_llm_ref, slo), tiny_llm_ref.RunRecorder()
 

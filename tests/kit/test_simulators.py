@@ -136,6 +136,13 @@ def cost(request: pytest.FixtureRequest, clock: Clock, priced: PricedModel, monk
     return cost
 
 
+FIGURES = ("prefix_cache_queries", "prefix_cache_hits", "num_preemptions", "computed_tokens")
+
+
+def figures(metrics: tiny_llm_ref.PagedMetrics) -> dict[str, int]:
+    return {name: getattr(metrics, name) for name in FIGURES}
+
+
 def serve(engine: Any, items: Sequence[WorkItem], clock: Clock, kind: type[Any]) -> Played:
     """An open loop: everyone is submitted at the first moment between two iterations after their arrival."""
     played, coming = Played(), list(items)
@@ -254,3 +261,17 @@ def test_paged_remembers_and_forgets_what_the_engine_does(
     assert engine.metrics.prefix_cache_hits, "nothing was found again: the test is not about what it says"
     assert num_blocks > 16 or engine.metrics.num_evictions, "nothing was pushed out: the test is not about what it says"
     assert_same(simulate(tiny_llm_ref.simulate_paged, items, cost, **sizes), real)
+
+
+@pytest.mark.parametrize("prefix_caching", [True, False], ids=["prefix caching", "no caching"])
+def test_paged_has_the_engines_figures(prefix_caching: bool, cost: Cost, clock: Clock, priced: PricedModel) -> None:
+    items, sizes = workload(1, longest=24, answers=40, shared=16), SIZES["many are preempted"]
+    engine = tiny_llm_ref.Engine(priced, clock=clock, prefix_caching=prefix_caching, **sizes)  # type: ignore[arg-type]
+    serve(engine, items, clock, tiny_llm_ref.PagedRequest)
+    metrics = tiny_llm_ref.PagedMetrics(prefix_caching=prefix_caching)
+    tiny_llm_ref.simulate_paged(items, cost, prefix_caching=prefix_caching, readers=[metrics.update], **sizes)  # type: ignore[arg-type]
+    assert figures(metrics) == figures(engine.metrics), "both are read from the same log"
+    asked = sum(len(item.prompt) for item in items) if prefix_caching else 0
+    assert metrics.prefix_cache_queries == asked, "each prompt is looked for once, also those that came back"
+    assert bool(metrics.prefix_cache_hits) == prefix_caching, "half of the prompts begin alike"
+    assert metrics.num_preemptions > 0, "nobody was preempted: the test is not about what it says"

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Protocol
 
 from tiny_llm_kit.workloads.items import WorkItem
 
 from ..event_log import EventKind, EventLog
 from ..request import Request
-from ..request_book import RequestBook
 from .cost_model import Call, CostModel
 
 Wanted = Callable[[int, float], None]
@@ -73,6 +73,13 @@ class SimulatedDevice:
         self.now = max(self.now, moment)
 
 
+class Server(Protocol):
+    """Whom requests are submitted to: a `RequestBook`, or whoever stands in front of several."""
+
+    def submit(self, request: Request) -> Request:
+        """Queue a new request."""
+
+
 class Arrivals:
     """The requests that are still to come. Only the next one is looked at, so that there may be any number.
 
@@ -92,10 +99,10 @@ class Arrivals:
         self.time = 0.0  # when the next one comes; infinity if nobody does
         self._look_ahead()
 
-    def submit_until(self, now: float, engine: RequestBook) -> None:
+    def submit_until(self, now: float, server: Server) -> None:
         """Submit whoever has come by `now`."""
         while self._next is not None and self.time <= now:
-            request = engine.submit(self._kind(self._next.prompt, self._next.max_tokens))
+            request = server.submit(self._kind(self._next.prompt, self._next.max_tokens))
             if self._wanted is not None:
                 self._wanted(request.request_id, self.time)
             self._look_ahead()

@@ -1,9 +1,10 @@
 """Figures of the paged engine, beside those that every engine has. The names are vLLM's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tiny_llm_kit.course import task
 
+from ..event_log import ENDS, BatchState, Event, EventKind
 from ..metrics import BatchingMetrics
 
 
@@ -11,13 +12,22 @@ from ..metrics import BatchingMetrics
 class PagedMetrics(BatchingMetrics):
     """`BatchingMetrics`, and what the blocks were good for.
 
+    All but evictions and drafts is read from the log, so what happens between two iterations counts with the next, and
+    simulated runs have these figures, too.
+
     Args:
         prefix_cache_queries: prompt tokens that were looked for in the prefix cache, once for each request.
         prefix_cache_hits: those that were found, so that nobody computed them again. A request that was preempted finds its own
             tokens, and that is no hit.
         num_preemptions: how often a request lost its blocks.
-        num_evictions: blocks that the prefix cache gave up, because somebody needed them.
-        computed_tokens: tokens that the model was given.
+        num_evictions: blocks that the prefix cache gave up, because somebody needed them. The engine counts them: no event
+            tells of it, for events are about requests, and these blocks were nobody's.
+        computed_tokens: tokens that the model was given. What it failed on was not computed: a chunk whose request fails in the
+            same iteration does not count, nor does an iteration in which all who take part fail.
+        prefix_caching: whether anything is looked for; the log does not tell.
+        spec_decode_num_draft_tokens: tokens that a drafter guessed and the model checked. The engine counts them, and adds
+            them to `computed_tokens`.
+        spec_decode_num_accepted_tokens: those that the model agreed with.
     """
 
     prefix_cache_queries: int = 0
@@ -25,6 +35,45 @@ class PagedMetrics(BatchingMetrics):
     num_preemptions: int = 0
     num_evictions: int = 0
     computed_tokens: int = 0
+    prefix_caching: bool = True
+    spec_decode_num_draft_tokens: int = 0
+    spec_decode_num_accepted_tokens: int = 0
+    _prompts: dict[int, int] = field(default_factory=dict)  # lengths, of requests of which nothing has been computed
+    _running: set[int] = field(default_factory=set)
+
+    def update(self, batch_state: BatchState) -> None:
+        """Take in one iteration."""
+        super().update(batch_state)
+        chunks: dict[int, int] = {}
+        failed = 0
+        for event in batch_state.events:
+            if event.kind is EventKind.TOKEN:  # no figure needs it, and there is one for every row
+                continue
+            self._follow(event)
+            if event.kind is EventKind.PREFILL_CHUNK:
+                chunks[event.request_id] = event.tokens
+            elif event.kind is EventKind.FAILED:
+                chunks.pop(event.request_id, None)
+                failed += 1
+        if self._running or failed < batch_state.active_requests:
+            decodes = batch_state.active_requests - len(chunks)
+            self.computed_tokens += sum(chunks.values()) + decodes
+
+    def _follow(self, event: Event) -> None:
+        if event.kind is EventKind.ARRIVED:
+            self._prompts[event.request_id] = event.tokens
+        elif event.kind is EventKind.PREFILL_CHUNK:
+            self._running.add(event.request_id)
+            prompt = self._prompts.pop(event.request_id, None)
+            if prompt is not None and self.prefix_caching:  # its first chunk begins where the match ends
+                self.prefix_cache_queries += prompt
+                self.prefix_cache_hits += event.position - event.tokens
+        elif event.kind is EventKind.PREEMPTED:
+            self.num_preemptions += 1
+            self._running.discard(event.request_id)
+        elif event.kind in ENDS:
+            self._prompts.pop(event.request_id, None)
+            self._running.discard(event.request_id)
 
     @property
     @task(week=3, day=4, number=6)

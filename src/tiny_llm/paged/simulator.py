@@ -49,7 +49,7 @@ def simulate_paged(
     device = SimulatedDevice(cost)
     coming = Arrivals(arrivals, wanted, SimulatedRequest)
     scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
-    engine = _PagedEngine(device, scheduler, BlockPool(num_blocks, block_size), prefix_caching, readers)
+    engine = SimulatedEngine(device, scheduler, BlockPool(num_blocks, block_size), prefix_caching, readers)
     while engine.has_work or coming.time < inf:
         if not engine.has_work:
             device.wait_until(coming.time)
@@ -59,7 +59,7 @@ def simulate_paged(
             engine.coast(coming)
 
 
-class _PagedEngine(RequestBook):
+class SimulatedEngine(RequestBook):
     """The engine without its model. `rows` are those who run.
 
     The prefix cache is told of an answer's blocks when the request loses them, and not whenever one is full: nobody else could

@@ -9,13 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RequestState:
-    """One request that runs. `state` is "prefilling" or "decoding"."""
+    """One request that runs. `state` is "prefilling" or "decoding"; `computed_tokens` are those of prompt and answer."""
 
     request_id: int
     prompt_tokens: int
     generated_tokens: int
     max_tokens: int
     state: str
+    computed_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class EngineSnapshot:
 
     Args:
         max_running: how many requests may run at once.
+        max_seq_len: most tokens of a prompt and its answer.
         kv_used, kv_total: blocks or slots, see `kv_unit`. A block that only the prefix cache holds is free for the asking, and
             so not in use.
         steps, generation_tokens: since the engine was made, as are those that follow; see `PagedMetrics`.
@@ -33,6 +35,7 @@ class EngineSnapshot:
     num_requests_running: int = 0
     num_requests_waiting: int = 0
     max_running: int = 0
+    max_seq_len: int = 0
     kv_unit: str = "blocks"
     kv_used: int = 0
     kv_total: int = 0
@@ -65,6 +68,7 @@ def take_snapshot(engine: Any) -> EngineSnapshot:
     metrics = getattr(engine, "metrics", None)
     unit, used, total, max_running = _memory_of(engine)
     return EngineSnapshot(
+        max_seq_len=getattr(engine, "max_seq_len", 0),
         num_requests_running=len(engine.running),
         num_requests_waiting=len(engine.waiting),
         max_running=max_running,
@@ -74,7 +78,7 @@ def take_snapshot(engine: Any) -> EngineSnapshot:
         steps=getattr(metrics, "steps", 0),
         generation_tokens=getattr(metrics, "total_tokens", 0),
         requests=tuple(
-            RequestState(one.request_id, len(one.prompt), len(one.generated_tokens), one.max_tokens, one.state)
+            RequestState(one.request_id, len(one.prompt), len(one.generated_tokens), one.max_tokens, one.state, one.offset)
             for one in engine.running.values()
         ),
         **{name: getattr(metrics, name, 0) for name in _COUNTERS},

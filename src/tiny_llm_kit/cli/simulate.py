@@ -11,9 +11,7 @@ from typing import Any
 
 import click
 
-from tiny_llm_kit.bench.fits import load_fit
 from tiny_llm_kit.bench.simulation import (
-    BYTES,
     ENGINES,
     LATENCY_COLUMNS,
     MOST_WAITING,
@@ -21,26 +19,24 @@ from tiny_llm_kit.bench.simulation import (
     Watch,
     figure_rows,
     latency_rows,
-    roofline,
 )
 from tiny_llm_kit.bench.sketch import RELATIVE_ERROR, RunSketch
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
+from tiny_llm_kit.cli.costs import choose_cost, cost_options
 from tiny_llm_kit.cli.options import Real, paged_options, paged_sizes, refuse, seed_type, trace_files, trace_option
 from tiny_llm_kit.cli.outputs import OutFile, check_apart, write_json
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.cli.tables import make_console, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
-from tiny_llm_kit.machine.published import published_machines
 from tiny_llm_kit.models.load import load
-from tiny_llm_kit.models.shapes import SHAPES, read_shape, shape
+from tiny_llm_kit.models.shapes import SHAPES, shape
 from tiny_llm_kit.timeline import Recorder, write_trace
 from tiny_llm_kit.workloads.azure_trace import AzureTrace
 from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.lists import SEEDED, WORKLOADS, workload
 from tiny_llm_kit.workloads.streams import AT_ONCE, arriving, endless
 
-MACHINE = "h100"
 REQUESTS = 1000
 SLOTS = 64
 MOST_SLOTS = 1_000_000
@@ -64,13 +60,7 @@ _above_zero = click.IntRange(min=1)
 @click.option("--strategy", help="Of slots: fifo, shortest-remaining or length-balance.  [default: fifo]")
 @click.option("--max-wait", type=Real(0, 1e9), help="Of dynamic: seconds until a group starts though it is not full.")
 @paged_options
-@click.option("--fit", "fit_file", type=click.Path(path_type=Path), help="What calls cost: a fit.json of pdm run predict.")
-@click.option(
-    "--preset", type=click.Choice(list(published_machines())), help=f"Or: a machine's roofline.  [default: {MACHINE}]"
-)
-@click.option("--model", type=click.Choice(SHAPES), help=f"Of --preset: the model's sizes.  [default: {SHAPES[0]}]")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Or: those of a Hugging Face config.json.")
-@click.option("--bytes-per-weight", type=_positive, help="Of --preset; 4 bits are about 0.56.  [default: 2]")
+@cost_options(SHAPES[0])
 @click.option("--slo-ttft", type=_positive, help="Goodput: seconds to the first token that users accept.")
 @click.option("--slo-tpot", type=_positive, help="Goodput: seconds per output token that they accept.")
 @click.option("--json", "json_file", type=OutFile(), help="Write all figures to this file.")
@@ -112,7 +102,7 @@ def main(
     inputs = {"--trace-in": trace_in, "--fit": fit_file, "--config": config_file}
     check_apart({**inputs, "--json": json_file, **trace_files(trace)})
     simulated = _engine(engine, slots, prefill_step, strategy, max_wait, sizes, answer)
-    cost, about_cost = _cost(answer, fit_file, preset, model, config_file, bytes_per_weight)
+    cost, about_cost = choose_cost(answer, SHAPES[0], fit_file, preset, model, config_file, bytes_per_weight)
     if burstiness is not None and rate is None:
         raise ValueError("--burstiness is about the gaps between requests that come at a --rate: give that, too")
     if trace_in is None and rate is None and (requests or 0) > MOST_WAITING:
@@ -208,35 +198,6 @@ def _engine(
         if size is not None and size > MOST_SIZE:
             raise ValueError(f"--{name.replace('_', '-')} is {size}: nothing larger than {MOST_SIZE:,} is simulated")
     return Simulated(engine, slots or SLOTS, prefill_step or 128, strategy or "fifo", max_wait or 0.0, paged)
-
-
-def _cost(
-    answer: ModuleType,
-    fit_file: Path | None,
-    preset: str | None,
-    model: str | None,
-    config_file: Path | None,
-    bytes_per_weight: float | None,
-) -> tuple[Any, dict[str, Any]]:
-    """The cost model, and what a file says of it."""
-    if fit_file is not None:
-        for name, value in {
-            "preset": preset,
-            "model": model,
-            "config": config_file,
-            "bytes-per-weight": bytes_per_weight,
-        }.items():
-            if value is not None:
-                raise ValueError(f"--{name} means nothing to --fit, which knows what calls cost: leave one of them out")
-        return load_fit(answer, fit_file), {"words": f"fitted: {fit_file}", "fit": str(fit_file)}
-    if model is not None and config_file is not None:
-        raise ValueError("--model and --config both name sizes of a model: give one of them")
-    name = str(config_file) if config_file else model or SHAPES[0]
-    sizes = read_shape(config_file) if config_file else shape(name)
-    machine = published_machines()[preset or MACHINE]
-    cost = roofline(answer, machine, sizes, bytes_per_weight or BYTES)
-    about = {"words": f"{name} on {machine.title}", "preset": preset or MACHINE, "source": machine.source, "model": name}
-    return cost, {**about, "bytes_per_weight": bytes_per_weight or BYTES, "knee": cost.knee}
 
 
 def _slo(answer: ModuleType, ttft: float | None, tpot: float | None) -> Any:

@@ -154,6 +154,7 @@ class EngineLoop:
         error: BaseException | None = None
         try:
             engine = self._build()
+            self._stats = take_snapshot(engine)
             self._built.set_result(None)
             self._serve(engine)
         except BaseException as raised:  # whatever it is, also SystemExit, nobody may wait for this thread

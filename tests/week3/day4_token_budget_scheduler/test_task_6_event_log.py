@@ -117,6 +117,7 @@ def test_task_6_log_of_deadlines_cancels_and_errors(toy: ToyModel) -> None:
         poisoned.request_id: "failed",
     }, "a deadline that has passed and a model that fails are ends by error, which are logged as failed; a cancel as cancelled"
     assert [event.kind.value for event in run.of(waits)] == ["arrived", "cancelled"], "nothing was done for it"
+    assert not chunks_of(run, poisoned), "a chunk on which the model failed was not computed: chunks are logged after `run`"
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,130 @@
+"""Many engines that look like one: it takes requests and gives tickets, as an `EngineThread` does, and replicas compute.
+
+So the app of day 6 serves replicas without knowing of them.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from tiny_llm_kit.course import task
+
+from ..request import Request
+from ..server.answers import ApiError
+from ..server.engine_thread import Draining, QueueFull
+from ..server.outbox import Noted
+from ..server.snapshot import EngineSnapshot
+from ..server.ticket import Cancelled, Delta, EngineDead, Ticket
+from .failover import GaveUp, StreamRequest, Upstream, stream_with_failover
+from .routers import Router
+
+
+def stream_request(request: Request) -> StreamRequest:
+    """A request of this process, as one that can travel.
+
+    Raises:
+        ApiError: 400, for what replicas are not asked for: `logit_bias`, `logprobs` and `response_format`.
+    """
+    sampler = request.sampler
+    for name in ("logit_bias", "alternatives", "guide"):
+        if getattr(sampler, name, None) not in (None, {}):
+            wish = {"alternatives": "logprobs", "guide": "response_format"}.get(name, name)
+            raise ApiError(400, f"{wish} is not served by replicas: leave it out, or ask a server with one engine", param=wish)
+    return StreamRequest(
+        uuid.uuid4().hex,
+        tuple(request.prompt),
+        request.max_tokens,
+        getattr(request, "user", ""),
+        sampler.params,
+        frozenset(request.eos_token_ids),
+        tuple(request.stop),
+    )
+
+
+class ReplicatedEngine:
+    """Belongs to one event loop.
+
+    Args:
+        router, upstreams, alive: see `stream_with_failover`.
+        max_open: most requests that are open at once.
+        max_unread: see `Ticket`.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        upstreams: Mapping[str, Upstream[Delta]],
+        alive: Callable[[str], Awaitable[bool]] | None = None,
+        *,
+        max_open: int = 512,
+        max_unread: int = 1024,
+    ) -> None:
+        self.router = router
+        self.upstreams = upstreams
+        self.alive = alive
+        self.max_open = max_open
+        self.max_unread = max_unread
+        self.draining = False
+        self._open: dict[Ticket, asyncio.Task[None]] = {}
+
+    @task(week=3, day=7, number=7)
+    async def submit(self, make: Callable[[], Request], noted: Noted | None = None) -> Ticket:
+        """Take a request; its ticket gets the deltas of a stream with fail-over.
+
+        Raises:
+            Draining, QueueFull: as `EngineThread.submit`.
+            Exception: what `make` raises.
+        """
+        raise NotImplementedError("Week 3 Day 7, task 7: the deployment. Read book/src/week3-07-replicas.md")
+
+    @task(week=3, day=7, number=7)
+    async def _serve(self, ticket: Ticket, request: StreamRequest) -> None:
+        """Hand a ticket its deltas; what ends the stream in their place is the last one."""
+        raise NotImplementedError("Week 3 Day 7, task 7: the deployment. Read book/src/week3-07-replicas.md")
+
+    def _close(self, ticket: Ticket) -> None:
+        """Its task has ended, or was cancelled, maybe before it began."""
+        del self._open[ticket]
+        ticket.put(Delta(error=Cancelled("the request was cancelled")))  # which is dropped if the ticket has ended
+
+    @task(week=3, day=7, number=7)
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody wants the rest: its replica is told."""
+        raise NotImplementedError("Week 3 Day 7, task 7: the deployment. Read book/src/week3-07-replicas.md")
+
+    async def drain(self, timeout: float) -> bool:
+        """Take nobody new, and let the others end. Those who have not after `timeout` seconds are cancelled.
+
+        Returns:
+            Whether all have ended by themselves.
+        """
+        self.draining = True
+        tasks = list(self._open.values())
+        late = (await asyncio.wait(tasks, timeout=timeout))[1] if tasks else set()
+        for one in late:
+            one.cancel()
+        return not late
+
+    def post(self, command: Callable[[Any], None]) -> None:
+        """There is no engine here to do anything with."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why no requests should be sent here; None if all is well. Whether replicas are, Ray knows."""
+        return "the server is shutting down" if self.draining else None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests can be served."""
+        return self.reason is None
+
+    @property
+    def num_waiting(self) -> int:
+        """Nobody waits here; it is replicas that have queues."""
+        return 0
+
+    def stats(self) -> EngineSnapshot:
+        """What is open here. The engines are elsewhere, and so are their figures."""
+        return EngineSnapshot(num_requests_running=len(self._open), max_running=self.max_open, kv_unit="none")

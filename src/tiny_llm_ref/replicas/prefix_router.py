@@ -1,0 +1,138 @@
+"""Routing by what replicas have in their prefix caches, as far as the router knows: it remembers whom it has sent what.
+
+SGLang's router and vLLM's do this with a tree of the texts; here it is a set of hashes per replica. A hash that collides, or a
+block that the replica has evicted, costs some time and never an answer: the replica compares tokens itself.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from tiny_llm_kit.course import task
+
+from .hash_ring import token_bytes
+from .routers import RoutedRequest, Router
+
+
+@task(week=3, day=7, number=3)
+def block_keys(tokens: Sequence[int], block_size: int) -> list[bytes]:
+    """A key for each full block of a sequence, made from its tokens and the key of the block before it.
+
+    So two sequences have equal keys exactly as far as they begin with the same blocks.
+    """
+    keys, key = [], b""
+    for start in range(0, len(tokens) - block_size + 1, block_size):
+        key = blake2b(key + token_bytes(tokens[start : start + block_size]), digest_size=16).digest()
+        keys.append(key)
+    return keys
+
+
+class SeenBlocks:
+    """The keys of the blocks that a replica was sent last. What was sent longest ago is forgotten first.
+
+    Args:
+        most: keys that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._keys: OrderedDict[bytes, None] = OrderedDict()  # the one that was sent longest ago comes first
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @task(week=3, day=7, number=3)
+    def matched(self, keys: Sequence[bytes]) -> int:
+        """How many keys are here, from the first one on without a gap."""
+        for count, key in enumerate(keys):
+            if key not in self._keys:
+                return count
+        return len(keys)
+
+    @task(week=3, day=7, number=3)
+    def add(self, keys: Sequence[bytes]) -> None:
+        """These were sent now. The end of a chain is forgotten before its beginning, without which it is of no use."""
+        for key in reversed(keys):
+            self._keys[key] = None
+            self._keys.move_to_end(key)
+        while len(self._keys) > self.most:
+            self._keys.popitem(last=False)
+
+
+class PrefixAware(Router):
+    """The replica that was sent the longest beginning of the prompt before, unless it has much more to do than others.
+
+    What a request is expected to find there does not count as load.
+
+    Args:
+        block_size: that of the replicas' prefix caches, which hold full blocks only.
+        max_imbalance: a replica with more than so many times the mean load is not asked to do more for the sake of its cache.
+        max_blocks: keys that are remembered per replica; more than its pool has blocks it cannot hold.
+    Raises:
+        ValueError: if a size is less than 1, or `max_imbalance` is.
+    """
+
+    def __init__(self, block_size: int = 16, max_imbalance: float = 1.5, max_blocks: int = 10_000) -> None:
+        super().__init__()
+        for name, value in (("block_size", block_size), ("max_imbalance", max_imbalance), ("max_blocks", max_blocks)):
+            if not value >= 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        self.block_size = block_size
+        self.max_imbalance = max_imbalance
+        self.max_blocks = max_blocks
+        self._seen: dict[str, SeenBlocks] = {}
+        self._asked: RoutedRequest | None = None  # whose keys are kept: choosing and starting ask for the same ones
+        self._keys: list[bytes] = []
+
+    @task(week=3, day=7, number=3)
+    def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
+        """The longest match first, and of equals the least loaded. By load alone if the first of these may not have it."""
+        by_load = self.least_loaded(living)
+        matched = self.matched(request, living)
+        by_match = sorted(by_load, key=lambda replica: -matched[replica])
+        return by_match if by_match and self._may_have(by_match[0], matched[by_match[0]], by_load) else by_load
+
+    @task(week=3, day=7, number=3)
+    def _may_have(self, replica: str, matched: int, by_load: Sequence[str]) -> bool:
+        """Whether its load is not above `max_imbalance` times the mean, or above the least by no more than what it saves."""
+        mean = sum(map(self.tokens, by_load)) / len(by_load)
+        ahead = self.tokens(replica) - self.tokens(by_load[0])
+        return self.tokens(replica) <= self.max_imbalance * mean or ahead <= matched
+
+    @task(week=3, day=7, number=3)
+    def matched(self, request: RoutedRequest, replicas: Iterable[str]) -> dict[str, int]:
+        """How many tokens of a prompt each replica probably has: full blocks that it was sent before."""
+        keys = self._keys_of(request)
+        return {name: self._seen_by(name).matched(keys) * self.block_size for name in replicas}
+
+    @task(week=3, day=7, number=3)
+    def work(self, request: RoutedRequest, replica: str) -> int:
+        """Tokens that the replica probably has need not be computed."""
+        return super().work(request, replica) - self.matched(request, [replica])[replica]
+
+    @task(week=3, day=7, number=3)
+    def started(self, request: RoutedRequest, replica: str) -> None:
+        """The replica will have this prompt from now on; whoever comes next with the same beginning can be sent after it."""
+        super().started(request, replica)
+        if replica not in self._dead:
+            self._seen.setdefault(replica, SeenBlocks(self.max_blocks)).add(self._keys_of(request))
+
+    @task(week=3, day=7, number=3)
+    def died(self, replica: str) -> None:
+        """What it had is lost: whoever comes back under its name has nothing."""
+        super().died(replica)
+        self._seen.pop(replica, None)
+
+    def remembered(self, replica: str) -> int:
+        """How many blocks are remembered for a replica, `max_blocks` at most."""
+        return len(self._seen_by(replica))
+
+    @task(week=3, day=7, number=3)
+    def _keys_of(self, request: RoutedRequest) -> list[bytes]:
+        """The keys of a prompt, which are computed once if the same request is asked about again."""
+        if self._asked is not request:
+            self._asked, self._keys = request, block_keys(request.prompt, self.block_size)
+        return self._keys
+
+    def _seen_by(self, replica: str) -> SeenBlocks:
+        return self._seen.get(replica) or SeenBlocks(self.max_blocks)

@@ -1,0 +1,190 @@
+"""From a body to the requests of the engine, and from what they got to an answer.
+
+It knows no path and no header. It knows no engine either, only a thread that takes requests and gives tickets.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from tiny_llm_kit.course import task
+from tiny_llm_kit.models.tokenizer import Tokenizer
+from tiny_llm_kit.models.vocabulary import Vocabulary
+
+from ..paged.request import PagedRequest
+from ..request import Request
+from .answers import ApiError, TokenLogprobs
+from .engine_thread import EngineThread
+from .protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest
+from .sampling import ClientSampler, client_sampler, compile_schema
+from .ticket import Ticket
+
+Generation = CompletionRequest | ChatCompletionRequest
+Body = CompletionRequest | ChatCompletionRequest | TokenizeRequest
+Result = TypeVar("Result")
+
+
+@task(week=3, day=6, number=5)
+async def unless_gone(receive: Receive, work: Awaitable[Result]) -> Result:
+    """Do the work, unless the client leaves first: then stop it where it is, and wait until it has cleaned up.
+
+    Args:
+        receive: of ASGI. When the body has been read, the next message is `http.disconnect`, at the end of the connection.
+    Raises:
+        ClientDisconnect: if the client has left.
+        BaseException: what the work raises.
+    """
+
+    async def leaves() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(leaves())
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect()
+    finally:  # also if the server itself is stopped
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+class Service:
+    """One model behind one engine.
+
+    Args:
+        engine: the thread of the engine.
+        model_name: what clients call the model.
+        tokenizer: the model's.
+        max_seq_len: most tokens of a prompt and its answer, as in the engine.
+        request_type: the kind of request that the engine serves.
+        request_timeout: seconds for an answer.
+    """
+
+    def __init__(
+        self,
+        engine: EngineThread,
+        model_name: str,
+        tokenizer: Tokenizer,
+        max_seq_len: int,
+        request_type: type[Request] = PagedRequest,
+        request_timeout: float = 600.0,
+    ) -> None:
+        self.engine = engine
+        self.model_name = model_name
+        self.tokenizer = tokenizer
+        self.vocabulary = Vocabulary(tokenizer)
+        self.max_seq_len = max_seq_len
+        self.request_type = request_type
+        self.request_timeout = request_timeout
+        self._worker = ThreadPoolExecutor(1, "tokenizer")
+
+    async def off_loop(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Do what takes long outside of the event loop, one thing after another."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+
+    @task(week=3, day=6, number=5)
+    def check_model(self, name: str) -> None:
+        """ApiError 404, `model_not_found`, for another name than `model_name`; no name at all means this model."""
+        if name not in ("", self.model_name):
+            message = f"there is no model {name!r} here: leave the name out, or ask for {self.model_name!r}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+
+    @task(week=3, day=6, number=5)
+    def encode(self, body: Body) -> list[list[int]]:
+        """The tokens of each prompt of a body; a conversation is one, in the form of the model's chat template.
+
+        Raises:
+            ApiError: 400, for what the tokenizer refuses.
+        """
+        try:
+            if isinstance(body, CompletionRequest):
+                return [self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in body.prompt]
+            if isinstance(body, ChatCompletionRequest) or body.messages:
+                return [self.tokenizer.apply_chat_template([message.turn() for message in body.messages])]
+            return [self.tokenizer.encode(body.prompt)]
+        except ValueError as error:
+            raise ApiError(400, str(error), param=_param_of(body)) from None
+
+    @task(week=3, day=6, number=5)
+    def check_prompt(self, body: Body, prompt: Sequence[int]) -> None:
+        """ApiError 400 for a prompt that is empty, holds a token that there is not, or leaves no room for an answer.
+
+        The last has the code `context_length_exceeded`, and names both lengths: clients shorten the conversation by it.
+        """
+        if not prompt:
+            raise ApiError(400, "the prompt is empty: a model needs at least one token to continue", param=_param_of(body))
+        if len(prompt) >= self.max_seq_len:
+            raise ApiError(
+                400,
+                f"the prompt has {len(prompt)} tokens, and prompt and answer together may have {self.max_seq_len}: shorten it",
+                param=_param_of(body),
+                code="context_length_exceeded",
+            )
+        if (largest := max(prompt)) >= self.vocabulary.size:
+            message = f"the prompt has token {largest}, and the model knows 0 to {self.vocabulary.size - 1}"
+            raise ApiError(400, message, param=_param_of(body))
+
+    @task(week=3, day=6, number=5)
+    async def ask(self, body: Generation) -> list[Ticket]:
+        """Submit a request for each choice: prompt p has p · n … p · n + n − 1. All of them are taken, or none.
+
+        Raises:
+            ApiError: 400 for what is wrong with the body, also if the engine says so; 404 for its model.
+            Exception: as `EngineThread.submit`.
+        """
+        self.check_model(body.model)
+        prompts = await self.off_loop(self.encode, body)
+        for prompt in prompts:
+            self.check_prompt(body, prompt)
+        schema = body.response_format.schema_wanted
+        grammar = None if schema is None else await self.off_loop(compile_schema, schema, self.vocabulary)
+        wanted = [(prompt, choice) for prompt in prompts for choice in range(body.n)]
+        noted = None if body.alternatives is None else _logprobs
+        submitting = [  # all at once: one after another, each would wait for a step
+            asyncio.ensure_future(self.engine.submit(partial(self._make, body, *one, grammar), noted)) for one in wanted
+        ]
+        try:
+            return await asyncio.gather(*submitting)
+        except BaseException as error:
+            for one in submitting:
+                one.cancel()
+            for result in await asyncio.gather(*submitting, return_exceptions=True):
+                if isinstance(result, Ticket):
+                    result.cancel()
+            if isinstance(error, ValueError):  # the engine has refused it
+                raise ApiError(400, str(error), param=_param_of(body)) from None
+            raise
+
+    @task(week=3, day=6, number=5)
+    def _make(self, body: Generation, prompt: list[int], choice: int, grammar: Any) -> Request:
+        """One request, made in the engine's thread."""
+        tokenizer = self.tokenizer
+        request = self.request_type(
+            prompt,
+            body.answer_tokens(self.max_seq_len - len(prompt)),
+            eos_token_ids=() if body.ignore_eos else tokenizer.eos_token_ids,
+            stop=body.stop,
+            detokenizer=tokenizer.detokenizer(),
+        )
+        request.sampler = client_sampler(body, self.vocabulary, len(prompt), choice, grammar)
+        if isinstance(request, PagedRequest):
+            request.priority, request.user = body.priority, body.user
+        return request
+
+
+def _logprobs(request: Request, position: int) -> TokenLogprobs:
+    assert isinstance(request.sampler, ClientSampler)
+    return request.sampler.logprobs_at(position)
+
+
+def _param_of(body: Body) -> str:
+    """The field that holds what the model reads."""
+    return "prompt" if isinstance(body, CompletionRequest) or not body.messages else "messages"

@@ -1,0 +1,286 @@
+"""What is wrong is said in OpenAI's shape, whoever notices it, with the status that tells a client what to do."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from asgi_client import Exchange, ask
+from served_toy import MODEL, Served, served
+from support import ToyModel
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
+
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+BODY = {"prompt": "Hi", "max_tokens": 2}
+KEY = "sk-secret"
+
+
+def expect_error(exchange: Exchange, status: int, *named: str) -> dict[str, Any]:
+    """The error of an answer, which must have this status, OpenAI's shape, and a message that says these words."""
+    __tracebackhide__ = True
+    assert exchange.status == status, f"expected status {status}, got {exchange.status}: {exchange.body[:300]!r}"
+    body = exchange.json()
+    assert body.keys() == {"error"}, f"an error is {{'error': …}} and nothing beside it: {body}"
+    error: dict[str, Any] = body["error"]
+    assert {"message", "type", "param", "code"} <= error.keys(), f"an error has all four fields: {error}"
+    for word in named:
+        assert word in error["message"], f"the message should name {word}: {error['message']!r}"
+    return error
+
+
+def asked(toy: ToyModel, path: str, body: Any = None, app: dict[str, Any] | None = None, **options: Any) -> Exchange:
+    """One exchange with an app of its own, whose engine must be left empty."""
+
+    async def main(serving: Served) -> Exchange:
+        exchange = await ask(serving.app, path, body, **options)
+        await serving.until_empty("an answered request is not in the engine any more")
+        return exchange
+
+    with served(toy, app=app) as serving:
+        return asyncio.run(main(serving))
+
+
+def test_task_5_another_model_is_not_found(toy: ToyModel) -> None:
+    error = expect_error(asked(toy, COMPLETIONS, {**BODY, "model": "gpt-9"}), 404, "gpt-9", MODEL)
+    assert error["code"] == "model_not_found"
+    assert error["param"] == "model"
+
+
+def test_task_5_another_model_is_not_found_in_a_stream_either(toy: ToyModel) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "model": "gpt-9", "stream": True}
+    assert expect_error(asked(toy, CHAT, body), 404, "gpt-9")["code"] == "model_not_found"
+
+
+def test_task_5_nobody_counts_the_tokens_of_another_model(toy: ToyModel) -> None:
+    assert expect_error(asked(toy, "/tokenize", {"prompt": "Hi", "model": "gpt-9"}), 404)["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_task_5_a_prompt_without_room_for_an_answer_is_refused(toy: ToyModel, stream: bool) -> None:
+    body = {"prompt": "x" * 128, "stream": stream}
+    error = expect_error(asked(toy, COMPLETIONS, body), 400, "128")
+    assert error["code"] == "context_length_exceeded"
+    assert error["param"] == "prompt"
+
+
+def test_task_5_a_prompt_that_leaves_room_for_one_token_is_answered(toy: ToyModel) -> None:
+    exchange = asked(toy, COMPLETIONS, {"prompt": "x" * 127, "max_tokens": 50})
+    assert exchange.status == 200, f"127 of 128 tokens leave room for one: {exchange.body[:300]!r}"
+    assert exchange.json()["usage"]["completion_tokens"] == 1
+
+
+def test_task_5_a_chat_that_is_too_long_names_messages(toy: ToyModel) -> None:
+    error = expect_error(asked(toy, CHAT, {"messages": [{"role": "user", "content": "x" * 200}]}), 400, "128")
+    assert error["param"] == "messages"
+
+
+def test_task_5_an_empty_prompt_is_refused(toy: ToyModel) -> None:
+    expect_error(asked(toy, COMPLETIONS, {**BODY, "prompt": ""}), 400, "empty")
+
+
+def test_task_5_tokens_that_the_model_does_not_know_are_refused(toy: ToyModel) -> None:
+    expect_error(asked(toy, COMPLETIONS, {**BODY, "prompt": [1, 2, 99999]}), 400, "99999")
+
+
+@pytest.mark.parametrize("body", [b"", b"no JSON", b"[1, 2]", b'{"prompt": ', b"\xff\xfe", b"null", b"[" * 5000])
+@pytest.mark.parametrize("path", [COMPLETIONS, CHAT, "/tokenize"])
+def test_task_5_what_is_no_json_object_is_status_400(toy: ToyModel, path: str, body: bytes) -> None:
+    expect_error(asked(toy, path, body), 400)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_tokens", "many"),
+        ("temperature", -1),
+        ("n", 0),
+        ("n", 1000),
+        ("stop", ["a"] * 99),
+        ("stream", "maybe"),
+        ("logit_bias", {"\ud800": 1}),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+    ],
+    ids=lambda value: str(value)[:20].encode("ascii", "replace").decode(),
+)
+def test_task_5_a_field_that_is_wrong_is_status_400_and_named(toy: ToyModel, field: str, value: Any) -> None:
+    error = expect_error(asked(toy, COMPLETIONS, {**BODY, field: value}), 400)
+    assert str(error["param"]).startswith(field), f"`param` is the field that is wrong, {field}, and not {error['param']!r}"
+    assert error["type"] == "invalid_request_error"
+
+
+def test_task_5_a_missing_field_is_named(toy: ToyModel) -> None:
+    assert expect_error(asked(toy, CHAT, {"model": MODEL}), 400)["param"] == "messages"
+
+
+def test_task_5_an_unknown_path_has_an_error_in_the_same_shape(toy: ToyModel) -> None:
+    expect_error(asked(toy, "/v1/embeddings", {"input": "Hi"}), 404, "/v1/embeddings")
+
+
+def test_task_5_a_wrong_method_has_an_error_in_the_same_shape(toy: ToyModel) -> None:
+    expect_error(asked(toy, COMPLETIONS), 405)
+
+
+class _Broken(ByteTokenizer):
+    def encode(self, text: str) -> list[int]:
+        raise RuntimeError("a secret of the tokenizer")
+
+
+def test_task_5_a_mistake_of_the_server_is_status_500_and_tells_no_secret(
+    toy: ToyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("served_toy.TOKENIZER", _Broken())
+
+    async def main(serving: Served) -> Exchange:
+        async with Exchange(serving.app, COMPLETIONS, BODY, {"x-request-id": "mine"}) as exchange:
+            await asyncio.wait([exchange.task])
+            assert isinstance(exchange.task.exception(), RuntimeError), (
+                "the error goes on to the server, whose log it belongs in"
+            )
+            return exchange
+
+    with served(toy) as serving:
+        exchange = asyncio.run(main(serving))
+    expect_error(exchange, 500)
+    assert b"secret" not in exchange.body, "what the server stumbled over is for its log"
+    assert exchange.headers["x-request-id"] == "mine", "this answer above all should be found in the log"
+
+
+def test_task_5_a_tokenizer_that_refuses_is_status_400(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(ByteTokenizer):
+        def apply_chat_template(self, messages: list[dict[str, str]]) -> list[int]:
+            raise ValueError("this model has no chat template")
+
+    monkeypatch.setattr("served_toy.TOKENIZER", Refusing())
+    expect_error(asked(toy, CHAT, {"messages": [{"role": "user", "content": "Hi"}]}), 400, "no chat template")
+
+
+# The key
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [None, "Bearer wrong", KEY, f"Basic {KEY}", "Bearer", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", "Bearer \xe9"],
+    ids=["none", "wrong", "bare", "basic", "empty", "longer", "shorter", "not ASCII"],
+)
+@pytest.mark.parametrize(("path", "body"), [(COMPLETIONS, BODY), ("/v1/models", None), ("/tokenize", {"prompt": "Hi"})])
+def test_task_5_without_the_key_nobody_is_served(toy: ToyModel, path: str, body: Any, sent: str | None) -> None:
+    headers = {} if sent is None else {"authorization": sent}
+    exchange = asked(toy, path, body, app={"api_key": KEY}, headers=headers)
+    assert expect_error(exchange, 401)["code"] == "invalid_api_key"
+    assert KEY.encode() not in exchange.body, "the message must not tell the key"
+
+
+def test_task_5_with_the_key_everything_is_served(toy: ToyModel) -> None:
+    for scheme in ("Bearer", "bearer"):
+        exchange = asked(toy, COMPLETIONS, BODY, app={"api_key": KEY}, headers={"authorization": f"{scheme} {KEY}"})
+        assert exchange.status == 200, f"the right key was refused: {exchange.body!r}"
+
+
+def test_task_5_the_key_is_asked_for_before_the_body_is_read(toy: ToyModel) -> None:
+    body = [b"x" * 1000] * 100
+    exchange = asked(toy, COMPLETIONS, body, app={"api_key": KEY})
+    expect_error(exchange, 401)
+    assert exchange.taken <= 1000, f"{exchange.taken} bytes of a stranger's body were read: look at the key first"
+
+
+def test_task_5_health_and_the_page_need_no_key(toy: ToyModel) -> None:
+    for path in ("/", "/health", "/metrics"):
+        assert asked(toy, path, app={"api_key": KEY}).status == 200, f"{path} is for monitors and people, who have no key"
+
+
+# The name of a request
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (COMPLETIONS, BODY),
+        (COMPLETIONS, {**BODY, "stream": True}),
+        (COMPLETIONS, b"no JSON"),
+        ("/nothing", None),
+        ("/health", None),
+    ],
+    ids=["whole", "stream", "refused", "unknown", "health"],
+)
+def test_task_5_the_request_s_id_is_echoed(toy: ToyModel, path: str, body: Any) -> None:
+    exchange = asked(toy, path, body, headers={"x-request-id": "mine-17"})
+    assert exchange.headers.get("x-request-id") == "mine-17", "every answer bears the id that its request came with"
+
+
+def test_task_5_a_request_without_an_id_is_given_one(toy: ToyModel) -> None:
+    ids = [asked(toy, "/health").headers.get("x-request-id") for _ in range(2)]
+    assert all(ids), "an answer without an id cannot be found in a log"
+    assert ids[0] != ids[1], "each request has an id of its own"
+
+
+# The size of the body
+
+
+def padded(size: int) -> bytes:
+    """A valid body of so many bytes."""
+    text = json.dumps(BODY).encode()
+    return text + b" " * (size - len(text))
+
+
+@pytest.mark.parametrize(
+    "announced", [None, "right", "10"], ids=["no content-length", "content-length", "a wrong content-length"]
+)
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_task_5_a_body_over_the_limit_is_status_413(toy: ToyModel, announced: str | None, pieces: int) -> None:
+    body = padded(1001)
+    step = -(-len(body) // pieces)
+    parts = [body[start : start + step] for start in range(0, len(body), step)]
+    headers = {} if announced is None else {"content-length": str(len(body)) if announced == "right" else announced}
+    expect_error(asked(toy, COMPLETIONS, parts, app={"max_body_bytes": 1000}, headers=headers), 413, "1000")
+
+
+def test_task_5_a_body_at_the_limit_is_read(toy: ToyModel) -> None:
+    body = padded(1000)
+    exchange = asked(toy, COMPLETIONS, [body[:300], body[300:]], app={"max_body_bytes": 1000})
+    assert exchange.status == 200, f"exactly max_body_bytes are allowed: {exchange.body!r:.300}"
+
+
+def test_task_5_an_endless_body_is_not_read_for_ever(toy: ToyModel) -> None:
+    body = [b"x" * 500] * 2000
+    exchange = asked(toy, COMPLETIONS, body, app={"max_body_bytes": 1000})
+    expect_error(exchange, 413)
+    assert exchange.taken < 100_000, f"{exchange.taken} bytes were read of a body that may have 1000"
+
+
+def test_task_5_a_body_that_never_comes_is_status_408(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(toy) as serving:
+        monkeypatch.setitem(_globals_of_guard(), "BODY_SECONDS", 0.05)
+
+        async def main() -> Exchange:
+            async with Exchange(serving.app, COMPLETIONS, [b'{"prompt": '], ends=False) as exchange:
+                return await exchange.answered()
+
+        expect_error(asyncio.run(main()), 408)
+
+
+def _globals_of_guard() -> Any:
+    """Of the module in which `read_body` of the package under test stands."""
+    from answer import answer
+
+    return answer.read_body.__globals__
+
+
+def test_task_5_a_client_that_leaves_while_it_sends_is_no_mistake_of_the_server(toy: ToyModel) -> None:
+    async def main(serving: Served) -> None:
+        async with Exchange(serving.app, COMPLETIONS, [b'{"prompt": '], ends=False) as exchange:
+            await asyncio.sleep(0.01)
+            exchange.hang_up()
+            await asyncio.wait([exchange.task], timeout=5)
+            assert exchange.task.done(), "nobody is there any more, and the request should be over"
+            assert exchange.task.exception() is None, "a client that leaves is no error of the server"
+
+    with served(toy) as serving:
+        asyncio.run(main(serving))
+
+
+def test_task_5_a_lone_surrogate_anywhere_is_no_mistake_of_the_server(toy: ToyModel) -> None:
+    for body in ({**BODY, "prompt": "\ud800"}, {**BODY, "stop": ["\udfff"]}, {**BODY, "model": "\ud800"}):
+        exchange = asked(toy, COMPLETIONS, body)
+        assert exchange.status in (400, 404), f"the client's mistake was answered {exchange.status}: {exchange.body!r:.300}"
+        expect_error(exchange, exchange.status)
