@@ -80,6 +80,15 @@ def test_task_5_a_chat_is_asked_by_the_chat_template(toy: ToyModel) -> None:
     assert answer["usage"]["prompt_tokens"] == len(prompt), "the tokens of the template count, too"
 
 
+def test_task_5_a_chat_is_the_whole_conversation(toy: ToyModel) -> None:
+    turns = [("system", "Be brief"), ("user", "Hi"), ("assistant", "Hello"), ("user", "Go on")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    with served(toy) as serving:
+        (answer,) = ask_all(serving, chat(messages=messages))
+    expected = text_alone(toy, TOKENIZER.apply_chat_template(messages), 6)
+    assert answer["choices"][0]["message"]["content"] == expected, "a model reads all turns, and remembers none"
+
+
 def test_task_5_ids_tell_answers_apart(toy: ToyModel) -> None:
     with served(toy) as serving:
         first, second = ask_all(serving, completion(), completion())
@@ -136,6 +145,15 @@ def test_task_5_a_stream_says_what_a_whole_answer_says(toy: ToyModel, body: dict
     assert ends == ["length"], "one chunk says how the choice ended"
     assert {event["id"] for event in stream.events()} == {stream.events()[0]["id"]}, "all chunks have the id of the answer"
     assert not any(event.get("usage") for event in stream.events()), "nobody asked for the usage"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(completion(stream=True), "text_completion"), (chat(stream=True), "chat.completion.chunk")]
+)
+def test_task_5_chunks_have_the_form_of_their_endpoint(toy: ToyModel, body: dict[str, Any], kind: str) -> None:
+    with served(toy) as serving:
+        (stream,) = ask_all(serving, body)
+    assert {event["object"] for event in stream.events()} == {kind}, "ChatChunks for chats, CompletionChunks for completions"
 
 
 def test_task_5_a_stream_has_a_last_chunk_with_the_usage_if_asked(toy: ToyModel) -> None:

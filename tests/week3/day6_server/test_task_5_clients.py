@@ -185,6 +185,20 @@ def test_task_5_choices_that_found_a_place_leave_it_if_others_did_not(toy: ToyMo
         assert len(serving.steps) < 160, "those choices of a refused body that had found a place were served: for whom?"
 
 
+def test_task_5_a_prompt_that_the_engine_refuses_is_the_end_of_the_others(toy: ToyModel) -> None:
+    """The second one could never fit into the pool, which only the engine knows. The first one has been taken by then."""
+
+    async def main(serving: Served) -> Exchange:
+        refused = await ask(serving.app, COMPLETIONS, {**LONG, "prompt": ["Hi", "x" * 100], "max_tokens": 60})
+        await serving.until_empty("the refused body's requests should not be in the engine")
+        return refused
+
+    with served(toy, num_blocks=16) as serving:
+        refused = asyncio.run(main(serving))
+        assert refused.status == 400, f"a prompt that can't be served is status 400: {refused.status}, {refused.body!r:.300}"
+        assert len(serving.steps) < 30, "the other prompt of a refused body was served: for whom?"
+
+
 @EVERY_KIND
 def test_task_5_an_engine_s_error_is_never_a_success(toy: ToyModel, stream: bool) -> None:
     calls = 0
