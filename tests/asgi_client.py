@@ -91,6 +91,8 @@ class Exchange:
         await asyncio.wait([self.task], timeout=PATIENCE)
         if not self.task.done():
             raise AssertionError(f"no end of the answer to {self.scope['path']} after {PATIENCE:.0f} s: {self.body[-300:]!r}")
+        if isinstance(error := self.task.exception(), NotImplementedError):
+            raise error  # of a stub: it names the task
         if not self.complete:
             self.task.result()  # which is how it failed
             raise AssertionError(f"{self.scope['path']} was not answered completely: {self.body[-300:]!r}")

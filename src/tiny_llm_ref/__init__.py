@@ -1,12 +1,6 @@
 """The reference: one good answer to every task of the course. Public names are imported from here."""
 
-from .attention import (
-    causal_mask,
-    grouped_query_attention,
-    multi_head_attention,
-    scaled_dot_product_attention,
-    softmax,
-)
+from .attention import causal_mask, grouped_query_attention, multi_head_attention, scaled_dot_product_attention, softmax
 from .baselines import run_continuous, run_sequential, run_static
 from .batch import batch_generate
 from .batching_kv_cache import BatchingKvCache
@@ -47,18 +41,24 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
+from .paged.adaptive_draft import AdaptiveDraft
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
+from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
 from .paged.fair_queue import FairQueue
 from .paged.metrics import PagedMetrics
 from .paged.paged_kv_cache import PagedKvCache, gather
 from .paged.prefix_cache import Match, PrefixCache
 from .paged.prefix_savings import Admission, Savings, admit, measure_savings
+from .paged.quantized_pool import QuantizedKvCache, dequantize_rows, quantize_rows
 from .paged.ragged_batch import Group, RaggedBatch, Row, make_ragged_batch
 from .paged.request import PagedRequest
 from .paged.runner import PagedRunner
 from .paged.scheduler import Chunk, MixedPlan, Scheduler
 from .paged.simulator import simulate_paged
+from .paged.speculative import SpeculativeEngine
+from .paged.speculative_runner import SpeculativeRunner
+from .paged.verify import accept, draw, matches, rejection_sample
 from .perplexity import bytes_per_token, perplexity
 from .prefill import chunk_bounds, prefill, prefill_chunk
 from .quantize import QuantizedLinear, dequantize, pack, quantize, unpack
@@ -77,16 +77,7 @@ from .request_book import RequestBook
 from .rms_norm import RMSNorm
 from .rope import RoPE, rope_frequencies
 from .sampler import Sampler, SamplingParams, min_p, repetition_penalty, seen_tokens, top_k, top_p
-from .scheduling import (
-    STRATEGIES,
-    Fifo,
-    LengthBalance,
-    PrefillChunk,
-    ShortestRemaining,
-    StepPlan,
-    Strategy,
-    plan_step,
-)
+from .scheduling import STRATEGIES, Fifo, LengthBalance, PrefillChunk, ShortestRemaining, StepPlan, Strategy, plan_step
 from .server.answering import Answer
 from .server.answers import (
     ApiError,
@@ -104,7 +95,7 @@ from .server.engine_loop import EngineLoop
 from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.error_answers import explain
 from .server.guard import Guard, check_key, read_body
-from .server.metrics import EngineStats, ServerMetrics
+from .server.metrics import ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -116,7 +107,7 @@ from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_s
 from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot
 from .server.stream import ChatChunks, CompletionChunks, sse, stream_events
-from .server.ticket import Cancelled, Delta, EngineDead, SlowReader, Ticket
+from .server.ticket import Cancelled, Delta, EngineDead, ServingError, SlowReader, Ticket
 from .slots import SlotManager
 from .stop_strings import StopStrings
 from .text_stream import TextStream
@@ -128,6 +119,7 @@ __all__ = [
     "MLX",
     "OPERATORS",
     "STRATEGIES",
+    "AdaptiveDraft",
     "Admission",
     "Answer",
     "ApiError",
@@ -152,6 +144,7 @@ __all__ = [
     "ContinuousBatchScheduler",
     "CostModel",
     "Delta",
+    "Drafter",
     "Draining",
     "DynamicBatcher",
     "Embedding",
@@ -161,7 +154,6 @@ __all__ = [
     "EngineLoop",
     "EngineSizes",
     "EngineSnapshot",
-    "EngineStats",
     "EngineThread",
     "ErrorResponse",
     "Event",
@@ -185,7 +177,9 @@ __all__ = [
     "Match",
     "MixedPlan",
     "Model",
+    "ModelDrafter",
     "ModelRunner",
+    "NgramDrafter",
     "Operators",
     "PagedKvCache",
     "PagedMetrics",
@@ -195,6 +189,7 @@ __all__ = [
     "PrefillChunk",
     "PrefixAware",
     "PrefixCache",
+    "QuantizedKvCache",
     "QuantizedLinear",
     "QueueFull",
     "RMSNorm",
@@ -220,10 +215,13 @@ __all__ = [
     "ServeRouting",
     "ServerMetrics",
     "Service",
+    "ServingError",
     "ShortestRemaining",
     "Slo",
     "SlotManager",
     "SlowReader",
+    "SpeculativeEngine",
+    "SpeculativeRunner",
     "Spread",
     "StepPlan",
     "StepWork",
@@ -240,6 +238,7 @@ __all__ = [
     "TransformerBlock",
     "UpstreamDied",
     "Usage",
+    "accept",
     "admit",
     "arrival_times",
     "ask_ray",
@@ -264,6 +263,8 @@ __all__ = [
     "decode_call",
     "deploy",
     "dequantize",
+    "dequantize_rows",
+    "draw",
     "engine_request",
     "expected_longest",
     "explain",
@@ -280,6 +281,7 @@ __all__ = [
     "kernel_linear",
     "linear",
     "make_ragged_batch",
+    "matches",
     "matvec_simd",
     "matvec_thread",
     "matvec_vector",
@@ -303,7 +305,9 @@ __all__ = [
     "prefill",
     "prefill_chunk",
     "quantize",
+    "quantize_rows",
     "read_body",
+    "rejection_sample",
     "repetition_penalty",
     "resume",
     "roofline_of",

@@ -18,17 +18,21 @@ PATIENCE = 20.0
 
 
 class GatedModel:
-    """Waits before each call while its gate is shut: an engine that hangs, for as long as a test wants."""
+    """Waits before each call while its gate is shut: an engine that hangs, for as long as a test wants.
+
+    It says printable ASCII, and never an EOS, so that an answer is as long as it was asked to be.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.config = model.config
         self.gate = threading.Event()
         self.gate.set()
+        self.only_printable = mx.array([0.0 if 32 <= token < 127 else -1e9 for token in range(self.config.vocab_size)])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.gate.wait(PATIENCE)
-        return self.model(*args, **kwargs)
+        return self.model(*args, **kwargs) + self.only_printable
 
 
 class LiveServer:

@@ -287,6 +287,18 @@ def test_the_paged_engine_serves_too_and_tells_of_its_blocks(command: Command, t
     assert tokens[0] == tokens[1], "an engine must not change an answer"
 
 
+def test_keys_and_values_may_be_packed(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, report = tiny_config("qwen3"), tmp_path / "report.json"
+    wide = LoadedModel("wide", config, random_weights(config), ByteTokenizer())
+    monkeypatch.setattr(batch_main, "load", lambda *_, **__: wide)
+    options = ["--batch-size", "2", "--max-tokens", "6", "--engine", "paged", "--kv-bits", "4", "--compare"]
+    result = run(command, *prompts(5), *options, "--json", str(report))
+    assert result.exit_code == 0, result.output
+    assert "keys and values in 4 bits" in " ".join(result.output.split())
+    assert json.loads(report.read_text())["kv_bits"] == 4
+    assert memory.slot_bytes(wide, 10, 4) == memory.slot_bytes(wide, 10) * (4 + 2) // 32
+
+
 @pytest.mark.usefixtures("tiny")
 def test_with_hardly_any_blocks_requests_are_preempted_and_blocks_evicted(command: Command, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
@@ -308,6 +320,9 @@ def test_with_hardly_any_blocks_requests_are_preempted_and_blocks_evicted(comman
     [
         (["--engine", "pages"], "pages"),
         (["--block-size", "8"], "--block-size means nothing to --engine slots: leave it out"),
+        (["--kv-bits", "8"], "--kv-bits means nothing to --engine slots: leave it out"),
+        (["--engine", "paged", "--kv-bits", "5"], "'5' is not one of '8', '4'"),
+        (["--engine", "paged", "--kv-bits", "8"], "heads of 16 numbers can't be cut into groups of 32"),
         (["--engine", "paged", "--strategy", "fifo"], "--strategy means nothing to --engine paged: leave it out"),
         (["--engine", "paged", "--prefill-step", "8"], "--prefill-step means nothing to --engine paged"),
         (["--engine", "paged", "--num-blocks", "1"], "num_blocks is 1, and the longest request needs"),

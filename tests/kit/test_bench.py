@@ -268,6 +268,7 @@ def test_a_request_that_fails_is_no_measurement(
         (["--workload", "heavy-tail", "--workload", "chat", "--seeds", "2"], "--seeds means nothing to chat"),
         (["--simulate", "pyproject.toml"], "holds no fitted cost"),
         (["--block-size", "8"], "--block-size means nothing to --engine continuous"),
+        (["--kv-bits", "8"], "--kv-bits means nothing to --engine continuous"),
         (["--engine", "paged", "--num-blocks", "2"], "num_blocks is 2, and the longest request needs"),
         (["--workload", "chat", "--seed", "1"], "--seed means nothing to chat"),
         (["--solution", "nobody"], "nobody"),

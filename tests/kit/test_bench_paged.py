@@ -89,6 +89,8 @@ def test_parts_can_be_chosen(bench: Callable[..., ClickResult], tmp_path: Path) 
         (["--batch-sizes", "1000000000"], "would fit"),
         (["--num-blocks", "1000000000"], "would fit"),
         (["--block-size", "0"], "0 is not in the range"),
+        (["--engine", "slots", "--kv-bits", "8"], "--kv-bits means nothing to --engine slots"),
+        (["--kv-bits", "3"], "'3' is not one of '8', '4'"),
         (["--workload", "chat"], "chat"),
         (["--requests", "0"], "0 is not in the range"),
         (["--solution", "nobody"], "nobody"),

@@ -9,7 +9,9 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
+import tiny_llm_ref
 from kit.tiny_models import save_folder, save_quantized
+from tiny_llm_kit.bench.packed_kv import PackedModel
 from tiny_llm_kit.bench.quantization import FORMATS, LIGHTHOUSE, Format, relative_error
 from tiny_llm_kit.cli.quantize_report import main
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
@@ -123,6 +125,45 @@ def test_rows_are_cut_into_the_largest_groups_that_fit() -> None:
 def test_relative_error() -> None:
     pairs = [(mx.array([[3.0, 4.0]]), mx.array([[3.0, 0.0]])), (mx.array([[4.0]]), mx.array([[4.0]]))]
     assert relative_error(pairs) == pytest.approx(4 / 5), "√(4² / (3² + 4²))"
+
+
+def test_keys_and_values_in_few_bits(command: Command, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    model = save_folder(tmp_path, tiny_config("qwen3"))
+    result = run(command, "--kv", "--model", str(model), "--text", str(text), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    (written,) = (tmp_path / "out").glob("quantize-kv-*.json")
+    document = json.loads(written.read_text())
+    plain, eight, four = document["kv_formats"]
+    assert [form["bits"] for form in (plain, eight, four)] == [None, 8, 4]
+    assert [form["bytes_per_token"] for form in (plain, eight, four)] == [512, 160, 96], "2 · 2 · 32 numbers"
+    for kind in ("key_error", "value_error"):
+        assert plain[kind] == 0 < eight[kind] < 0.01 < four[kind] < 0.2, kind
+    assert eight["perplexity"] == pytest.approx(plain["perplexity"], rel=0.02)
+    assert eight["perplexity"] != plain["perplexity"], "the model attends over what was stored"
+    assert all(form["step_seconds"] > 0 for form in (plain, eight, four))
+    assert document["targets"][0]["met"] is True, "3.2 times the tokens"
+    assert "stored as" in next((tmp_path / "out").glob("*.md")).read_text()
+
+
+def test_heads_that_do_not_go_into_groups_are_refused(command: Command, tmp_path: Path) -> None:
+    model = save_folder(tmp_path, tiny_config())
+    result = run(command, "--kv", "--model", str(model), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2, result.output
+    assert "heads of 16 numbers can't be cut into groups of 32" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists(), "nothing half-done"
+
+
+def test_a_sequence_alone_over_plain_keys_and_values_is_the_model() -> None:
+    config = tiny_config("qwen3")
+    model = tiny_llm_ref.Model(config, random_weights(config))
+    tokens = mx.array([[5, 77, 3, 200, 9, 14, 22, 8, 1, 2, 90, 91, 92, 93, 94, 95, 96, 97]])
+    want = model(tokens)
+    plain, packed = (PackedModel(tiny_llm_ref, model, bits) for bits in (None, 8))
+    assert mx.allclose(plain(tokens), want, atol=1e-3)
+    assert mx.allclose(plain(tokens, logits_to_keep=2), want[:, -2:], atol=1e-3)
+    assert 1e-3 < mx.abs(packed(tokens) - want).max().item() < 2
 
 
 def test_the_story_is_plain_text_of_a_few_hundred_words() -> None:

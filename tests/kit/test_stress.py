@@ -114,3 +114,11 @@ def test_a_step_over_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_llm_ref.Scheduler, "plan", greedy)
     with pytest.raises(Broken, match="a step of at most"):
         run(40, "paged")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_packed_keys_and_values_hold(bits: int) -> None:
+    stress = Stress(tiny_llm_ref, "paged", bits)
+    for number in range(25):
+        stress.run(number)
+    assert stress.counts.preemptions > 10

@@ -8,6 +8,7 @@ from ..in_flight import Drawn
 from ..model import Model
 from ..model_runner import sample
 from .paged_kv_cache import PagedAttention, PagedKvCache
+from .quantized_pool import QuantizedKvCache, check_quantized
 from .ragged_batch import Row, make_ragged_batch
 from .request import PagedRequest
 from .scheduler import MixedPlan
@@ -20,21 +21,42 @@ class PagedRunner:
         model: see `Model`.
         num_blocks, block_size: of each layer's pool.
         paged_attention: see `PagedKvCache`.
+        kv_bits: 8 or 4: keys and values are stored in so many bits (see `QuantizedKvCache`). None: as they are.
+    Raises:
+        ValueError: for other `kv_bits`, a model whose heads can't be quantized, or both of the last two.
     """
 
-    def __init__(self, model: Model, num_blocks: int, block_size: int, paged_attention: PagedAttention | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        num_blocks: int,
+        block_size: int,
+        paged_attention: PagedAttention | None = None,
+        kv_bits: int | None = None,
+    ) -> None:
+        if kv_bits is not None:
+            check_quantized(kv_bits, model.config.head_dim)
+            if paged_attention is not None:
+                raise ValueError(
+                    f"paged_attention reads pools of plain numbers, and kv_bits is {kv_bits}: leave out one of them"
+                )
         self.model = model
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.paged_attention = paged_attention
+        self.kv_bits = kv_bits
         self.reset()
 
     def reset(self) -> None:
         """Empty pools in new memory: what was there may hang on a computation that has failed."""
-        layers = range(self.model.config.num_layers)
-        self.caches = [PagedKvCache(self.num_blocks, self.block_size, self.paged_attention) for _ in layers]
+        self.caches = [self._make_cache() for _ in range(self.model.config.num_layers)]
         self.last_tokens = mx.zeros((0,), dtype=mx.uint32)
         self.row_of: dict[int, int] = {}
+
+    def _make_cache(self) -> PagedKvCache:
+        if self.kv_bits is None:
+            return PagedKvCache(self.num_blocks, self.block_size, self.paged_attention)
+        return QuantizedKvCache(self.num_blocks, self.block_size, self.kv_bits)
 
     @task(week=3, day=4, number=5)
     def copy_block(self, source: int, target: int) -> None:

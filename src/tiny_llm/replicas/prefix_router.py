@@ -70,6 +70,8 @@ class PrefixAware(Router):
         self.max_imbalance = max_imbalance
         self.max_blocks = max_blocks
         self._seen: dict[str, SeenBlocks] = {}
+        self._asked: RoutedRequest | None = None  # whose keys are kept: choosing and starting ask for the same ones
+        self._keys: list[bytes] = []
 
     @task(week=3, day=7, number=3)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
@@ -104,6 +106,11 @@ class PrefixAware(Router):
     def remembered(self, replica: str) -> int:
         """How many blocks are remembered for a replica, `max_blocks` at most."""
         return len(self._seen_by(replica))
+
+    @task(week=3, day=7, number=3)
+    def _keys_of(self, request: RoutedRequest) -> list[bytes]:
+        """The keys of a prompt, which are computed once if the same request is asked about again."""
+        raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     def _seen_by(self, replica: str) -> SeenBlocks:
         return self._seen.get(replica) or SeenBlocks(self.max_blocks)

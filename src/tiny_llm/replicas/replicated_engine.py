@@ -7,6 +7,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from tiny_llm_kit.course import task
 
@@ -36,7 +37,7 @@ def stream_request(request: Request) -> StreamRequest:
         tuple(request.prompt),
         request.max_tokens,
         getattr(request, "user", ""),
-        request.sampling,
+        sampler.params,
         frozenset(request.eos_token_ids),
         tuple(request.stop),
     )
@@ -106,11 +107,8 @@ class ReplicatedEngine:
             one.cancel()
         return not late
 
-    def start(self) -> None:
-        """The replicas have started by themselves."""
-
-    def stop(self, timeout: float = 10.0) -> None:
-        """They end by themselves, too."""
+    def post(self, command: Callable[[Any], None]) -> None:
+        """There is no engine here to do anything with."""
 
     @property
     def reason(self) -> str | None:

@@ -3,8 +3,9 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from .answers import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionResponse,
+    FinishReason,
     Usage,
 )
 from .error_answers import explain
@@ -79,10 +81,12 @@ def _end(tickets: Sequence[Ticket], error: ApiError) -> None:
 
 def _completion_choice(index: int, part: Delta) -> CompletionChoice:
     logprobs = CompletionLogprobs.of(part.logprobs) if part.logprobs else None
-    return CompletionChoice(index=index, text=part.text, logprobs=logprobs, finish_reason=part.finish_reason)
+    return CompletionChoice(
+        index=index, text=part.text, logprobs=logprobs, finish_reason=cast(FinishReason, part.finish_reason)
+    )
 
 
 def _chat_choice(index: int, part: Delta) -> ChatChoice:
     logprobs = ChatLogprobs(content=list(part.logprobs)) if part.logprobs else None
     message = ChatMessage(content=part.text)
-    return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=part.finish_reason)
+    return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=cast(FinishReason, part.finish_reason))

@@ -87,9 +87,11 @@ class EngineThread(EngineLoop):
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=6)
-    async def drain(self, timeout: float) -> bool:
+    async def drain(self, timeout: float, grace: float = 5.0) -> bool:
         """Take no new requests, let the others end, and stop. Those who have not ended after `timeout` seconds are cancelled.
 
+        Args:
+            grace: seconds more for the step that is going on then.
         Returns:
             Whether all have ended by themselves.
         """

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tiny_llm_kit.course import task
+
 from ..request import Request
 from .ticket import Cancelled, Delta, Ticket
 
@@ -29,35 +31,21 @@ class Progress:
         self._logprobs: list[Any] = []
         self._tokens = self._letters = 0
 
+    @task(week=3, day=6, number=3)
     def note(self) -> None:
         """Take notes of the newest tokens. It is called while the request is served, so that an error ends this one alone."""
-        if self._noted is not None:
-            before = len(self.request.prompt) + self._tokens + len(self._logprobs)
-            now = len(self.request.prompt) + len(self.request.generated_tokens)
-            self._logprobs += [self._noted(self.request, position) for position in range(before, now)]
+        raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
+    @task(week=3, day=6, number=3)
     def take(self) -> Delta:
         """All that has come since the last look."""
-        request = self.request
-        tokens, text = request.generated_tokens[self._tokens :], request.text[self._letters :]
-        self._tokens += len(tokens)
-        self._letters += len(text)
-        logprobs, self._logprobs = self._logprobs, []
-        return Delta(text, tuple(tokens), tuple(logprobs), *_end_of(request))
+        raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
 
+@task(week=3, day=6, number=3)
 def _end_of(request: Request) -> tuple[str | None, BaseException | None]:
     """The finish reason and the error. What a client is told to be an answer must be one."""
-    problem = getattr(request.sampler, "error", "")  # of a sampler that may have to give up, as one that follows a schema
-    if request.finish_reason is None:
-        return None, None
-    if request.error is not None:
-        return None, request.error
-    if request.finish_reason not in ("stop", "length"):
-        return None, Cancelled(f"the request was {request.finish_reason} after {len(request.generated_tokens)} tokens")
-    if problem:
-        return None, RuntimeError(f"the answer could not be continued: {problem}")
-    return request.finish_reason, None
+    raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
 
 class Outbox:
@@ -70,16 +58,10 @@ class Outbox:
         """Let `loop` make this call, after those that were added before."""
         self._calls[loop].append(call)
 
+    @task(week=3, day=6, number=3)
     def send(self) -> list[asyncio.AbstractEventLoop]:
         """Hand everything over; return the loops that are closed, whose clients are gone."""
-        calls, self._calls = self._calls, defaultdict(list)
-        closed = []
-        for loop, mine in calls.items():
-            try:
-                loop.call_soon_threadsafe(_make_all, mine)
-            except RuntimeError:
-                closed.append(loop)
-        return closed
+        raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
 
 def _make_all(calls: Sequence[Callable[[], None]]) -> None:

@@ -1,12 +1,12 @@
 """Sampling for clients: a bias per token, log-probabilities, and answers that follow a JSON schema.
 
-A request's `sampler` may be replaced by a `ClientSampler` before it is submitted, in either engine: each row has its own anyway,
-so that such requests share a batch with all others, whose tokens are what they would have been.
+A request's `sampler` may be replaced by a `ClientSampler` before it is submitted, in either engine. Each row has a sampler of
+its own anyway, so such requests share a batch with all others, whose tokens are what they would have been.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 import numpy as np
@@ -47,6 +47,7 @@ class JsonGuide:
     """
 
     def __init__(self, grammar: LLMatcher) -> None:
+        self._grammar = grammar
         self._matcher = grammar.deep_copy()
         self._consumed: list[int] = []
 
@@ -60,8 +61,11 @@ class JsonGuide:
 
     @property
     def error(self) -> str:
-        """Why it had to give up, in words; empty if it has not. A schema may be too complicated for a certain answer."""
-        return self._matcher.get_error()
+        """Why it had to give up in the last call, in words; empty if it has not: a schema can be too complicated for an answer.
+
+        Then it allows EOS only.
+        """
+        return self._matcher.get_error().partition("\n")[0]
 
 
 class _Record(NamedTuple):

@@ -66,10 +66,15 @@ _COUNTERS = (
 def take_snapshot(engine: Any) -> EngineSnapshot:
     """Look at an engine, in its own thread. It takes a few microseconds per running request."""
     metrics = getattr(engine, "metrics", None)
+    unit, used, total, max_running = _memory_of(engine)
     return EngineSnapshot(
         max_seq_len=getattr(engine, "max_seq_len", 0),
         num_requests_running=len(engine.running),
         num_requests_waiting=len(engine.waiting),
+        max_running=max_running,
+        kv_unit=unit,
+        kv_used=used,
+        kv_total=total,
         steps=getattr(metrics, "steps", 0),
         generation_tokens=getattr(metrics, "total_tokens", 0),
         requests=tuple(
@@ -77,21 +82,15 @@ def take_snapshot(engine: Any) -> EngineSnapshot:
             for one in engine.running.values()
         ),
         **{name: getattr(metrics, name, 0) for name in _COUNTERS},
-        **_memory_of(engine),
     )
 
 
-def _memory_of(engine: Any) -> dict[str, Any]:
+def _memory_of(engine: Any) -> tuple[str, int, int, int]:
+    """Unit, used, total, and how many requests may run."""
     if hasattr(engine, "pool"):
-        pool, cache = engine.pool, engine.prefix_cache
-        used = pool.num_blocks - pool.num_free - cache.evictable
-        return {"kv_unit": "blocks", "kv_used": used, "kv_total": pool.num_blocks, "max_running": engine.scheduler.max_num_seqs}
+        pool = engine.pool
+        used = pool.num_blocks - pool.num_free - engine.prefix_cache.evictable
+        return "blocks", used, pool.num_blocks, engine.scheduler.max_num_seqs
     if hasattr(engine, "slots"):
-        slots = engine.slots
-        return {
-            "kv_unit": "slots",
-            "kv_used": len(slots.slot_of),
-            "kv_total": slots.max_slots,
-            "max_running": slots.max_slots,
-        }
-    return {}
+        return "slots", len(engine.slots.slot_of), engine.slots.max_slots, engine.slots.max_slots
+    return "blocks", 0, 0, 0

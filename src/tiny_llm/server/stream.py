@@ -8,7 +8,7 @@ import codecs
 import json
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ def sse(data: str | Mapping[str, Any] | BaseModel) -> bytes:
 
 
 @task(week=3, day=6, number=4)
-async def merge(tickets: Sequence[Ticket]) -> AsyncIterator[tuple[int, Delta]]:
+async def merge(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Delta], None]:
     """The deltas of several tickets as they come, each with the index of its ticket, until all have ended.
 
     None waits for another: a step's deltas come out together, whoever got one.
@@ -74,7 +74,7 @@ async def stream_events(
     explain: Callable[[BaseException], ApiError],
     include_usage: bool = False,
     n: int = 1,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The events of a stream: what begins each answer, pieces as they come, an end for each answer, the usage, `[DONE]`.
 
     A step that brings no text makes no event, unless it has log-probabilities or the end. If an answer ends with an error, the

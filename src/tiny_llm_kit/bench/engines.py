@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from tiny_llm_kit.bench.run import Served
 from tiny_llm_kit.bench.serving import ServingOptions, build, record_schedule
+from tiny_llm_kit.models.tokenizer import Tokenizer
 from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes
@@ -27,6 +28,7 @@ class AnswerEngines:
     """The engines of an answer package, over one model. RequestFailed if one of them does not serve every request.
 
     sizes, kernels: of the paged engine, see `paged_engine`.
+    tokenizer: ends the answers of the scheduled engines at its end tokens; without one, they go on to their `max_tokens`.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class AnswerEngines:
         prefill_step: int,
         sizes: PagedSizes | None = None,
         kernels: str | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.answer = answer
         self.model = model
@@ -44,6 +47,7 @@ class AnswerEngines:
         self.prefill_step = prefill_step
         self.sizes = sizes or PagedSizes()
         self.kernels = kernels
+        self.tokenizer = tokenizer
 
     def sequential(self, batch_size: int = 1) -> Served:
         """One request after another."""
@@ -77,7 +81,7 @@ class AnswerEngines:
         """One of `serving.SCHEDULES`, with all requests there at the start. `readers` are added to those of its log."""
         engine = build(self.answer, self.model, schedule, self.items, self.options(batch_size))
         engine.event_log.readers += readers
-        return _run(engine, make_requests(self.answer, self.items, paged=schedule == "paged"))
+        return _run(engine, make_requests(self.answer, self.items, self.tokenizer, paged=schedule == "paged"))
 
     def options(self, batch_size: int) -> ServingOptions:
         return ServingOptions(batch_size, self.prefill_step, sizes=self.sizes, kernels=self.kernels)
@@ -97,10 +101,10 @@ def _run(engine: Any, requests: Sequence[Any]) -> Served:
         most = max(most, in_flight)
         if engine.waiting:
             crowded.append(in_flight)
-    return _served(requests, engine.metrics, fmean(crowded) if crowded else float(most))
+    return _served(requests, engine.metrics, fmean(crowded) if crowded else float(most), hasattr(engine, "drafter"))
 
 
-def _served(requests: Sequence[Any], metrics: Any, in_flight: float | None = None) -> Served:
+def _served(requests: Sequence[Any], metrics: Any, in_flight: float | None = None, speculates: bool = False) -> Served:
     for number, request in enumerate(requests, start=1):
         if request.finish_reason == "error":
             raise RequestFailed(f"request {number} of {len(requests)} failed: {request.error!r}") from request.error
@@ -112,6 +116,8 @@ def _served(requests: Sequence[Any], metrics: Any, in_flight: float | None = Non
         utilization=metrics.slot_utilization,
         crowded=metrics.slot_utilization_while_waiting,
         in_flight=in_flight,
+        drafted=metrics.spec_decode_num_draft_tokens if speculates else None,
+        accepted=metrics.spec_decode_num_accepted_tokens if speculates else None,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from tiny_llm_kit.bench.drafts import served_as_json
 from tiny_llm_kit.bench.gaps import Gaps
 from tiny_llm_kit.bench.report import Target
 from tiny_llm_kit.bench.run import Result, Run, find
@@ -121,6 +122,7 @@ def as_json(served: Sequence[Served]) -> list[dict[str, Any]]:
                     "peak_memory_bytes": run.peak_memory,
                     "cpu_share_of_others": run.others,
                     "noisy": run.noisy,
+                    **served_as_json(run.served),
                 }
                 for run in result.runs
             ],

@@ -20,6 +20,7 @@ class PagedSteps:
         steps: how many can be computed at most.
         prompt_tokens: of the piece, which is the same in each step.
         tokens_before: how many tokens of that prompt have been read before.
+        paged_attention, kv_bits: of the runner.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class PagedSteps:
         prompt_tokens: int = 0,
         tokens_before: int = 0,
         paged_attention: Callable[..., Any] | None = None,
+        kv_bits: int | None = None,
     ) -> None:
         self.answer = answer
         end = tokens_before + prompt_tokens
         each, extra = answer.blocks_for(length + steps + 1, BLOCK_SIZE), answer.blocks_for(end, BLOCK_SIZE)
-        self.runner = answer.PagedRunner(model, rows * each + extra, BLOCK_SIZE, paged_attention)
+        packed = {} if kv_bits is None else {"kv_bits": kv_bits}
+        self.runner = answer.PagedRunner(model, rows * each + extra, BLOCK_SIZE, paged_attention, **packed)
         self.decodes = [self._request(length, row * each, each, steps) for row in range(rows)]
         prompts = [answer.Chunk(request, 0, length) for request in self.decodes]
         self.chunks = []

@@ -15,8 +15,8 @@ import numpy as np
 
 from tiny_llm_kit.models.load import LoadedModel
 from tiny_llm_kit.models.quantized import QuantizedWeight, full_precision
+from tiny_llm_kit.workloads.lists import LIGHTHOUSE as LIGHTHOUSE
 
-LIGHTHOUSE = Path(__file__).parents[1] / "workloads" / "data" / "lighthouse.txt"
 COLUMNS = ["format", "read per token", "size", "error of weights", "perplexity"]
 GROUP_SIZES = (128, 64, 32)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_llm_kit.bench import over_lists
+from tiny_llm_kit.bench.drafts import served_as_json
 from tiny_llm_kit.bench.over_lists import Measured, Spread
 from tiny_llm_kit.bench.run import Result, find
 from tiny_llm_kit.bench.serving import SIMULATED
@@ -147,6 +148,7 @@ def _result_as_json(workload: str, result: Result) -> dict[str, Any]:
                 "peak_memory_bytes": run.peak_memory,
                 "cpu_share_of_others": run.others,
                 "noisy": run.noisy,
+                **served_as_json(run.served),
             }
             for run in result.runs
         ],

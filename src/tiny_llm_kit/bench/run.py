@@ -21,7 +21,7 @@ class Served:
 
     `utilization` is the mean share of slots in use over all steps, `crowded` the same over steps that left somebody waiting
     (None where an engine does not tell). `in_flight` is the mean number of requests that were being served over the same steps,
-    or, where nobody ever waited, the largest number.
+    or, where nobody ever waited, the largest number. `drafted` and `accepted` count drafts, of engines that speculate.
     """
 
     tokens: list[list[int]]
@@ -31,6 +31,12 @@ class Served:
     utilization: float
     crowded: float | None = None
     in_flight: float | None = None
+    drafted: int | None = None
+    accepted: int | None = None
+
+    @property
+    def tokens_per_step(self) -> float:
+        return sum(map(len, self.tokens)) / self.steps if self.steps else 0.0
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Simulated:
             if blocks > MOST_BLOCKS:
                 raise ValueError(f"{blocks:,} blocks are too many to simulate: give fewer --slots, or --num-blocks")
             sizes = asdict(self.sizes) | {"num_blocks": blocks}
+            del sizes["kv_bits"]  # of which a schedule knows nothing
             answer.simulate_paged(items, cost, **sizes, **log)
         elif self.engine in ("static", "dynamic"):
             answer.simulate_groups(items, cost, self.slots, self.max_wait, prefill_step=self.prefill_step, **log)

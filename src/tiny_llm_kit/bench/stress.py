@@ -15,7 +15,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tiny_llm_kit.bench.stress_paged import PagedSchedule
+from tiny_llm_kit.bench.packed_kv import PackedModel
+from tiny_llm_kit.bench.stress_paged import PagedSchedule, SpeculativeSchedule
 from tiny_llm_kit.bench.stress_schedule import LONGEST_ANSWER, LONGEST_PROMPT, Broken, Case, Counts, Schedule, Subject
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 
@@ -23,6 +24,10 @@ PROMPTS = 24
 SHARED_PREFIXES = 3
 CLEAR = 1e-3
 """A batch adds up in another order than a single row, so an expected token must lead by more than rounding can move it."""
+PACKED_CLEAR = 0.1
+"""The same with packed keys and values: a number between two integers may become either, as the last digit has it. What is
+drawn must not change when noise of this size is added to the logits, tried `NOISES` times."""
+NOISES = 4
 
 ARCHITECTURES = {"slots": ("llama",), "paged": ("llama", "qwen2", "qwen3")}
 SCHEDULES: dict[str, type[Schedule]] = {"slots": Schedule, "paged": PagedSchedule}
@@ -34,10 +39,14 @@ class Stress:
 
     Args:
         engine: "slots" or "paged". The paged engine is tried with models of all architectures.
+        kv_bits: of the paged engine.
+        speculate: "ngram" for a paged engine that speculates.
     """
 
     answer: ModuleType
     engine: str = "slots"
+    kv_bits: int | None = None
+    speculate: str | None = None
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -45,7 +54,8 @@ class Stress:
         self.subjects = [self._subject(architecture, generator) for architecture in ARCHITECTURES[self.engine]]
 
     def _subject(self, architecture: str, generator: np.random.Generator) -> Subject:
-        config = tiny_config(architecture, num_layers=2, hidden_size=32, intermediate_size=64)
+        heads = {} if self.kv_bits is None else {"head_dim": 32}
+        config = tiny_config(architecture, num_layers=2, hidden_size=32, intermediate_size=64, **heads)
         model = self.answer.Model(config, random_weights(config, seed=1))
         prefixes = generator.integers(0, 256, (SHARED_PREFIXES, LONGEST_PROMPT)).tolist()
         cases = (self._case(model, prefixes, generator) for _ in itertools.count())
@@ -68,9 +78,15 @@ class Stress:
             nonlocal clear
             second, first = np.sort(np.array(logits))[-2:]
             clear = clear and bool(first - second > CLEAR)
-            return self.answer.Sampler(sampling)(logits, tokens)
+            sample = self.answer.Sampler(sampling)
+            drawn: mx.array = sample(logits, tokens)
+            if self.kv_bits is not None and clear:
+                noises = (mx.array(PACKED_CLEAR * generator.standard_normal(logits.shape)) for _ in range(NOISES))
+                clear = all(int(sample(logits + noise, tokens)) == int(drawn) for noise in noises)
+            return drawn
 
-        answer = list(self.answer.generate_tokens(model, prompt, LONGEST_ANSWER, sampler=draw))
+        alone = model if self.kv_bits is None else PackedModel(self.answer, model, self.kv_bits)
+        answer = list(self.answer.generate_tokens(alone, prompt, LONGEST_ANSWER, sampler=draw))
         return Case(prompt, sampling, answer) if clear else None
 
     def run(self, number: int) -> None:
@@ -81,7 +97,8 @@ class Stress:
         """
         chance = random.Random(number)
         try:
-            SCHEDULES[self.engine](self.answer, chance.choice(self.subjects), self.counts, chance).run()
+            schedule = SpeculativeSchedule if self.speculate else SCHEDULES[self.engine]
+            schedule(self.answer, chance.choice(self.subjects), self.counts, chance, self.kv_bits).run()
         except Broken as broken:
             raise Broken(f"schedule {number}: {broken}") from broken.__cause__
         self.counts.schedules += 1

@@ -1,7 +1,10 @@
-"""One random schedule for the paged engine; see `stress`."""
+"""One random schedule for the paged engine, and for the one that speculates; see `stress`."""
 
+from collections.abc import Sequence
+from random import Random
 from typing import Any
 
+from tiny_llm_kit.bench.accidents import ModelFailure
 from tiny_llm_kit.bench.stress_schedule import LONGEST_ANSWER, LONGEST_PROMPT, Broken, Schedule
 
 MOST_COMPUTED = LONGEST_PROMPT + LONGEST_ANSWER - 1
@@ -17,8 +20,8 @@ class PagedSchedule(Schedule):
         self.now = 0.0
         size = chance.choice([2, 4, 8])
         seqs = chance.randint(1, 6)
-        return self.answer.Engine(
-            self.model,
+        packed = {} if self.kv_bits is None else {"kv_bits": self.kv_bits}
+        return self.build(
             num_blocks=self.answer.blocks_for(MOST_COMPUTED, size) + chance.choice([0, 1, 2, 4, 8, 50]),
             block_size=size,
             max_num_seqs=seqs,
@@ -26,7 +29,12 @@ class PagedSchedule(Schedule):
             watermark=chance.choice([0, 0.01, 0.3]),
             prefix_caching=chance.random() < 0.8,
             clock=lambda: self.now,
+            **packed,
         )
+
+    def build(self, **options: Any) -> Any:
+        """The engine of these sizes."""
+        return self.answer.Engine(self.model, **options)
 
     def make_request(self, *args: Any, **options: Any) -> Any:
         """Of one of two users, urgent or not, and sometimes with a deadline."""
@@ -65,3 +73,41 @@ class PagedSchedule(Schedule):
     def explains(self, request: Any) -> bool:
         """A deadline explains an error, too."""
         return super().explains(request) or (isinstance(request.error, TimeoutError) and request.deadline is not None)
+
+
+class SpeculativeSchedule(PagedSchedule):
+    """The same on an engine that speculates.
+
+    Random tokens seldom repeat, so most drafters know the answers, err at times, and fail in a few calls.
+    """
+
+    def build(self, **options: Any) -> Any:
+        chance, answer = self.chance, self.answer
+        known = [[*case.prompt, *case.answer] for case in self.cases]
+        return answer.SpeculativeEngine(
+            self.model,
+            drafter=answer.NgramDrafter if chance.random() < 0.2 else lambda: ErraticDrafter(known, chance, self.calm),
+            adaptive=chance.choice([None, answer.AdaptiveDraft]),
+            num_speculative_tokens=chance.randint(1, 8),
+            **options,
+        )
+
+    def check_room(self) -> None:
+        self.counts.drafted += self.engine.metrics.spec_decode_num_draft_tokens
+        self.counts.accepted += self.engine.metrics.spec_decode_num_accepted_tokens
+        super().check_room()
+
+
+class ErraticDrafter:
+    """Knows how some sequences go on, and errs. Unless it is calm, it fails in one of 200 calls."""
+
+    def __init__(self, known: Sequence[Sequence[int]], chance: Random, calm: bool) -> None:
+        self.known = known
+        self.chance = chance
+        self.calm = calm
+
+    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+        if not self.calm and self.chance.random() < 0.005:
+            raise ModelFailure("a drafter")
+        ahead = next((one[len(tokens) :] for one in self.known if one[: len(tokens)] == list(tokens)), [])
+        return [token if self.chance.random() < 0.8 else self.chance.randrange(256) for token in ahead[:count]]

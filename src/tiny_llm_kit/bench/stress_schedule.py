@@ -49,13 +49,18 @@ class Counts:
     steps: int = 0
     preemptions: int = 0
     shared_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Schedule:
     """One schedule, on the engine of slots; another engine overrides what differs."""
 
-    def __init__(self, answer: ModuleType, subject: Subject, counts: Counts, chance: random.Random) -> None:
+    def __init__(
+        self, answer: ModuleType, subject: Subject, counts: Counts, chance: random.Random, kv_bits: int | None = None
+    ) -> None:
         self.answer = answer
+        self.kv_bits = kv_bits
         self.cases = subject.cases
         self.counts = counts
         self.chance = chance

@@ -18,11 +18,13 @@ from tiny_llm_kit.cli.options import (
     Real,
     engine_option,
     kernels_option,
+    kv_bits_option,
     model_option,
     paged_options,
     paged_sizes,
     refuse,
     seed_type,
+    speculate_option,
     trace_files,
     trace_option,
 )
@@ -55,6 +57,8 @@ PREFILL_STEP = 128
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")
 @paged_options
+@kv_bits_option
+@speculate_option
 @click.option("--temperature", type=Real(min=0), default=0.0, help="0, the default, takes the likeliest token.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
 @click.option("--top-p", type=Real(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
@@ -81,6 +85,8 @@ def main(
     num_blocks: int | None,
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
+    kv_bits: int | None,
+    speculate: str | None,
     kernels: str | None,
     compare: bool,
     trace: Path | None,
@@ -90,7 +96,8 @@ def main(
 ) -> None:
     """Answer a batch of prompts through continuous batching, and watch requests join and leave.
 
-    With --engine paged they share blocks and the work on equal beginnings; --compare then takes the engine of slots, too.
+    With --engine paged they share blocks and the work on equal beginnings; --compare then takes the engine of slots, too. With
+    --speculate ngram, an answer that repeats something comes in fewer steps, and is the same.
 
     Without --prompts or --prompt: the forty chat prompts that come with the course. The exit code is 1 if a request fails.
     """
@@ -98,11 +105,13 @@ def main(
     answer = import_answer(solution)
     check_apart({"--prompts": prompts_file, "--json": json_file, **trace_files(trace)})
     params = answer.SamplingParams(**sampling)
-    paged = {
+    paged: dict[str, Any] = {
         "block_size": block_size,
         "num_blocks": num_blocks,
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
+        "kv_bits": kv_bits,
+        "speculate": speculate,
     }
     if engine == "paged":
         refuse(engine, prefill_step=prefill_step, strategy=strategy)
@@ -159,7 +168,7 @@ def main(
             for schedule in other_schedules(answer, items, runs[0], times.scaled(forecast.pace()), prefill_step):
                 runs.append(serve(console, schedule, network, new_requests))
                 failure = failure or first_failure(runs[-1].requests, items)
-            document["comparison"] = compare_runs(console, runs, batch_size)
+            document["comparison"] = compare_runs(console, runs, batch_size, kv_bits)
     finally:  # the answers are there, however the comparison ends
         if json_file:
             write_json(json_file, document)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench import build_time, log_cost, over_lists, overhead, report, step_profile
+from tiny_llm_kit.bench import build_time, drafts, log_cost, over_lists, overhead, report, step_profile
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
 from tiny_llm_kit.bench.fits import fit_as_json, load_fit
 from tiny_llm_kit.bench.over_lists import Measured
@@ -21,6 +21,7 @@ from tiny_llm_kit.cli.options import (
     MOST_REQUESTS,
     Numbers,
     kernels_option,
+    kv_bits_option,
     model_option,
     noise_option,
     out_option,
@@ -29,6 +30,7 @@ from tiny_llm_kit.cli.options import (
     refuse,
     seed_type,
     simulate_option,
+    speculate_option,
     trace_files,
     trace_option,
 )
@@ -80,6 +82,8 @@ FEW_LISTS = 3
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
 @paged_options
+@kv_bits_option
+@speculate_option
 @kernels_option
 @noise_option
 @trace_option
@@ -102,6 +106,7 @@ def main(
     trace: Path | None,
     out: Path,
     solution: str,
+    speculate: str | None,
     **sizes: int | None,
 ) -> None:
     """Compare engines over batch sizes: same weights, dtype, BLAS and tokens, in turn, in one run.
@@ -119,11 +124,15 @@ def main(
     chosen_seeds = choose_seeds(names, seed, seeds)
     wanted = [ALIASES.get(engine, engine) for engine in engines] or ENGINES
     if "paged" not in wanted:
-        refuse("continuous", **sizes)
+        refuse("continuous", speculate=speculate, **sizes)
+    if simulate and speculate:
+        raise ValueError(
+            "--speculate means nothing to --simulate, which knows no tokens and so no drafts: leave one of them out"
+        )
     answer = import_answer(solution)
     check_apart({"--simulate": simulate, **trace_files(trace)})
     cost = load_fit(answer, simulate) if simulate else None
-    paged = paged_sizes(**sizes)
+    paged = paged_sizes(speculate=speculate, **sizes)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
         lists = chosen_lists(names, loaded.tokenizer, chosen_seeds, requests)
@@ -134,6 +143,7 @@ def main(
         peer = mlx_lm_model(loaded.config, loaded.weights) if "mlx-lm" in wanted else None
     gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
+    served_name = loaded.name + (f" (paged: keys and values in {paged.kv_bits} bits)" if paged.kv_bits else "")
     first = next(iter(lists.values()))
     try:
         with working(console, "Measuring what an iteration costs beside the model"):
@@ -154,8 +164,10 @@ def main(
                 results += _simulated(ours, cost, cases)
             measured.append(Measured(name, results, alone, workload_name))
             if len(lists) <= FEW_LISTS:
-                title = f"{loaded.name}, {name}: {len(items)} requests, {sum(item.max_tokens for item in items)} tokens"
+                title = f"{served_name}, {name}: {len(items)} requests, {sum(item.max_tokens for item in items)} tokens"
                 console.print(plain_table(title, report.COLUMNS, report.rows(results)))
+                if speculate:
+                    console.print(plain_table(f"drafts, {name}", drafts.COLUMNS, drafts.rows(results)))
     except RequestFailed as error:
         raise click.ClickException(harmless(str(error))) from None
 
@@ -169,7 +181,7 @@ def main(
         *log_cost.targets(logging),
     ]
     compared = over_lists.compare(measured)
-    title = f"{loaded.name}: geometric mean over the lists (least … most)"
+    title = f"{served_name}: geometric mean over the lists (least … most)"
     console.print(plain_table(title, over_lists.COLUMNS, over_lists.rows(compared)))
     console.print(plain_table("targets", report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     console.print(plain_table("a decode step", step_profile.COLUMNS, profile))
@@ -183,11 +195,15 @@ def main(
         "simulated": None if simulate is None else fit_as_json(cost),
         "prefill_step": prefill_step,
         "kernels": kernels,
+        "kv_bits": paged.kv_bits,
+        "speculate": speculate,
         "repeats": repeats,
         "compared": over_lists.as_json(compared),
     }
     tables = [f"{title}\n\n{markdown(over_lists.COLUMNS, over_lists.rows(compared))}"]
     tables += [f"{work.name}\n\n{markdown(report.COLUMNS, report.rows(work.results))}" for work in measured]
+    if speculate:
+        tables += [f"drafts, {work.name}\n\n{markdown(drafts.COLUMNS, drafts.rows(work.results))}" for work in measured]
     tables.append(markdown(report.TARGET_COLUMNS, [goal.row() for goal in goals]))
     tables.append(markdown(step_profile.COLUMNS, profile))
     title = f"{loaded.name}, {_named(measured)}"

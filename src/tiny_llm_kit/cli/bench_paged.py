@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from tiny_llm_kit.bench import paged_report
+from tiny_llm_kit.bench import drafts, paged_report
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
 from tiny_llm_kit.bench.paged_costs import PARTS, Costs, expected_seconds, measure_costs
 from tiny_llm_kit.bench.paged_report import ENGINES, Served
@@ -25,12 +25,15 @@ from tiny_llm_kit.cli.options import (
     MOST_REQUESTS,
     Numbers,
     kernels_option,
+    kv_bits_option,
     model_option,
     noise_option,
     out_option,
     paged_options,
     paged_sizes,
+    refuse,
     seed_type,
+    speculate_option,
     trace_option,
 )
 from tiny_llm_kit.cli.outputs import write_results
@@ -51,6 +54,7 @@ NOTE = (
     " its BatchGenerator with as many rows as there are slots; it shares no prefixes. In flight: requests being served, on"
     " average over the steps that leave somebody waiting, or at most, where nobody ever waits."
 )
+PLAIN_COSTS = "The costs of steps are those of plain ones: pdm run quantize-report --kv measures both."
 
 SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
 """What the engines are called where schedules are compared."""
@@ -66,6 +70,8 @@ SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Of the slot engine.")
 @paged_options
+@kv_bits_option
+@speculate_option
 @kernels_option
 @noise_option
 @trace_option
@@ -86,6 +92,7 @@ def main(
     trace: Path | None,
     out: Path,
     solution: str,
+    speculate: str | None,
     **sizes: int | None,
 ) -> None:
     """Compare the paged engine with the slot engine and mlx-lm, and measure what its steps cost.
@@ -96,15 +103,17 @@ def main(
     With --trace, the slot engine and the paged one serve once more for the timeline, and that run is not measured.
     """
     console = make_console()
+    wanted = [engine for engine in ENGINES if not engines or engine in engines]
+    if "paged" not in wanted:
+        refuse(wanted[0], kv_bits=sizes["kv_bits"], speculate=speculate)
     answer = import_answer(solution)
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
         lists = chosen_lists(workloads or SEEDED, loaded.tokenizer, seeds or SEEDS, requests)
         check_slots_fit(loaded, max(batch_sizes), max(map(needed_seq_len, lists.values())))
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
-        paged = paged_sizes(**sizes)
+        paged = paged_sizes(speculate=speculate, **sizes)
         check_paged(loaded, lists.values(), batch_sizes, paged)
-    wanted = [engine for engine in ENGINES if not engines or engine in engines]
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
     with working(console, "Timing a few steps"):
         times = measure_step_times(answer, network, slots)
@@ -139,10 +148,12 @@ def main(
     goals = [*paged_report.targets(served, slots), *costs.targets(quiet=others <= noise)]
     tables = [
         Table(harmless(loaded.name), paged_report.COLUMNS, paged_report.rows(served)),
+        *([_drafts(served)] if speculate else []),
         Table("targets", TARGET_COLUMNS, [goal.row() for goal in goals]),
         *costs.tables(),
     ]
-    notes = [NOTE, f"While the costs of steps were measured, other programs had {others:.1%} of the CPU."]
+    packed = [f"paged: keys and values in {paged.kv_bits} bits. {PLAIN_COSTS}"] if paged.kv_bits else []
+    notes = [NOTE, *packed, f"While the costs of steps were measured, other programs had {others:.1%} of the CPU."]
     for table in tables:
         console.print(plain_table(table.title, table.columns, table.rows))
     for note in notes:
@@ -166,6 +177,11 @@ def main(
         write_trace(console, trace, recorders)
     if others > noise or any(not result.quiet for one in served for result in one.results):
         raise click.ClickException("some cases had no quiet run and so have no result: close other programs, and run again")
+
+
+def _drafts(served: Sequence[Served]) -> Table:
+    rows = [[f"{one.workload}, {one.seed}", *row] for one in served for row in drafts.rows(one.results)]
+    return Table("drafts", ["workload, seed", *drafts.COLUMNS], rows)
 
 
 def _costs(console: Console, answer: ModuleType, network: Any, kernels: str | None, noise: float) -> tuple[Costs, float]:

@@ -109,10 +109,13 @@ def too_few(prompts: int, batch_size: int) -> str | None:
     return None
 
 
-def compare_runs(console: Console, runs: Sequence[ScheduleRun], batch_size: int) -> dict[str, Any]:
-    """A table of the runs, of which the first is ours, and what follows from it; the figures for a JSON file."""
+def compare_runs(console: Console, runs: Sequence[ScheduleRun], batch_size: int, kv_bits: int | None = None) -> dict[str, Any]:
+    """A table of the runs, of which the first is ours, and what follows from it; the figures for a JSON file.
+
+    kv_bits: of our keys and values, if they were packed.
+    """
     console.print(plain_table(f"the same prompts, {len(runs)} schedules", COLUMNS, [_row(run) for run in runs]))
-    for sentence in _conclusions(runs, batch_size):
+    for sentence in _conclusions(runs, batch_size, kv_bits):
         console.print(sentence, highlight=False, soft_wrap=True)
     return {run.name: _figures(run, runs[0]) for run in runs}
 
@@ -129,8 +132,8 @@ def _row(run: ScheduleRun) -> list[str]:
     ]
 
 
-def _conclusions(runs: Sequence[ScheduleRun], batch_size: int) -> list[str]:
-    lines = (_speedups(runs), _same_answers(runs), _no_difference(runs, batch_size), _disturbances(runs))
+def _conclusions(runs: Sequence[ScheduleRun], batch_size: int, kv_bits: int | None) -> list[str]:
+    lines = (_speedups(runs), _same_answers(runs, kv_bits), _no_difference(runs, batch_size), _disturbances(runs))
     return [line for line in lines if line]
 
 
@@ -142,13 +145,14 @@ def _speedups(runs: Sequence[ScheduleRun]) -> str:
     return f"{ours[0].upper()}{ours[1:]} is {', '.join(compared[:-1])}, and {compared[-1]}."
 
 
-def _same_answers(runs: Sequence[ScheduleRun]) -> str:
+def _same_answers(runs: Sequence[ScheduleRun], kv_bits: int | None) -> str:
     count = len(runs[0].requests)
     others = [(run.name, count - _figures(run, runs[0])["same_answers"]) for run in runs[1:]]
     if not any(different for _, different in others):
         return f"The answers are the same under all {len(runs)} schedules: {count} of {count}."
     found = ", ".join(f"{different} of {count} with {name}" for name, different in others)
-    return f"Answers that differ from those of {OURS[runs[0].name]}: {found}. A schedule must not change an answer."
+    why = f"Keys and values in {kv_bits} bits may change some; a schedule" if kv_bits else "A schedule"
+    return f"Answers that differ from those of {OURS[runs[0].name]}: {found}. {why} must not change an answer."
 
 
 def _no_difference(runs: Sequence[ScheduleRun], batch_size: int) -> str | None:

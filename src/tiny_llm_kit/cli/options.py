@@ -77,6 +77,12 @@ out_option = click.option("--out", type=OutFolder(), default=Path("results"), sh
 trace_option = click.option(
     "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) beside it."
 )
+kv_bits_option = click.option(
+    "--kv-bits",
+    type=click.Choice(("8", "4")),
+    callback=lambda context, option, value: value and int(value),
+    help="Paged: store keys and values in so many bits.  [default: as they are]",
+)
 simulate_option = click.option(
     "--simulate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -85,6 +91,10 @@ simulate_option = click.option(
 )
 noise_option = click.option("--noise", type=Real(0, 1), default=0.05, show_default=True, help="CPU share others may have.")
 seed_type = click.IntRange(0, LARGEST_SEED)
+
+speculate_option = click.option(
+    "--speculate", type=click.Choice(("ngram",)), help="Paged: check guesses alongside, if what was said before comes again."
+)
 
 _count = click.IntRange(min=1)
 _sizes = PagedSizes()
@@ -107,7 +117,7 @@ def paged_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def paged_sizes(**given: int | None) -> PagedSizes:
+def paged_sizes(**given: Any) -> PagedSizes:
     """The sizes that were asked for, and the default ones in place of None."""
     return PagedSizes(**{name: value for name, value in given.items() if value is not None})
 

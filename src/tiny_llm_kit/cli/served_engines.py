@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from metal_anywhere.backend import backend
+from tiny_llm_kit.bench.drafts import describe_drafts, drafts_as_json
 from tiny_llm_kit.timeline import Recorder
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
@@ -111,8 +112,10 @@ class PagedEngine:
         )
 
     def summary(self, crowded: float | None) -> str:
-        blocks = f"at most {self.most_used} of {self.engine.pool.num_blocks} blocks in use"
-        return f"{blocks}; {_counts(self.engine.metrics)}"
+        packed = f", keys and values in {self.sizes.kv_bits} bits" if self.sizes.kv_bits else ""
+        blocks = f"at most {self.most_used} of {self.engine.pool.num_blocks} blocks in use{packed}"
+        drafts = f"; {describe_drafts(self.engine.metrics)}" if self.sizes.speculate else ""
+        return f"{blocks}; {_counts(self.engine.metrics)}{drafts}"
 
     def as_json(self) -> dict[str, Any]:
         metrics, pool = self.engine.metrics, self.engine.pool
@@ -121,12 +124,14 @@ class PagedEngine:
             "block_size": pool.block_size,
             "max_num_seqs": self.sizes.max_num_seqs,
             "max_num_batched_tokens": self.sizes.max_num_batched_tokens,
+            "kv_bits": self.sizes.kv_bits,
             "most_blocks_used": self.most_used,
             "prefix_cache_queries": metrics.prefix_cache_queries,
             "prefix_cache_hits": metrics.prefix_cache_hits,
             "num_preemptions": metrics.num_preemptions,
             "num_evictions": metrics.num_evictions,
             "computed_tokens": metrics.computed_tokens,
+            **(drafts_as_json(metrics) if self.sizes.speculate else {}),
         }
 
     def recorder(self, names: Sequence[str]) -> Recorder:

@@ -36,7 +36,9 @@ class Vocabulary:
 
     def bytes_of(self, token: int) -> bytes:
         """What a token stands for; nothing for an id that only pads the vocabulary."""
-        return self.guidance.decode_bytes([token]) if token < self.size else b""
+        if token >= self.size:
+            return b""
+        return self.guidance.decode_bytes([token]) or b"\xff"  # llguidance drops this byte, which no text has
 
     def text_of(self, token: int) -> str:
         """The same as text; where it is none, as `bytes:\\xf0\\x9f`, which is how OpenAI writes it."""

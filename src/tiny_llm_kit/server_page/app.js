@@ -101,6 +101,7 @@ class Chat {
         if (data === "[DONE]") break;
         const chunk = JSON.parse(data);
         if (chunk.error) throw new Error(chunk.error.message);
+        ours.set(Number(chunk.id.split("-")[1]), this.name);
         usage = chunk.usage ?? usage;
         ended = chunk.choices[0]?.finish_reason ?? ended;
         answer += chunk.choices[0]?.delta?.content ?? "";
@@ -132,6 +133,7 @@ function sendOnEnter(area) {
 }
 
 const rows = new Map();
+const ours = new Map(); // the engine's number of a request, which is in the id of its answer → the chat that asked
 
 function bar(done, all) {
   const cell = document.createElement("td"), progress = document.createElement("progress"), text = document.createElement("span");
@@ -151,27 +153,28 @@ function rowOf(id) {
 
 let last = null, speed = 0;
 
+// `live` is the engine's snapshot: see EngineSnapshot.
 function showBatch(live) {
-  const now = performance.now();
-  if (last && live.generated_tokens >= last.tokens && now > last.time) {
-    const current = (live.generated_tokens - last.tokens) / (now - last.time) * 1000;
-    speed = live.running.length || current ? 0.6 * speed + 0.4 * current : 0;
+  const now = performance.now(), tokens = live.generation_tokens;
+  if (last && tokens >= last.tokens && now > last.time) {
+    const current = (tokens - last.tokens) / (now - last.time) * 1000;
+    speed = live.requests.length || current ? 0.6 * speed + 0.4 * current : 0;
   }
-  last = { tokens: live.generated_tokens, time: now };
-  byId("running").textContent = live.running.length;
-  byId("waiting").textContent = live.waiting;
+  last = { tokens, time: now };
+  byId("running").textContent = live.num_requests_running;
+  byId("waiting").textContent = live.num_requests_waiting;
   byId("speed").textContent = speed.toFixed(1);
-  byId("memory-name").textContent = `${live.unit} in use`;
-  [byId("memory").max, byId("memory").value] = [live.total, live.used];
-  byId("memory-text").textContent = `${live.used} of ${live.total}`;
-  const seen = new Set(live.running.map((request) => request.id));
+  byId("memory-name").textContent = `${live.kv_unit} in use`;
+  [byId("memory").max, byId("memory").value] = [live.kv_total || 1, live.kv_used];
+  byId("memory-text").textContent = `${live.kv_used} of ${live.kv_total}`;
+  const seen = new Set(live.requests.map((request) => request.request_id));
   for (const [id, row] of rows) if (!seen.has(id)) { row.element.remove(); rows.delete(id); }
-  for (const request of live.running) {
-    const row = rowOf(request.id);
-    row.name.textContent = request.name;
+  for (const request of live.requests) {
+    const row = rowOf(request.request_id);
+    row.name.textContent = ours.get(request.request_id) ?? `another, ${request.request_id}`;
     row.state.textContent = request.state;
-    row.prompt.show(request.computed, request.prompt);
-    row.answer.show(request.generated, request.max_tokens);
+    row.prompt.show(Math.min(request.computed_tokens, request.prompt_tokens), request.prompt_tokens);
+    row.answer.show(request.generated_tokens, request.max_tokens);
   }
   say(live.reason ?? "ready", Boolean(live.reason));
 }

@@ -4,6 +4,7 @@ Here is only what a server is asked for. No model and no engine: token ids come 
 where the prompts are real text, from a tokenizer.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ PLAIN_TOKENS = 64
 """How many of them prompts of which nothing but the length matters go round."""
 
 CHAT_PROMPTS = Path(__file__).parent / "data" / "chat_prompts.json"
+LIGHTHOUSE = Path(__file__).parent / "data" / "lighthouse.txt"
+"""A story in plain English."""
 
 
 def plain_prompt(length: int, first: int = 0) -> list[int]:
@@ -76,21 +79,38 @@ def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | N
     return in_chat_form(shortened(prompts[:count], max_tokens), tokenizer)
 
 
+def copying(tokenizer: ChatTokenizer, count: int = 12, max_tokens: int = 96) -> list[WorkItem]:
+    """Passages of a story, each with the request to repeat it word for word: so much of an answer stands in its prompt.
+
+    The passages are three sentences long, about 60 words, and an answer may be a little longer.
+    """
+    sentences = re.split(r"(?<=[.?!])\s+", LIGHTHOUSE.read_text().strip())
+    passages = [" ".join(sentences[at : at + 3]) for at in range(0, len(sentences) - 2, 3)]
+    if not 1 <= count <= len(passages):
+        raise ValueError(f"count is {count}; there are {len(passages)} passages to copy: ask for 1 to {len(passages)}")
+    texts = [f"Repeat the following text word for word, and write nothing else:\n\n{passage}" for passage in passages[:count]]
+    items = [WorkItem((), max_tokens, text=text, title=f"passage {number}") for number, text in enumerate(texts, start=1)]
+    return in_chat_form(items, tokenizer)
+
+
 WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {
     "heavy-tail": heavy_tail,
     "prefill-heavy": prefill_heavy,
     "shared-prefix": shared_prefix,
     "chat": chat,
+    "copying": copying,
 }
 SEEDED = ("heavy-tail", "prefill-heavy", "shared-prefix")
 """Those that are another list for another `seed`."""
+TEXTS = ("chat", "copying")
+"""Those of real text, which need the model's own tokenizer."""
 
 
 def workload(name: str, tokenizer: ChatTokenizer, **options: Any) -> list[WorkItem]:
     """The workload called `name` in WORKLOADS, for the vocabulary of `tokenizer`; `options` are the function's own."""
     if name not in WORKLOADS:
         raise ValueError(f"no workload is called {name!r}; there are: {', '.join(WORKLOADS)}")
-    return WORKLOADS[name](tokenizer if name == "chat" else tokenizer.vocab_size, **options)
+    return WORKLOADS[name](tokenizer if name in TEXTS else tokenizer.vocab_size, **options)
 
 
 def _check_count(count: int) -> None:

@@ -3,10 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
+
+SPECULATION: dict[str, dict[str, Any]] = {"ngram": {}, "ngram-4": {"adaptive": None, "num_speculative_tokens": 4}}
+"""Ways to speculate, and what `SpeculativeEngine` is told for each: as many drafts as are worth it, or always 4."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +18,16 @@ class PagedSizes:
     """The sizes of a paged engine, in the engine's own names.
 
     num_blocks: None for as many as hold the tokens that slots for the same work would hold.
+    kv_bits: 8 or 4: keys and values are stored in so many bits. None: as they are.
+    speculate: one of SPECULATION; None for an engine that does not.
     """
 
     block_size: int = 16
     num_blocks: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 192
+    kv_bits: int | None = None
+    speculate: str | None = None
 
     def check(self) -> None:
         """ValueError if no step could have a token of each request that runs."""
@@ -59,18 +67,24 @@ def paged_engine(
     """The paged engine of an answer package, for these items.
 
     slots: what the memory of the pool is that of, where `sizes` does not say.
-    kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's.
+    kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's, unless `kv_bits` is
+        given: what is packed has to be gathered and unpacked for the model's own attention.
     clock: seconds.
     """
-    return answer.Engine(
+    make = answer.Engine
+    if sizes.speculate is not None:
+        make = partial(answer.SpeculativeEngine, **SPECULATION[sizes.speculate])
+    packed = {} if sizes.kv_bits is None else {"kv_bits": sizes.kv_bits}
+    return make(
         model,
         num_blocks=sizes.blocks(slots, items),
         block_size=sizes.block_size,
         max_num_seqs=sizes.max_num_seqs,
         max_num_batched_tokens=sizes.max_num_batched_tokens,
         max_seq_len=needed_seq_len(items),
-        paged_attention=choose_paged_attention(answer, kernels),
+        paged_attention=None if packed else choose_paged_attention(answer, kernels),
         clock=clock,
+        **packed,
     )
 
 

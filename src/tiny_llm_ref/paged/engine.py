@@ -36,10 +36,10 @@ class Engine(StreamingBook):
         max_num_seqs, max_num_batched_tokens, watermark: see `Scheduler`.
         max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the model was made for.
         prefix_caching: whether requests share the blocks of equal beginnings.
-        paged_attention: see `PagedKvCache`.
+        paged_attention, kv_bits: see `PagedRunner`.
         clock: seconds, for the metrics and for deadlines.
     Raises:
-        ValueError: if a size is less than 1, or as `Scheduler`.
+        ValueError: if a size is less than 1, or as `Scheduler` and `PagedRunner`.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Engine(StreamingBook):
         max_seq_len: int | None = None,
         prefix_caching: bool = True,
         paged_attention: PagedAttention | None = None,
+        kv_bits: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if max_seq_len is not None and max_seq_len < 1:
@@ -61,7 +62,7 @@ class Engine(StreamingBook):
         self.pool = BlockPool(num_blocks, block_size)
         super().__init__(max_seq_len or model.config.max_position_embeddings, model.config.vocab_size, clock)
         self.scheduler = Scheduler(max_num_seqs, max_num_batched_tokens, watermark)
-        self.runner = PagedRunner(model, num_blocks, block_size, paged_attention)
+        self.runner = PagedRunner(model, num_blocks, block_size, paged_attention, kv_bits)
         self.prefix_caching = prefix_caching
         self.prefix_cache = PrefixCache(self.pool)
         self.metrics: PagedMetrics = PagedMetrics(prefix_caching=prefix_caching)

@@ -12,8 +12,8 @@ from ..metrics import BatchingMetrics
 class PagedMetrics(BatchingMetrics):
     """`BatchingMetrics`, and what the blocks were good for.
 
-    All but the evictions is read from the log, so what happens between two iterations counts with the next, and simulated runs
-    have these figures, too.
+    All but evictions and drafts is read from the log, so what happens between two iterations counts with the next, and
+    simulated runs have these figures, too.
 
     Args:
         prefix_cache_queries: prompt tokens that were looked for in the prefix cache, once for each request.
@@ -25,6 +25,9 @@ class PagedMetrics(BatchingMetrics):
         computed_tokens: tokens that the model was given. What it failed on was not computed: a chunk whose request fails in the
             same iteration does not count, nor does an iteration in which all who take part fail.
         prefix_caching: whether anything is looked for; the log does not tell.
+        spec_decode_num_draft_tokens: tokens that a drafter guessed and the model checked. The engine counts them, and adds
+            them to `computed_tokens`.
+        spec_decode_num_accepted_tokens: those that the model agreed with.
     """
 
     prefix_cache_queries: int = 0
@@ -33,6 +36,8 @@ class PagedMetrics(BatchingMetrics):
     num_evictions: int = 0
     computed_tokens: int = 0
     prefix_caching: bool = True
+    spec_decode_num_draft_tokens: int = 0
+    spec_decode_num_accepted_tokens: int = 0
     _prompts: dict[int, int] = field(default_factory=dict)  # lengths, of requests of which nothing has been computed
     _running: set[int] = field(default_factory=set)
 

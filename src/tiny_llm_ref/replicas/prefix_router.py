@@ -81,6 +81,8 @@ class PrefixAware(Router):
         self.max_imbalance = max_imbalance
         self.max_blocks = max_blocks
         self._seen: dict[str, SeenBlocks] = {}
+        self._asked: RoutedRequest | None = None  # whose keys are kept: choosing and starting ask for the same ones
+        self._keys: list[bytes] = []
 
     @task(week=3, day=7, number=3)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
@@ -100,7 +102,7 @@ class PrefixAware(Router):
     @task(week=3, day=7, number=3)
     def matched(self, request: RoutedRequest, replicas: Iterable[str]) -> dict[str, int]:
         """How many tokens of a prompt each replica probably has: full blocks that it was sent before."""
-        keys = block_keys(request.prompt, self.block_size)
+        keys = self._keys_of(request)
         return {name: self._seen_by(name).matched(keys) * self.block_size for name in replicas}
 
     @task(week=3, day=7, number=3)
@@ -113,7 +115,7 @@ class PrefixAware(Router):
         """The replica will have this prompt from now on; whoever comes next with the same beginning can be sent after it."""
         super().started(request, replica)
         if replica not in self._dead:
-            self._seen.setdefault(replica, SeenBlocks(self.max_blocks)).add(block_keys(request.prompt, self.block_size))
+            self._seen.setdefault(replica, SeenBlocks(self.max_blocks)).add(self._keys_of(request))
 
     @task(week=3, day=7, number=3)
     def died(self, replica: str) -> None:
@@ -124,6 +126,13 @@ class PrefixAware(Router):
     def remembered(self, replica: str) -> int:
         """How many blocks are remembered for a replica, `max_blocks` at most."""
         return len(self._seen_by(replica))
+
+    @task(week=3, day=7, number=3)
+    def _keys_of(self, request: RoutedRequest) -> list[bytes]:
+        """The keys of a prompt, which are computed once if the same request is asked about again."""
+        if self._asked is not request:
+            self._asked, self._keys = request, block_keys(request.prompt, self.block_size)
+        return self._keys
 
     def _seen_by(self, replica: str) -> SeenBlocks:
         return self._seen.get(replica) or SeenBlocks(self.max_blocks)

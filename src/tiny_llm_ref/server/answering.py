@@ -3,8 +3,9 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from .answers import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionResponse,
+    FinishReason,
     Usage,
 )
 from .error_answers import explain
@@ -82,10 +84,12 @@ class Answer(Response):
             raise explain(error) from error
         prompt_tokens = sum(ticket.prompt_tokens for ticket in tickets[:: self.asked.n])
         usage = Usage.count(prompt_tokens, sum(len(part.tokens) for part in parts))
-        kind = ChatCompletionResponse if self.is_chat else CompletionResponse
-        make_choice = _chat_choice if self.is_chat else _completion_choice
-        choices = [make_choice(index, part) for index, part in enumerate(parts)]
-        body = kind(choices=choices, usage=usage, **self._head(tickets))
+        head, numbered = self._head(tickets), enumerate(parts)
+        body: BaseModel
+        if self.is_chat:
+            body = ChatCompletionResponse(choices=[_chat_choice(*one) for one in numbered], usage=usage, **head)
+        else:
+            body = CompletionResponse(choices=[_completion_choice(*one) for one in numbered], usage=usage, **head)
         return Response(body.model_dump_json(), media_type="application/json")
 
     @task(week=3, day=6, number=5)
@@ -110,10 +114,12 @@ def _end(tickets: Sequence[Ticket], error: ApiError) -> None:
 
 def _completion_choice(index: int, part: Delta) -> CompletionChoice:
     logprobs = CompletionLogprobs.of(part.logprobs) if part.logprobs else None
-    return CompletionChoice(index=index, text=part.text, logprobs=logprobs, finish_reason=part.finish_reason)
+    return CompletionChoice(
+        index=index, text=part.text, logprobs=logprobs, finish_reason=cast(FinishReason, part.finish_reason)
+    )
 
 
 def _chat_choice(index: int, part: Delta) -> ChatChoice:
     logprobs = ChatLogprobs(content=list(part.logprobs)) if part.logprobs else None
     message = ChatMessage(content=part.text)
-    return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=part.finish_reason)
+    return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=cast(FinishReason, part.finish_reason))

@@ -150,7 +150,6 @@ class EngineLoop:
 
     # In the engine's thread
 
-    @task(week=3, day=6, number=3)
     def _run(self) -> None:
         error: BaseException | None = None
         try:
@@ -259,11 +258,14 @@ class EngineLoop:
             self._open.difference_update(self._settled)
         self._settled = []
 
+    @task(week=3, day=6, number=3)
     def _bury(self, error: BaseException | None = None) -> None:
         """Nobody will be served any more: tell all who wait for it. A second time changes nothing."""
         why = "the server was stopped" if error is None else f"the engine's thread has died of {error!r}"
         with self._lock:
-            self._death = self._death or EngineDead(why)
+            if self._death is None:
+                self._death = EngineDead(why)
+                self._death.__cause__ = error
             left, self._open = self._open, set()
             self._stats = EngineSnapshot()
         farewell = Outbox()

@@ -100,9 +100,11 @@ class EngineThread(EngineLoop):
         )
 
     @task(week=3, day=6, number=6)
-    async def drain(self, timeout: float) -> bool:
+    async def drain(self, timeout: float, grace: float = 5.0) -> bool:
         """Take no new requests, let the others end, and stop. Those who have not ended after `timeout` seconds are cancelled.
 
+        Args:
+            grace: seconds more for the step that is going on then.
         Returns:
             Whether all have ended by themselves.
         """
@@ -111,7 +113,7 @@ class EngineThread(EngineLoop):
         self.post(lambda engine: None)  # a thread that sleeps looks up, and may find that it is over
         await asyncio.to_thread(self._thread.join, timeout)
         in_time = not self._thread.is_alive()
-        await asyncio.to_thread(self.stop)
+        await asyncio.to_thread(self.stop, grace)
         return in_time
 
     @task(week=3, day=6, number=6)

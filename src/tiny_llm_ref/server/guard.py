@@ -130,8 +130,8 @@ class Guard:
             await error_answer(error)(scope, receive, send_with_id)
         except Exception:
             if not begun:
-                error = ApiError(500, "the server has made a mistake: its log says which", "server_error")
-                await error_answer(error)(scope, receive, send_with_id)
+                mistake = ApiError(500, "the server has made a mistake: its log says which", "server_error")
+                await error_answer(mistake)(scope, receive, send_with_id)
             raise
 
 

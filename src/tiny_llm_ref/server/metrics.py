@@ -5,6 +5,7 @@ Times come from the event log, and what is only a state from a snapshot of the e
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -33,26 +34,6 @@ _COUNTERS = {
 }
 
 
-@dataclass(frozen=True)
-class EngineStats:
-    """What an engine looks like after a step. What an engine does not have is 0.
-
-    Args:
-        num_requests_running, num_requests_waiting: how many.
-        kv_cache_usage_perc: of the blocks or slots, 0 … 1, whatever vLLM's name says.
-        prefix_cache_queries and others: counted since the engine was made; see `PagedMetrics`.
-    """
-
-    num_requests_running: int = 0
-    num_requests_waiting: int = 0
-    kv_cache_usage_perc: float = 0.0
-    prefix_cache_queries: int = 0
-    prefix_cache_hits: int = 0
-    num_preemptions: int = 0
-    spec_decode_num_draft_tokens: int = 0
-    spec_decode_num_accepted_tokens: int = 0
-
-
 @dataclass
 class _Open:
     """A request that has not ended, in seconds on the engine's clock."""
@@ -69,10 +50,11 @@ class ServerMetrics(Collector):
 
     Args:
         model_name: the label of every metric.
-        stats: called in each scrape, in any thread.
+        stats: called once in each scrape, in any thread: a snapshot of the engine, which has `num_requests_running`,
+            `num_requests_waiting`, `kv_cache_usage_perc` (0 … 1), and the counts of `PagedMetrics`, all under vLLM's names.
     """
 
-    def __init__(self, model_name: str, stats: Callable[[], EngineStats]) -> None:
+    def __init__(self, model_name: str, stats: Callable[[], Any]) -> None:
         self.model_name = model_name
         self.stats = stats
         self.registry = CollectorRegistry()

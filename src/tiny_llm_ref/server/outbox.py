@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tiny_llm_kit.course import task
+
 from ..request import Request
 from .ticket import Cancelled, Delta, Ticket
 
@@ -29,6 +31,7 @@ class Progress:
         self._logprobs: list[Any] = []
         self._tokens = self._letters = 0
 
+    @task(week=3, day=6, number=3)
     def note(self) -> None:
         """Take notes of the newest tokens. It is called while the request is served, so that an error ends this one alone."""
         if self._noted is not None:
@@ -36,6 +39,7 @@ class Progress:
             now = len(self.request.prompt) + len(self.request.generated_tokens)
             self._logprobs += [self._noted(self.request, position) for position in range(before, now)]
 
+    @task(week=3, day=6, number=3)
     def take(self) -> Delta:
         """All that has come since the last look."""
         request = self.request
@@ -46,6 +50,7 @@ class Progress:
         return Delta(text, tuple(tokens), tuple(logprobs), *_end_of(request))
 
 
+@task(week=3, day=6, number=3)
 def _end_of(request: Request) -> tuple[str | None, BaseException | None]:
     """The finish reason and the error. What a client is told to be an answer must be one."""
     problem = getattr(request.sampler, "error", "")  # of a sampler that may have to give up, as one that follows a schema
@@ -70,6 +75,7 @@ class Outbox:
         """Let `loop` make this call, after those that were added before."""
         self._calls[loop].append(call)
 
+    @task(week=3, day=6, number=3)
     def send(self) -> list[asyncio.AbstractEventLoop]:
         """Hand everything over; return the loops that are closed, whose clients are gone."""
         calls, self._calls = self._calls, defaultdict(list)

@@ -1,12 +1,12 @@
 """Sampling for clients: a bias per token, log-probabilities, and answers that follow a JSON schema.
 
-A request's `sampler` may be replaced by a `ClientSampler` before it is submitted, in either engine: each row has its own anyway,
-so that such requests share a batch with all others, whose tokens are what they would have been.
+A request's `sampler` may be replaced by a `ClientSampler` before it is submitted, in either engine. Each row has a sampler of
+its own anyway, so such requests share a batch with all others, whose tokens are what they would have been.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 import numpy as np
@@ -40,7 +40,8 @@ def compile_schema(schema: Mapping[str, Any], vocabulary: Vocabulary) -> LLMatch
     except ValueError as error:  # nested too deeply, say
         problem = str(error)
     if problem:
-        raise ApiError(400, f"the JSON schema can't be followed: {problem.strip():.300}", param="response_format")
+        reason = " ".join(problem.split())
+        raise ApiError(400, f"the JSON schema can't be followed: {reason:.300}", param="response_format")
     return matcher
 
 
@@ -55,6 +56,7 @@ class JsonGuide:
     """
 
     def __init__(self, grammar: LLMatcher) -> None:
+        self._grammar = grammar
         self._matcher = grammar.deep_copy()
         self._consumed: list[int] = []
 
@@ -64,6 +66,8 @@ class JsonGuide:
 
         After a token that was not allowed the result means nothing: such an answer has been thrown away already.
         """
+        if self._matcher.is_error():  # which it never leaves, and it may have been of an answer that was thrown away
+            self._matcher, self._consumed = self._grammar.deep_copy(), []
         same = 0
         for before, token in zip(self._consumed, answer, strict=False):
             if before != token:
@@ -77,8 +81,11 @@ class JsonGuide:
 
     @property
     def error(self) -> str:
-        """Why it had to give up, in words; empty if it has not. A schema may be too complicated for a certain answer."""
-        return self._matcher.get_error()
+        """Why it had to give up in the last call, in words; empty if it has not: a schema can be too complicated for an answer.
+
+        Then it allows EOS only.
+        """
+        return self._matcher.get_error().partition("\n")[0]
 
 
 class _Record(NamedTuple):
@@ -154,7 +161,7 @@ class ClientSampler(Sampler):
         if position not in self._records:
             raise ValueError(f"no log-probabilities were recorded at position {position}")
         record = self._records[position]
-        found = zip(record.top_tokens.tolist(), record.top_logprobs.tolist(), strict=True)  # type: ignore[arg-type]
+        found = zip(cast(list[int], record.top_tokens.tolist()), cast(list[float], record.top_logprobs.tolist()), strict=True)
         best = sorted(found, key=lambda one: (-one[1], one[0]))[:top]
         drawn = self._chance(int(record.token), float(record.logprob))
         return TokenLogprobs(**drawn.model_dump(), top_logprobs=[self._chance(*one) for one in best])

@@ -153,6 +153,18 @@ def test_task_3_choosing_is_not_sending() -> None:
     assert router.choose(ask(beginning), NAMES)[0] == "dan", "it went to dan, and so does the next one"
 
 
+def test_task_3_a_request_that_goes_on_has_its_id_and_a_longer_prompt() -> None:
+    router = prefix_aware()
+    before = answer.RoutedRequest("one", tokens(40, 1), 9)
+    after = answer.RoutedRequest("one", tokens(70, 1), 5)
+    router.choose(before, NAMES)
+    router.started(before, "bob")
+    router.died("bob")
+    router.choose(after, NAMES)
+    router.started(after, "cleo")
+    assert router.matched(after, ["cleo"]) == {"cleo": 64}, "the 70 tokens of the longer prompt are 4 blocks, and cleo has them"
+
+
 def test_task_3_what_is_found_is_no_load() -> None:
     router, beginning = prefix_aware(), tokens(320, 1)
     serve(router, ask(beginning), "ada")

@@ -1,0 +1,64 @@
+"""How many drafts are worth their place in a step: many when they are right and the batch is small, none when it is full.
+
+It knows no tokens: it counts what was proposed and accepted.
+"""
+
+from tiny_llm_kit.course import task
+
+PRIOR = 1.5, 2.0
+"""A request begins as if 1.5 of 2 drafts had been accepted: some are tried, and a few wrong ones end it."""
+
+MEMORY = 0.9
+"""What a draft counts for one update later: about the last ten updates decide."""
+
+RETRY = 16
+"""Of so many steps in which no draft is worth it, the last tries one all the same: the text may have begun to repeat itself."""
+
+
+class AdaptiveDraft:
+    """Decides for one request how many tokens to draft in each step.
+
+    With p as the share of drafts that turn out right, the k-th is of use with probability p^k, since all before it have to be
+    right, too. It costs `token_cost` of a step. In that time, a step that makes a token for each of `rows` requests makes
+    `token_cost · rows` of them, and a draft that yields fewer is a loss.
+
+    Args:
+        most: the longest draft.
+        token_cost: by which part of a step one token more lengthens it. On the course's machine, 16 more beside 8 decodes took
+            79 of 109 ms: 0.045 each.
+    Raises:
+        ValueError: if `most` is below 1, or `token_cost` negative.
+    """
+
+    def __init__(self, most: int = 8, token_cost: float = 0.045) -> None:
+        if most < 1:
+            raise ValueError(f"most is {most}: it must be at least 1 draft; for none, use an engine that does not speculate")
+        if not token_cost >= 0:
+            raise ValueError(f"token_cost is {token_cost}: it must be a part of a step, from 0 on")
+        self.most = most
+        self.token_cost = token_cost
+        self._accepted, self._judged = PRIOR
+        self._refused = 0  # steps in which no draft was worth it
+
+    @task(week=3, day=5, number=4)
+    def length(self, rows: int) -> int:
+        """How many tokens to draft in this step, 0 … `most`. To be asked once a step.
+
+        Args:
+            rows: requests that get a token in this step, this one included.
+        """
+        raise NotImplementedError("Week 3 Day 5, task 4: how many drafts are worth it. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=4)
+    def update(self, proposed: int, accepted: int) -> None:
+        """Note what became of a draft. Those behind the first wrong one were not judged, and don't count.
+
+        Raises:
+            ValueError: unless 0 ≤ accepted ≤ proposed.
+        """
+        raise NotImplementedError("Week 3 Day 5, task 4: how many drafts are worth it. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=4)
+    def _retry(self) -> int:
+        """Draft one, and let all that was before weigh no more than it does: a few that are right bring the drafts back."""
+        raise NotImplementedError("Week 3 Day 5, task 4: how many drafts are worth it. Read book/src/week3-05-speculation.md")

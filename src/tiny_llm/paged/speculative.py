@@ -1,0 +1,132 @@
+"""The speculating engine: a request that decodes may get several tokens in one step, and the same ones as without drafts.
+
+One step is: plan → assign blocks → draft → launch → read → update the requests. Drafts can only be made for what has been read,
+so nothing is launched ahead, as in `Engine`: where drafts are right, one step does the work of several.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from tiny_llm_kit.course import task
+
+from ..in_flight import InFlight
+from ..model import Model
+from ..request import Request
+from .adaptive_draft import AdaptiveDraft
+from .block_pool import blocks_for
+from .drafter import Drafter, NgramDrafter
+from .engine import Engine
+from .request import PagedRequest
+from .scheduler import MixedPlan
+from .speculative_runner import SpeculativeRunner
+from .verify import matches
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """Who guesses for a request, and who says how much; None: always as much."""
+
+    drafter: Drafter
+    adaptive: AdaptiveDraft | None
+
+
+class SpeculativeEngine(Engine):
+    """An `Engine` that guesses tokens and lets the model check them, alongside all that it would compute anyhow.
+
+    Drafts take what is left: of the budget when everything planned has its tokens, and of the pool what is free when everyone
+    has its blocks. They never preempt and never evict. A drafter that raises, proposes more than it was asked for, or a token
+    that the model does not know, ends its own request.
+
+    Args:
+        drafter: makes a drafter for each request.
+        adaptive: makes what says for each request how many drafts are worth it; None: `num_speculative_tokens` in each step.
+        num_speculative_tokens: most drafts of a request in a step, if they don't adapt.
+        options: as `Engine`.
+    Raises:
+        ValueError: if `num_speculative_tokens` is below 1, or as `Engine`.
+    """
+
+    runner: SpeculativeRunner
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        drafter: Callable[[], Drafter] = NgramDrafter,
+        adaptive: Callable[[], AdaptiveDraft] | None = AdaptiveDraft,
+        num_speculative_tokens: int = 4,
+        **options: Any,
+    ) -> None:
+        if num_speculative_tokens < 1:
+            raise ValueError(f"num_speculative_tokens is {num_speculative_tokens}: it must be at least 1, or take an Engine")
+        super().__init__(model, **options)
+        of_runner = {name: options[name] for name in ("paged_attention", "kv_bits") if name in options}
+        self.runner = SpeculativeRunner(model, self.pool.num_blocks, self.pool.block_size, **of_runner)
+        self.drafter = drafter
+        self.adaptive = adaptive
+        self.num_speculative_tokens = num_speculative_tokens
+        self._speculations: dict[int, Speculation] = {}  # by request id, of those that run
+        self._drafts: dict[int, list[int]] = {}  # by request id, of this step
+
+    @task(week=3, day=5, number=5)
+    def step(self) -> list[Request]:
+        """Run one step and return the requests that have ended since the last one.
+
+        Raises:
+            BaseException: as `ContinuousBatchScheduler.step`.
+        """
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _launch(self, plan: MixedPlan) -> InFlight:
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _draft(self, plan: MixedPlan) -> dict[int, list[int]]:
+        """Guess for those who decode, the oldest first, and make room for it in their tables."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _propose(self, request: PagedRequest, budget: int, rows: int) -> list[int]:
+        """A request's drafts in a step with `rows` decodes: not more than the budget, than free blocks have room for, and than
+        it takes to reach `max_tokens`, whose last token is the model's own."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _update(self, landed: InFlight) -> int:
+        """Hand the tokens of this step to their requests; return how many were kept.
+
+        All are settled first: a client that is told of its token may cancel or preempt anybody.
+        """
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _settle(self, request: PagedRequest, drawn: Sequence[tuple[int, bool]]) -> list[tuple[int, bool]]:
+        """Keep what was drawn, and whether it means anything, up to the first wrong draft; forget what lies behind it."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _give_back_surplus(self, request: PagedRequest) -> None:
+        """Free the blocks that only rejected drafts needed: the next plan counts on what is free."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _hand_out(self, request: PagedRequest, kept: Sequence[tuple[int, bool]]) -> int:
+        """Hand a request its tokens, one by one until it ends; return how many it kept."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def release(self, request: Request) -> None:
+        """Give back the request's blocks and forget its drafter. Admitted again, it gets a new one."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def check_integrity(self) -> None:
+        """As `Engine`; and nobody holds blocks for drafts, and only those that run have a drafter.
+
+        Raises:
+            RuntimeError: saying what is not so.
+        """
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")

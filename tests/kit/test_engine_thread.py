@@ -1,0 +1,11 @@
+"""Limits of the engine's thread that make no sense are refused."""
+
+import pytest
+
+from tiny_llm_ref import EngineThread
+
+
+@pytest.mark.parametrize("name", ["max_queue", "step_limit", "max_failed_steps"])
+def test_limits_are_above_zero(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        EngineThread(object, **{name: 0})  # type: ignore[arg-type]
