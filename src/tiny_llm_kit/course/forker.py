@@ -15,6 +15,7 @@ import sys
 PRELOADED = (
     *("pytest", "_pytest.junitxml", "_pytest.legacypath", "_pytest.pytester"),
     *("asyncio", "hypothesis", "jinja2", "mlx.core", "mlx.nn", "numpy", "psutil", "tokenizers", "transformers"),
+    *("fastapi", "fastapi.responses", "llguidance", "prometheus_client", "pydantic"),
 )
 """None of them starts a thread, which a fork would lose."""
 

@@ -80,6 +80,15 @@ def test_task_5_a_chat_is_asked_by_the_chat_template(toy: ToyModel) -> None:
     assert answer["usage"]["prompt_tokens"] == len(prompt), "the tokens of the template count, too"
 
 
+def test_task_5_a_chat_is_the_whole_conversation(toy: ToyModel) -> None:
+    turns = [("system", "Be brief"), ("user", "Hi"), ("assistant", "Hello"), ("user", "Go on")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    with served(toy) as serving:
+        (answer,) = ask_all(serving, chat(messages=messages))
+    expected = text_alone(toy, TOKENIZER.apply_chat_template(messages), 6)
+    assert answer["choices"][0]["message"]["content"] == expected, "a model reads all turns, and remembers none"
+
+
 def test_task_5_ids_tell_answers_apart(toy: ToyModel) -> None:
     with served(toy) as serving:
         first, second = ask_all(serving, completion(), completion())
