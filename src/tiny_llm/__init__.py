@@ -95,7 +95,7 @@ from .server.engine_loop import EngineLoop
 from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.error_answers import explain
 from .server.guard import Guard, check_key, read_body
-from .server.metrics import EngineStats, ServerMetrics
+from .server.metrics import ServerMetrics
 from .server.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
