@@ -232,9 +232,14 @@ def begin(awaitable: Awaitable[T]) -> "asyncio.Future[T]":
 
 
 async def take(served: Any, *makes: Callable[[], Any], **options: Any) -> list[Any]:
-    """Submit these, all at once; their tickets."""
+    """Submit these; their tickets. They come in between the same two steps: the thread is held up until all are there."""
     __tracebackhide__ = True
+    all_there = threading.Event()
+    if len(makes) > 1:
+        served.post(lambda engine: all_there.wait(PATIENCE))
     submitting = asyncio.gather(*(served.submit(make, **options) for make in makes))
+    await asyncio.sleep(0)
+    all_there.set()
     try:
         return await within(submitting, "`submit` returns: the engine's thread accepts the request, and tells the ticket")
     except answer.ServingError as error:

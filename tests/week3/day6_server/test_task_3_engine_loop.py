@@ -19,6 +19,7 @@ from engine_threads import (
     begin,
     gated,
     happens,
+    letter,
     read,
     read_error,
     run,
@@ -71,6 +72,46 @@ def test_task_3_text_arrives_with_its_tokens(threads: Threads) -> None:
         assert [(delta.text, delta.tokens) for delta in deltas] == [(one, (ord(one),)) for one in "abcde"], (
             f"a delta per step, with the text and the token that are new in it; not {deltas}"
         )
+
+    run(main)
+
+
+def test_task_3_several_tokens_in_a_step(threads: Threads) -> None:
+    class Drafting(ScriptedEngine):
+        """As an engine that drafts: up to three tokens in a step."""
+
+        def step(self) -> list[Any]:
+            with self.iteration():
+                for request in list(self.waiting.values()):
+                    self.admit(request)
+                for request in list(self.running.values()) * 3:
+                    if request.finish_reason is None:
+                        self.take(request, letter(request))
+            return self.close_iteration(1, 1, 0, 3)
+
+    served = threads.loop(Drafting)
+
+    async def main() -> None:
+        (ticket,) = await take(served, asks(8, "hey"), noted=lambda request, position: position)
+        deltas = await read(ticket)
+        assert [delta.tokens for delta in deltas] == [tuple(b"abc"), tuple(b"def"), tuple(b"gh")], (
+            f"a delta has all the tokens that the request got in a step: {deltas}"
+        )
+        assert [delta.text for delta in deltas] == ["abc", "def", "gh"]
+        assert [delta.logprobs for delta in deltas] == [(3, 4, 5), (6, 7, 8), (9, 10)], f"each of them is noted once: {deltas}"
+
+    run(main)
+
+
+def test_task_3_an_end_without_a_token(threads: Threads) -> None:
+    served = threads.loop(ScriptedEngine)
+
+    async def main() -> None:
+        (ticket,) = await take(served, asks(9, "hey", eos_token_ids=[ord("c")]), noted=lambda request, position: position)
+        deltas = await read(ticket)
+        assert tokens(deltas) == list(b"ab"), f"EOS is not a part of the answer, and its step brings no token: {deltas}"
+        assert [one for delta in deltas for one in delta.logprobs] == [3, 4], f"two tokens, two notes: {deltas}"
+        assert (deltas[-1].text, deltas[-1].finish_reason) == ("", "stop")
 
     run(main)
 
@@ -201,25 +242,24 @@ def test_task_3_an_event_loop_is_woken_once_per_step(threads: Threads) -> None:
     )
 
 
-def test_task_3_each_event_loop_gets_its_own(threads: Threads) -> None:
+def test_task_3_each_event_loop_gets_its_own(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     served = threads.loop(ScriptedEngine)
     got: dict[str, str] = {}
+    put, places = answer.Ticket.put, dict[Any, set[int]]()
+
+    def watched(ticket: Any, delta: Any) -> None:
+        places.setdefault(ticket.loop, set()).add(threading.get_ident())
+        put(ticket, delta)
+
+    monkeypatch.setattr(answer.Ticket, "put", watched)
 
     def client(name: str, length: int) -> None:
         async def main() -> None:
-            (ticket,) = await take(served, asks(length))
-            given = ticket.put
-
-            def put(delta: Any) -> None:
-                places.add(threading.get_ident())
-                given(delta)
-
-            places: set[int] = set()
-            ticket.put = put
-            (other,) = await take(served, asks(length))
-            await read(ticket)
-            got[name] = text(await read(other))
-            assert places <= {threading.get_ident()}, "a ticket is touched in its own event loop only, which needs no lock"
+            for ticket in await take(served, asks(length), asks(length)):
+                got[name] = text(await read(ticket))
+            assert places[asyncio.get_running_loop()] == {threading.get_ident()}, (
+                "a ticket is filled in its own event loop and nowhere else, so it needs no lock"
+            )
 
         run(main)
 
@@ -358,15 +398,28 @@ def test_task_3_cancel_of_one_that_waits_or_has_ended(threads: Threads) -> None:
     run(main)
 
 
-def test_task_3_whoever_goes_while_submitting_is_not_served(threads: Threads) -> None:
-    gate = threads.gate()
+def test_task_3_whoever_is_cancelled_has_no_answer(threads: Threads) -> None:
+    gate = threads.gate(after=1)
     served = threads.loop(lambda: ScriptedEngine(before_step=gate))
 
     async def main() -> None:
+        (ticket,) = await take(served, asks(ENDLESS))
+        served.post(lambda engine: [engine.cancel(one) for one in list(engine.running.values())])
+        gate.open()
+        await read_error(ticket, answer.Cancelled)  # whoever it was that cancelled it
+
+    run(main)
+
+
+def test_task_3_whoever_goes_while_submitting_is_not_served(threads: Threads) -> None:
+    gate = threads.gate()
+    served = threads.loop(lambda: ScriptedEngine(before_step=gate), max_unread=10 * ENDLESS)
+
+    async def main() -> None:
         gate.close()
-        (first,) = (begin(take(served, asks(1))),)
+        first = begin(take(served, asks(1)))
         await gate.reach()
-        leaving = begin(served.submit(asks(300)))
+        leaving = begin(served.submit(asks(ENDLESS)))
         await asyncio.sleep(0)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):

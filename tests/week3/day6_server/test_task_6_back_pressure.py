@@ -151,6 +151,7 @@ def test_task_6_retry_after_follows_the_pace(threads: Threads, seconds: float, w
         pace = min(60, max(1, waiting * seconds))
         for error in full:
             assert isinstance(error, answer.QueueFull), f"refused with {error!r}"
+            assert isinstance(error.retry_after, int), f"the header has whole seconds, and this is {error.retry_after!r}"
             assert 0.6 * pace <= error.retry_after <= 1.6 * pace + 1, (
                 f"a request has ended every {seconds:g} s, and {waiting} wait: it takes about {pace:.0f} s to serve them (1 to"
                 f" 60), and `retry_after` is {error.retry_after}"
