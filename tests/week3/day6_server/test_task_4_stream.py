@@ -116,6 +116,7 @@ def test_task_4_a_chat() -> None:
             assert chunk["object"] == "chat.completion.chunk"
             assert len(chunk["choices"]) == 1, f"a chunk is a piece of one answer: {chunk}"
             assert "usage" not in chunk, f"nobody asked for the usage: {chunk}"
+            assert chunk["choices"][0]["logprobs"] is None, f"nobody asked for log-probabilities: {chunk}"
         reasons = [chunk["choices"][0]["finish_reason"] for chunk in events[:-1]]
         assert reasons == [None] * (len(reasons) - 1) + ["stop"], (
             f"the last chunk, and no other, tells why the answer has ended: {reasons}"

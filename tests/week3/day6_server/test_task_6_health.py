@@ -43,7 +43,7 @@ def ill(served: Any, why: str) -> None:
 
 
 class Failing(ScriptedEngine):
-    """Prompts that begin with "!" fail, with "~" they are late, with "?" they only take their time. One is admitted per step."""
+    """Prompts that begin with "!" fail, with "~" they are late, with "?" they only take their time. One joins per step."""
 
     def step(self) -> list[Any]:
         self.steps += 1
