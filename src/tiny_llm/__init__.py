@@ -96,13 +96,7 @@ from .server.engine_thread import Draining, EngineThread, QueueFull
 from .server.error_answers import explain
 from .server.guard import Guard, check_key, read_body
 from .server.metrics import ServerMetrics
-from .server.protocol import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    TokenizeRequest,
-    parse_body,
-    validation_error,
-)
+from .server.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest, parse_body, validation_error
 from .server.sampling import ClientSampler, JsonGuide, client_sampler, compile_schema
 from .server.service import Service, unless_gone
 from .server.snapshot import EngineSnapshot, RequestState, take_snapshot

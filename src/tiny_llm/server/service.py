@@ -103,7 +103,7 @@ class Service:
         """Submit a request for each choice: prompt p has p · n … p · n + n − 1. All of them are taken, or none.
 
         Raises:
-            ApiError: 400 for what is wrong with the body, 404 for its model.
+            ApiError: 400 for what is wrong with the body, also if the engine says so; 404 for its model.
             Exception: as `EngineThread.submit`.
         """
         raise NotImplementedError("Week 3 Day 6, task 5: the app. Read book/src/week3-06-server.md")

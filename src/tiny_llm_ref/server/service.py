@@ -137,7 +137,7 @@ class Service:
         """Submit a request for each choice: prompt p has p · n … p · n + n − 1. All of them are taken, or none.
 
         Raises:
-            ApiError: 400 for what is wrong with the body, 404 for its model.
+            ApiError: 400 for what is wrong with the body, also if the engine says so; 404 for its model.
             Exception: as `EngineThread.submit`.
         """
         self.check_model(body.model)
@@ -153,12 +153,14 @@ class Service:
         ]
         try:
             return await asyncio.gather(*submitting)
-        except BaseException:
+        except BaseException as error:
             for one in submitting:
                 one.cancel()
             for result in await asyncio.gather(*submitting, return_exceptions=True):
                 if isinstance(result, Ticket):
                     result.cancel()
+            if isinstance(error, ValueError):  # the engine has refused it
+                raise ApiError(400, str(error), param=_param_of(body)) from None
             raise
 
     @task(week=3, day=6, number=5)

@@ -147,6 +147,15 @@ def test_task_5_a_stream_says_what_a_whole_answer_says(toy: ToyModel, body: dict
     assert not any(event.get("usage") for event in stream.events()), "nobody asked for the usage"
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"), [(completion(stream=True), "text_completion"), (chat(stream=True), "chat.completion.chunk")]
+)
+def test_task_5_chunks_have_the_form_of_their_endpoint(toy: ToyModel, body: dict[str, Any], kind: str) -> None:
+    with served(toy) as serving:
+        (stream,) = ask_all(serving, body)
+    assert {event["object"] for event in stream.events()} == {kind}, "ChatChunks for chats, CompletionChunks for completions"
+
+
 def test_task_5_a_stream_has_a_last_chunk_with_the_usage_if_asked(toy: ToyModel) -> None:
     with served(toy) as serving:
         (stream,) = ask_all(serving, completion(stream=True, n=2, stream_options={"include_usage": True}))
@@ -224,7 +233,8 @@ def test_task_5_requests_of_every_kind_share_a_batch(toy: ToyModel) -> None:
         async with asyncio.TaskGroup() as tasks:
             for body in kinds:
                 tasks.create_task(ask(serving.app, COMPLETIONS, body))
-            await asyncio.sleep(0.05)
+            everybody = lambda: serving.thread.num_waiting + len(serving.engine.running) >= len(kinds)  # noqa: E731
+            await serving.until(everybody, "all requests should be submitted")
             serving.model.gate.set()
 
     with served(toy) as serving:

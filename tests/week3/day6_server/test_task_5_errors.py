@@ -52,6 +52,10 @@ def test_task_5_another_model_is_not_found_in_a_stream_either(toy: ToyModel) -> 
     assert expect_error(asked(toy, CHAT, body), 404, "gpt-9")["code"] == "model_not_found"
 
 
+def test_task_5_nobody_counts_the_tokens_of_another_model(toy: ToyModel) -> None:
+    assert expect_error(asked(toy, "/tokenize", {"prompt": "Hi", "model": "gpt-9"}), 404)["code"] == "model_not_found"
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_task_5_a_prompt_without_room_for_an_answer_is_refused(toy: ToyModel, stream: bool) -> None:
     body = {"prompt": "x" * 128, "stream": stream}
