@@ -1,6 +1,6 @@
 """`pdm run check-replicas`: two replicas on Ray Serve, one is killed in mid-stream, and every answer is complete.
 
-It is no part of `pdm run check`, since it needs Ray.
+It is the step `replicas` of `pdm run check`, and needs Ray.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 A step is cut into parts, which know nothing of each other and may be run side by side.
 """
 
+import importlib.util
 import os
 import sys
 import time
@@ -84,6 +85,14 @@ def _reference(root: Path, course: Course) -> Report:
     return _suite_report(run_suites(root, _all_tests(course), REFERENCE, "-q"))
 
 
+def _replicas(root: Path, course: Course) -> Report:
+    """Needs Ray, which is an extra: without it, the note says so."""
+    if importlib.util.find_spec("ray") is None:
+        return Report(0, 0, notes="Ray is not installed: pdm run setup-replicas, and this step runs, too")
+    code, output = processes.run([sys.executable, "scripts/check_replicas.py"], root, os.environ)
+    return Report.of([output] if code else [])
+
+
 def _all_tests(course: Course) -> list[str]:
     return [str(day.tests) for day in course.ready_days]
 
@@ -153,6 +162,7 @@ STEPS = {
     "stubs": Step("every day's tests fail on the skeleton, and name a task", _whole(_stubs)),
     "variants": Step("right answers of another shape pass", _all_variants),
     "mistakes": Step("every known mistake is caught", _all_mistakes),
+    "replicas": Step("on Ray Serve, answers survive the death of a replica", _whole(_replicas)),
 }
 
 
