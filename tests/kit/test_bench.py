@@ -150,6 +150,18 @@ def test_seeds_are_measured_one_by_one(bench: Callable[..., ClickResult], tmp_pa
     assert next(tmp_path.glob("*.png")).read_bytes().startswith(b"\x89PNG")
 
 
+def test_drafts_have_a_table_of_their_own(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    options = ["--batch-sizes", "2", "--seed", "3", "--engine", "paged", "--engine", "static", "--speculate", "ngram"]
+    result = bench(*options, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    document = json.loads(next(tmp_path.glob("*.json")).read_text())
+    runs = {row["engine"]: row["runs"][0] for row in document["results"]}
+    assert runs["paged"]["tokens_per_step"] == pytest.approx(runs["paged"]["tokens"] / runs["paged"]["steps"])
+    assert "drafted" not in runs["static"], "it does not speculate"
+    assert next(goal for goal in document["targets"] if goal["name"].startswith("answers"))["met"] is not False
+    assert "| engine | slots | tokens per step | drafted | accepted |" in next(tmp_path.glob("*.md")).read_text()
+
+
 def test_many_seeds_are_shown_by_their_mean_and_their_spread(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
     engines = ["static", "dynamic", "continuous-unchunked", "continuous"]
     chosen = [argument for engine in engines for argument in ("--engine", engine)]

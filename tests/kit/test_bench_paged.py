@@ -81,6 +81,18 @@ def test_parts_can_be_chosen(bench: Callable[..., ClickResult], tmp_path: Path) 
     assert goals["shared-prefix: paged / mlx-lm"] is None, "what did not run is no measurement"
 
 
+def test_drafts_have_a_table_of_their_own(bench: Callable[..., ClickResult], tmp_path: Path) -> None:
+    options = ["--requests", "2", "--seed", "4", "--batch-sizes", "2", "--engine", "paged", "--workload", "heavy-tail"]
+    result = bench(*options, "--speculate", "ngram", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    document = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert document["sizes"]["speculate"] == "ngram"
+    run = document["results"][0]["runs"][0]
+    assert 0 <= run["accepted"] <= run["drafted"]
+    assert run["tokens_per_step"] == pytest.approx(run["tokens"] / run["steps"])
+    assert "| workload, seed | engine | slots | tokens per step |" in next(tmp_path.glob("*.md")).read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
