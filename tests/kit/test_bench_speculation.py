@@ -141,7 +141,7 @@ def test_other_engines_do_not_speculate(main: object, arguments: list[str]) -> N
 
 
 def test_stress_holds_on_the_speculating_reference() -> None:
-    run = Stress(tiny_llm_ref, "paged", "ngram")
+    run = Stress(tiny_llm_ref, "paged", speculate="ngram")
     for number in range(50):
         run.run(number)
     counts = run.counts
@@ -151,7 +151,7 @@ def test_stress_holds_on_the_speculating_reference() -> None:
 
 def test_stress_misses_a_block_of_a_wrong_draft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_llm_ref.SpeculativeEngine, "_give_back_surplus", lambda engine, request: None)
-    run = Stress(tiny_llm_ref, "paged", "ngram")
+    run = Stress(tiny_llm_ref, "paged", speculate="ngram")
 
     def some() -> None:
         for number in range(30):

@@ -150,10 +150,7 @@ def predict(answer: ModuleType, case: Case, cost: Any) -> dict[str, float]:
         answer.simulate_paged(
             case.items,
             cost,
-            num_blocks=sizes.blocks(case.slots, case.items),
-            block_size=sizes.block_size,
-            max_num_seqs=sizes.max_num_seqs,
-            max_num_batched_tokens=sizes.max_num_batched_tokens,
+            **sizes.of_schedule(sizes.blocks(case.slots, case.items)),
             **common,
         )
     else:

@@ -1,7 +1,7 @@
 """Simulations by the names of the engines, over requests that come one by one; what they cost; and what came of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -66,9 +66,7 @@ class Simulated:
             blocks = self.sizes.num_blocks or self.sizes.blocks(self.slots, sample)
             if blocks > MOST_BLOCKS:
                 raise ValueError(f"{blocks:,} blocks are too many to simulate: give fewer --slots, or --num-blocks")
-            sizes = asdict(self.sizes) | {"num_blocks": blocks}
-            del sizes["kv_bits"]  # of which a schedule knows nothing
-            answer.simulate_paged(items, cost, **sizes, **log)
+            answer.simulate_paged(items, cost, **self.sizes.of_schedule(blocks), **log)
         elif self.engine in ("static", "dynamic"):
             answer.simulate_groups(items, cost, self.slots, self.max_wait, prefill_step=self.prefill_step, **log)
         else:

@@ -80,7 +80,7 @@ def main(
     with working(console, "Making the requests"):
         lists = {seed: requests_of_tenants(vocab_size, tenants, requests, seed) for seed in range(1, seeds + 1)}
         blocks = max(paged.blocks(SLOTS, items) for items in lists.values())
-    engine = answer.EngineSizes(**asdict(paged) | {"num_blocks": blocks})
+    engine = answer.EngineSizes(**paged.of_schedule(blocks))
     wave: list[WorkItem] = []
     if autoscale:
         with working(console, "Making a wave of requests"):

@@ -37,6 +37,15 @@ class PagedSizes:
                 f" least {self.max_num_seqs}, for a token of each"
             )
 
+    def of_schedule(self, num_blocks: int) -> dict[str, int]:
+        """What a simulation takes: it knows blocks and budgets, and not what is in them."""
+        return {
+            "num_blocks": num_blocks,
+            "block_size": self.block_size,
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": self.max_num_batched_tokens,
+        }
+
     def blocks(self, slots: int, items: Sequence[WorkItem]) -> int:
         """The blocks of the pool; as many tokens as `slots` slots hold, each as long as the longest of the items.
 

@@ -141,7 +141,7 @@ class ClientSampler(Sampler):
         scores = self._biased(logits)
         if self.guide is not None:
             allowed = self.guide.allowed([int(token) for token in tokens[self.prompt_tokens :]])
-            scores = mx.where(_fitted(allowed, logits.shape[-1]), scores, -mx.inf)
+            scores = mx.where(_fitted(allowed, logits.size), scores, -mx.inf)
         token = super().__call__(scores, tokens)
         if self.alternatives is not None:
             self._records[len(tokens)] = _record(logits, token, self.alternatives)
@@ -162,7 +162,7 @@ class ClientSampler(Sampler):
             raise ValueError(f"no log-probabilities were recorded at position {position}")
         record = self._records[position]
         found = zip(cast(list[int], record.top_tokens.tolist()), cast(list[float], record.top_logprobs.tolist()), strict=True)
-        best = sorted(found, key=lambda one: (-one[1], one[0]))[:top]
+        best = sorted(found, key=lambda one: -one[1])[:top]
         drawn = self._chance(int(record.token), float(record.logprob))
         return TokenLogprobs(**drawn.model_dump(), top_logprobs=[self._chance(*one) for one in best])
 

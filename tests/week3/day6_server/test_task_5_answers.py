@@ -233,7 +233,8 @@ def test_task_5_requests_of_every_kind_share_a_batch(toy: ToyModel) -> None:
         async with asyncio.TaskGroup() as tasks:
             for body in kinds:
                 tasks.create_task(ask(serving.app, COMPLETIONS, body))
-            await asyncio.sleep(0.05)
+            everybody = lambda: serving.thread.num_waiting + len(serving.engine.running) >= len(kinds)  # noqa: E731
+            await serving.until(everybody, "all requests should be submitted")
             serving.model.gate.set()
 
     with served(toy) as serving:

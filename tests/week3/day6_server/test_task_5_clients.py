@@ -4,6 +4,7 @@ However an exchange ends, the engine must be empty after it.
 """
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -33,17 +34,22 @@ async def running(serving: Served, count: int = 1) -> None:
 @EVERY_KIND
 @pytest.mark.parametrize("n", [1, 3])
 def test_task_5_a_client_that_leaves_is_not_served_on(toy: ToyModel, stream: bool, n: int) -> None:
-    async def main(serving: Served) -> int:
+    async def main(serving: Served) -> None:
+        serving.model.shut_after = 8
         async with Exchange(serving.app, COMPLETIONS, {**LONG, "stream": stream, "n": n}) as exchange:
-            await running(serving, n)
-            steps = len(serving.steps)
+            await serving.until(lambda: serving.model.calls == 8, "the engine should be in the middle of the answer")
             exchange.hang_up()
+            await asyncio.wait([exchange.task], timeout=PATIENCE)
+            assert exchange.task.done(), "the client has left, and its exchange should end though the engine is busy"
+            serving.model.gate.set()
             await serving.until_empty("a client has left, and its requests should be cancelled")
-            return len(serving.steps) - steps
 
     with served(toy) as serving:
-        steps = asyncio.run(main(serving))
-    assert steps < 60, f"{steps} steps for a client that had left: await `http.disconnect` beside the answer, see unless_gone"
+        asyncio.run(main(serving))
+    assert serving.model.calls < 20, (
+        f"{serving.model.calls - 8} steps for a client that had left: await `http.disconnect` beside the answer, see"
+        " unless_gone, and cancel its tickets"
+    )
 
 
 @EVERY_KIND
@@ -53,7 +59,7 @@ def test_task_5_a_client_may_leave_while_it_waits(toy: ToyModel, stream: bool) -
         async with Exchange(serving.app, COMPLETIONS, {**LONG, "max_tokens": 20}) as first:
             await running(serving)
             async with Exchange(serving.app, COMPLETIONS, {**LONG, "stream": stream}) as second:
-                await asyncio.sleep(0.03)
+                await serving.until(lambda: serving.thread.num_waiting == 1, "the second request should wait")
                 second.hang_up()
                 await asyncio.wait([second.task], timeout=PATIENCE)
                 assert second.task.done(), "the client has left, and its exchange should end though the engine is busy"
@@ -72,15 +78,18 @@ def test_task_5_a_client_that_leaves_between_two_events_is_noticed(toy: ToyModel
 
     async def main(serving: Served) -> None:
         async with Exchange(serving.app, COMPLETIONS, {**LONG, "stream": True}) as exchange:
+            await serving.until(lambda: serving.model.calls == 10, "the engine should be in the middle of the answer")
             await exchange.until(b"data: ")
-            serving.model.gate.clear()
             exchange.hang_up()
             await asyncio.wait([exchange.task], timeout=PATIENCE)
             assert exchange.task.done(), "the stream goes on waiting for a token though its client has left"
+            calls = serving.model.calls
             serving.model.gate.set()
             await serving.until_empty("a client has left, and its request should be cancelled")
+            assert serving.model.calls < calls + 10, "the request of a client that had left was served on"
 
     with served(toy) as serving:
+        serving.model.shut_after = 10
         asyncio.run(main(serving))
 
 
@@ -153,7 +162,7 @@ def test_task_5_a_full_queue_sends_clients_away(toy: ToyModel, stream: bool) -> 
             waiting = [Exchange(serving.app, COMPLETIONS, LONG) for _ in range(2)]
             for exchange in waiting:
                 await exchange.__aenter__()
-            await asyncio.sleep(0.05)
+            await serving.until(lambda: serving.thread.num_waiting == 2, "two requests should wait")
             refused = await ask(serving.app, COMPLETIONS, {**LONG, "stream": stream})
             for exchange in waiting:
                 await exchange.__aexit__()
@@ -189,14 +198,21 @@ def test_task_5_a_prompt_that_the_engine_refuses_is_the_end_of_the_others(toy: T
     """The second one could never fit into the pool, which only the engine knows. The first one has been taken by then."""
 
     async def main(serving: Served) -> Exchange:
-        refused = await ask(serving.app, COMPLETIONS, {**LONG, "prompt": ["Hi", "x" * 100], "max_tokens": 60})
+        both_are_there = threading.Event()
+        serving.thread.post(lambda engine: both_are_there.wait(PATIENCE))  # so that it takes them in one turn
+        serving.model.shut_after = 3
+        async with Exchange(serving.app, COMPLETIONS, {**LONG, "prompt": ["Hi", "x" * 100], "max_tokens": 60}) as refused:
+            await serving.until(lambda: serving.thread.num_waiting >= 2, "both prompts should be submitted")
+            both_are_there.set()
+            await refused.answered()
+        serving.model.gate.set()
         await serving.until_empty("the refused body's requests should not be in the engine")
         return refused
 
     with served(toy, num_blocks=16) as serving:
         refused = asyncio.run(main(serving))
         assert refused.status == 400, f"a prompt that can't be served is status 400: {refused.status}, {refused.body!r:.300}"
-        assert len(serving.steps) < 30, "the other prompt of a refused body was served: for whom?"
+        assert serving.model.calls < 30, "the other prompt of a refused body was served: for whom?"
 
 
 @EVERY_KIND
