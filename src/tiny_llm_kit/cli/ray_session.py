@@ -23,7 +23,7 @@ def ray_session(cpus: int, host: str, port: int) -> Iterator[Any]:
     Args:
         cpus: that replicas may be given, whatever the machine has.
     Raises:
-        ClickException: if Ray is not installed.
+        ClickException: if Ray is not installed, or does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -34,14 +34,18 @@ def ray_session(cpus: int, host: str, port: int) -> Iterator[Any]:
         raise click.ClickException(NOT_INSTALLED) from None
     paths = [str(Path(tiny_llm_kit.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the replicas' processes, which begin elsewhere
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=STORE_BYTES,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # it has no type of its own: on a busy machine Ray gives up after half a minute
+        ray.shutdown()
+        raise click.ClickException(f"Ray did not start: {error}\nIf the machine is busy, try again later.") from None
     try:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(http_options={"host": host, "port": port})

@@ -81,9 +81,10 @@ class ReplicatedEngine:
             raise Draining("the server is shutting down and takes no new requests")
         if len(self._open) >= self.max_open:
             raise QueueFull(f"{self.max_open} requests are open already: try again in a second", 1)
-        request = stream_request(make())
+        own = make()
+        request = stream_request(own)
         ticket = Ticket(self.max_unread, self.cancel)
-        ticket.prompt_tokens = len(request.prompt)
+        ticket.request_id, ticket.prompt_tokens = own.request_id, len(own.prompt)
         task = asyncio.create_task(self._serve(ticket, request))
         self._open[ticket] = task
         task.add_done_callback(lambda _: self._close(ticket))

@@ -175,6 +175,14 @@ def test_task_2_without_a_session_the_beginning_of_the_prompt_decides() -> None:
     )
 
 
+def test_task_2_all_of_the_first_64_tokens_count() -> None:
+    router = answer.ConsistentHash()
+    for place in (0, 31, 32, 63):
+        prompts = [[*tokens(64, 5)[:place], 7000 + number, *tokens(64, 5)[place + 1 :]] for number in range(30)]
+        got = {send(router, ask(prompt)) for prompt in prompts}
+        assert len(got) > 1, f"30 prompts that differ at place {place}, one of the first 64, all go to {got}"
+
+
 def test_task_2_token_ids_are_not_mixed_up() -> None:
     router = answer.ConsistentHash()
     pairs = [([1, 23, n], [12, 3, n]) for n in range(40)]

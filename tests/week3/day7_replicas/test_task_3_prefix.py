@@ -1,6 +1,9 @@
 """Week 3 Day 7, task 3: the replica that was sent the longest beginning of a prompt, unless it has much more to do."""
 
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -264,6 +267,19 @@ def test_task_3_the_oldest_is_forgotten_first() -> None:
     )
 
 
+def test_task_3_looking_is_not_sending() -> None:
+    router = prefix_aware(max_blocks=8)
+    for tenant in (1, 2):
+        serve(router, ask(tokens(64, tenant)), "ada")
+    router.choose(ask(tokens(64, 1)), NAMES)
+    router.matched(ask(tokens(64, 1)), NAMES)
+    serve(router, ask(tokens(64, 3)), "ada")
+    got = {tenant: router.matched(ask(tokens(64, tenant)), ["ada"])["ada"] for tenant in (1, 2, 3)}
+    assert got == {1: 0, 2: 64, 3: 64}, (
+        f"1 was sent longest ago; that somebody was ranked for it since makes it no later. {got}"
+    )
+
+
 def test_task_3_the_end_of_a_prompt_is_forgotten_before_its_beginning() -> None:
     router = prefix_aware(max_blocks=6)
     serve(router, ask(tokens(64, 1)), "ada")
@@ -291,13 +307,17 @@ def test_task_3_the_dead_are_forgotten() -> None:
 
 
 def test_task_3_nothing_reads_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
+    own = threading.get_ident()  # other threads may look at it
 
-    def read(*_: Any) -> float:
-        raise AssertionError("a router reads the clock: in a simulation there is another one, so order must not depend on it")
+    def watched(clock: Callable[[], float]) -> Callable[[], float]:
+        def read() -> float:
+            assert threading.get_ident() != own, "a router reads the clock: in a simulation there is another one"
+            return clock()
+
+        return read
 
     for name in ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns"):
-        monkeypatch.setattr(time, name, read)
+        monkeypatch.setattr(time, name, watched(getattr(time, name)))
     router = prefix_aware(max_blocks=5)
     for number in range(10):
         request = ask(with_end(tokens(64, number % 3), 5))

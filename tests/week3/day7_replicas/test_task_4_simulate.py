@@ -35,7 +35,7 @@ def story(requests: Any) -> list[tuple[Any, ...]]:
 def test_task_4_one_replica_is_the_paged_engine(seed: int, cost: PerToken) -> None:
     items = random_items(seed)
     alone = answer.RunRecorder()
-    options = {"num_blocks": 14, "max_num_seqs": 5, "max_num_batched_tokens": 24}
+    options = {"num_blocks": 24, "block_size": 8, "max_num_seqs": 5, "max_num_batched_tokens": 24, "watermark": 0.3}
     answer.simulate_paged(iter(items), cost, **options, readers=[alone.read], wanted=alone.wanted)
     report = answer.simulate_replicas(iter(items), answer.LeastTokens(), 1, cost, answer.EngineSizes(**options))
     (replica,) = report.replicas

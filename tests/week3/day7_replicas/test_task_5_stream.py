@@ -338,7 +338,10 @@ def test_task_5_a_client_that_is_cancelled() -> None:
 
         replicas = {"a": Hanging(), "b": Replica()}
         task = asyncio.ensure_future(stream(router, ask(), replicas))
-        await hangs.wait()
+        waiting = asyncio.ensure_future(hangs.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        assert not task.done(), f"the replica has more to say, and the stream has ended with {task.result().error!r}"
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled(), "who is cancelled ends: CancelledError is no failure of a replica"

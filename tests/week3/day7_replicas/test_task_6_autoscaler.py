@@ -72,6 +72,15 @@ def test_task_6_after_a_change_the_time_begins_anew() -> None:
     )
 
 
+def test_task_6_being_brought_within_the_bounds_is_a_change() -> None:
+    bounded = scaler(least=2)
+    got = [bounded.decide(now, 25, replicas) for now, replicas in ((0, 2), (2, 1), (3, 2), (5, 2), (6, 2))]
+    assert got == [2, 2, 2, 2, 3], (
+        f"three are wanted from second 0 on; at second 2 one of two is missing and comes back at once, which is a change:"
+        f" the time begins anew at second 3. {got}"
+    )
+
+
 def test_task_6_a_load_between_two_numbers_does_not_flap() -> None:
     assert looks(scaler(), [19, 21, 21] * 100, 2) == [2] * 300, "three are never wanted for 3 seconds"
     assert looks(scaler(), [19, 19, 19, 21] * 75, 3) == [3] * 300, "two are never wanted for 6 seconds"
@@ -131,6 +140,18 @@ def test_task_6_looks_are_an_interval_apart_with_the_load_of_the_time() -> None:
         f"at 2 s two requests are open, at 4 s and at 6 s one: what has ended at a look counts no more. Looks (now, load,"
         f" replicas): {seen}"
     )
+
+
+def test_task_6_whoever_comes_at_a_look_is_seen_by_it() -> None:
+    loads = []
+
+    class Watching(answer.Autoscaler):  # type: ignore[misc, name-defined]
+        def decide(self, now: float, load: float, replicas: int) -> int:
+            loads.append(load)
+            return int(replicas)
+
+    run([item(2.0, max_tokens=5), item(4.0, max_tokens=5, first=1)], Listener(), Watching(10, interval=2.0))
+    assert loads[:2] == [1, 2], f"requests come at 2 s and at 4 s, and the load is looked at then, too: {loads[:2]}"
 
 
 def test_task_6_those_that_start_are_told_to_the_autoscaler() -> None:

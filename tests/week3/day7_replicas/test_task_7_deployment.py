@@ -246,6 +246,8 @@ def test_task_7_tickets_of_replicas() -> None:
     async def asks() -> None:
         one, replicas = replicated(Fails(3, answer.UpstreamDied("killed, as this test wants it")))
         ticket = await one.submit(make_request)
+        assert ticket.accepted.done(), "the app waits until a ticket is accepted"
+        assert ticket.prompt_tokens == 5, f"usage counts the 5 tokens of the prompt, and the ticket says {ticket.prompt_tokens}"
         whole = await ticket.whole()
         assert list(whole.tokens) == expected(ask_replicas()), f"the ticket got {whole.tokens}: the stream must go on at b"
         assert whole.finish_reason == "length", f"it ended with {whole.finish_reason!r}"
