@@ -36,6 +36,7 @@ MAX_SEQ_LEN = 2048
 @click.option("--api-key", envvar="TINY_LLM_API_KEY", help="Clients must know it. Better given as $TINY_LLM_API_KEY.")
 @click.option("--max-queue", type=click.IntRange(min=1), default=256, show_default=True, help="Most requests that wait.")
 @click.option("--request-timeout", type=Real(0, min_open=True), default=600.0, show_default=True, help="Seconds for an answer.")
+@click.option("--step-limit", type=Real(0, min_open=True), default=30.0, show_default=True, help="Seconds: longer steps hang.")
 @click.option("--drain-timeout", type=Real(min=0), default=30.0, show_default=True, help="Seconds for open answers at the end.")
 @click.option("--access-log", is_flag=True, help="Print a line for each request.")
 @click.option("--solution", default="ref", show_default=True, help="Whose engine and server: ref, or tiny_llm for your own.")
@@ -55,6 +56,7 @@ def main(
     api_key: str | None,
     max_queue: int,
     request_timeout: float,
+    step_limit: float,
     drain_timeout: float,
     access_log: bool,
     solution: str,
@@ -92,7 +94,7 @@ def main(
                     return paged_engine(answer, network, [longest], slots, sizes, kernels)
                 return answer.ContinuousBatchScheduler(network, slots, max_seq_len=needed_seq_len([longest]))
 
-            thread = answer.EngineThread(build, max_queue=max_queue)
+            thread = answer.EngineThread(build, max_queue=max_queue, step_limit=step_limit)
             thread.start()
             app = answer.create_app(
                 thread,
