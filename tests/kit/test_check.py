@@ -47,6 +47,7 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     assert done.returncode == 1, done.stdout + done.stderr
     words = step_words(done.stdout)
     assert words.pop("stubs") == "ok"
+    words.pop("replicas", None)  # needs Ray, which may not be there
     assert len(words) == 9
     assert set(words.values()) == {"failed"}
     assert "F401" in done.stdout
