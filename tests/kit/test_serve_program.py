@@ -137,6 +137,17 @@ def test_the_slot_engine_and_the_key_of_the_environment(model: Path, monkeypatch
         assert "sk-environment" not in server.output, "the key is nobody's business"
 
 
+def test_drafts_change_no_answer_and_are_counted(model: Path) -> None:
+    texts = []
+    for options in ([], ["--speculate", "ngram"]):
+        with serving("--model", str(model), *options) as server:
+            texts.append(ask(server.url, 200, temperature=0).json()["choices"][0]["message"]["content"])
+            metrics = httpx.get(f"{server.url}/metrics").text
+    assert texts[0] == texts[1]
+    drafted = re.search(r"spec_decode_num_draft_tokens\S*\{.*\} (\S+)", metrics)
+    assert drafted and float(drafted[1]) > 0, metrics
+
+
 def stream_lines(url: str) -> Iterator[str]:
     with httpx.stream("GET", url, timeout=10) as response:
         yield from response.iter_lines()
@@ -158,6 +169,8 @@ def test_a_port_in_use_is_named(model: Path) -> None:
         (["--host", "256.1.1.1"], "256.1.1.1"),
         (["--port", "99999"], "99999 is not in the range"),
         (["--engine", "slots", "--num-blocks", "8"], "means nothing to --engine slots"),
+        (["--engine", "slots", "--speculate", "ngram"], "means nothing to --engine slots"),
+        (["--kv-bits", "5"], "5"),
         (["--max-seq-len", "100000"], "reads 8192 tokens at most"),
         (["--num-blocks", "2", "--max-seq-len", "64"], "give at least 4"),
         (["--max-num-seqs", "300"], "max_num_batched_tokens is 192"),

@@ -7,7 +7,16 @@ import click
 from rich.console import Console
 
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
-from tiny_llm_kit.cli.options import Real, kernels_option, model_option, paged_options, paged_sizes, refuse
+from tiny_llm_kit.cli.options import (
+    Real,
+    kernels_option,
+    kv_bits_option,
+    model_option,
+    paged_options,
+    paged_sizes,
+    refuse,
+    speculate_option,
+)
 from tiny_llm_kit.cli.progress import working
 from tiny_llm_kit.cli.server_process import run_server, take_port
 from tiny_llm_kit.cli.tables import make_console
@@ -30,6 +39,8 @@ MAX_SEQ_LEN = 2048
 @click.option("--slots", type=click.IntRange(min=1), default=SLOTS, show_default=True, help="Slots, or the memory of so many.")
 @click.option("--max-seq-len", type=click.IntRange(min=2), help=f"Tokens, prompt and answer.  [default: {MAX_SEQ_LEN} or less]")
 @paged_options
+@kv_bits_option
+@speculate_option
 @kernels_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; 0.0.0.0 is all of them.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any that is free.")
@@ -50,6 +61,8 @@ def main(
     num_blocks: int | None,
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
+    kv_bits: int | None,
+    speculate: str | None,
     kernels: str | None,
     host: str,
     port: int,
@@ -74,6 +87,8 @@ def main(
         "num_blocks": num_blocks,
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
+        "kv_bits": kv_bits,
+        "speculate": speculate,
     }
     if engine == "slots":
         refuse(engine, **paged)
