@@ -145,7 +145,8 @@ def test_drafts_change_no_answer_and_are_counted(model: Path) -> None:
             metrics = httpx.get(f"{server.url}/metrics").text
     assert texts[0] == texts[1]
     drafted = re.search(r"spec_decode_num_draft_tokens\S*\{.*\} (\S+)", metrics)
-    assert drafted and float(drafted[1]) > 0, metrics
+    assert drafted, metrics
+    assert float(drafted[1]) > 0, metrics
 
 
 def stream_lines(url: str) -> Iterator[str]:
