@@ -28,6 +28,9 @@ def test_task_2_bias(dtype: mx.Dtype) -> None:
     assert int(make_sampler(logit_bias={7: 100.0})(logits, [])) == 7, "a bias of 100 makes a token certain"
     best = int(mx.argmax(logits))
     assert int(make_sampler(logit_bias={best: -100.0})(logits, [])) != best, "a bias of -100 rules a token out"
+    order = mx.argsort(-logits.astype(mx.float32)).tolist()
+    banned = dict.fromkeys(order[:3], -100.0)
+    assert int(make_sampler(logit_bias=banned)(logits, [])) == order[3], "each of three tokens has its bias"
     assert np.array_equal(np.array(logits.astype(mx.float32)), before), "the logits belong to all rows: they are not changed"
 
 
