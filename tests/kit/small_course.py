@@ -179,7 +179,7 @@ def double(x: int) -> int:
 
 PYPROJECT = """\
 [tool.pytest.ini_options]
-addopts = "--import-mode=importlib"
+addopts = "--import-mode=importlib -p no:schemathesis"
 pythonpath = ["src", "tests"]
 
 [tool.ruff]
