@@ -8,8 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
-PATIENCE = 10.0
-"""Seconds for anything that a test waits for. All of it is there in a fraction of one."""
+from patience import PATIENCE
 
 
 class Exchange:

@@ -10,12 +10,10 @@ from typing import Any, TypeVar
 import pytest
 
 from answer import answer
+from patience import PATIENCE
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 T = TypeVar("T")
-
-PATIENCE = 5.0
-"""Seconds after which a test says what did not happen. A right answer needs a few milliseconds, on a slow machine a second."""
 
 
 ENDLESS = 10**6

@@ -13,6 +13,7 @@ from tiny_llm_kit.course.checks import STEPS, Report, parts_of
 from tiny_llm_kit.course.course_map import Course, find_root, load_course
 
 AT_A_TIME = 2  # parts of steps; a suite with the real model takes more than 1 GiB of memory
+MISTAKES_AT_A_TIME = 4  # small processes, many of which wait for what their mistake keeps from happening
 
 
 @click.command()
@@ -48,12 +49,16 @@ def main(only: tuple[str, ...], updating: bool, listing: bool) -> None:
 
 def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
     """Runs the parts of all steps, in this order and several at a time, and prints the report of each step in turn."""
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor(AT_A_TIME) as pool, ThreadPoolExecutor(MISTAKES_AT_A_TIME) as mistakes:
         try:
-            begun = {name: [pool.submit(part) for part in parts_of(name, root, course)] for name in names}
-            return [_finish(name, parts) for name, parts in begun.items()]
+            begun = {name: [pool.submit(part) for part in parts_of(name, root, course)] for name in names if name != "mistakes"}
+            return [
+                _finish(name, begun.get(name) or [mistakes.submit(part) for part in parts_of(name, root, course)])
+                for name in names
+            ]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            mistakes.shutdown(wait=False, cancel_futures=True)
 
 
 def _finish(name: str, parts: list[Future[Report]]) -> Report:

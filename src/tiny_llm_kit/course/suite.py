@@ -71,6 +71,10 @@ class SuiteRun:
         return "\n".join(f"{count} skipped: {reason}" for reason, count in reasons.items())
 
 
+PATIENCE = "TINY_LLM_PATIENCE"
+"""The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
+
+
 def run_suites(
     root: Path,
     tests: Iterable[str],
@@ -82,7 +86,8 @@ def run_suites(
 ) -> SuiteRun:
     """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds.
 
-    `forked` starts them quickly where many short runs follow each other; see `forks`.
+    `forked` starts them quickly where many short runs follow each other, see `forks`, and they wait less for what may never
+    come.
     """
     with tempfile.TemporaryDirectory() as folder:
         report, note = Path(folder) / "report.xml", Path(folder) / "note"
@@ -90,6 +95,8 @@ def run_suites(
         command += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit2"]
         environment = session.environment(root, *([python_path] if python_path else []))
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # suites run two at a time
+        if forked:
+            environment[PATIENCE] = "1.5"
         run = forks.run if forked else processes.run
         exit_code, output = run(command, root, environment, timeout)
         ending = session.read_ending(note)

@@ -27,6 +27,7 @@ from engine_threads import (
     within,
 )
 from engine_threads import threads as threads
+from patience import PATIENCE
 from support import refuses
 
 pytestmark = pytest.mark.timeout(30)
@@ -164,7 +165,7 @@ def test_task_3_death_is_told_to_every_event_loop(threads: Threads) -> None:
 
     def killer() -> None:
         for _ in range(3):
-            assert taken.acquire(timeout=5), "each client is taken"
+            assert taken.acquire(timeout=PATIENCE), "each client is taken"
         gate.close()
         assert gate.reached.wait(5), "the engine is stepped while somebody is served"
         kill(threads.alive[0])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from asgi_client import Exchange, ask
+from patience import PATIENCE
 from served_toy import MODEL, Served, served
 from support import ToyModel
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
@@ -271,7 +272,7 @@ def test_task_5_a_client_that_leaves_while_it_sends_is_no_mistake_of_the_server(
         async with Exchange(serving.app, COMPLETIONS, [b'{"prompt": '], ends=False) as exchange:
             await asyncio.sleep(0.01)
             exchange.hang_up()
-            await asyncio.wait([exchange.task], timeout=5)
+            await asyncio.wait([exchange.task], timeout=PATIENCE)
             assert exchange.task.done(), "nobody is there any more, and the request should be over"
             assert exchange.task.exception() is None, "a client that leaves is no error of the server"
 

@@ -1,6 +1,7 @@
 """Week 3 Day 6, task 6: a bounded queue, and a server that ends without losing an answer."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from answer import answer
 from engine_threads import ENDLESS, ScriptedEngine, Threads, asks, begin, happens, read, read_error, run, take, text, within
 from engine_threads import threads as threads
 from fake_clock import FakeClock
+from patience import PATIENCE
 from support import refuses
 
 pytestmark = pytest.mark.timeout(30)
@@ -79,7 +81,12 @@ def test_task_6_a_crowd_that_comes_during_one_step(threads: Threads) -> None:
 
 def test_task_6_whoever_runs_does_not_count(threads: Threads) -> None:
     gate = threads.gate()
-    served = threads.thread(lambda: ScriptedEngine(seats=4, before_step=gate), max_queue=1, max_unread=ENDLESS)
+
+    def unhurried(engine: ScriptedEngine) -> None:
+        time.sleep(0.002)  # three who run without end leave the event loop no time otherwise
+        gate(engine)
+
+    served = threads.thread(lambda: ScriptedEngine(seats=4, before_step=unhurried), max_queue=1, max_unread=ENDLESS)
 
     async def main() -> None:
         for _ in range(3):  # one after the other
@@ -182,7 +189,7 @@ def test_task_6_drain_lets_everybody_end(threads: Threads) -> None:
 
     async def main() -> None:
         tickets = await take(served, asks(8), asks(5), asks(3))
-        draining = begin(served.drain(30))
+        draining = begin(served.drain(2 * PATIENCE))
         await happens(lambda: not served.healthy, "a server that is shutting down says so, so that nobody is sent there")
         await refused(served, answer.Draining, "a server that is shutting down takes nobody new")
         assert not draining.done(), "it waits for those whom it has taken"
@@ -203,7 +210,9 @@ def test_task_6_drain_with_nobody_there(threads: Threads) -> None:
     served = threads.thread(ScriptedEngine)
 
     async def main() -> None:
-        assert await within(served.drain(30), "with nobody there `drain` is over at once: the thread sleeps, and must be woken")
+        assert await within(
+            served.drain(2 * PATIENCE), "with nobody there `drain` is over at once: the thread sleeps, and must be woken"
+        )
         assert not threads.alive
 
     run(main)
@@ -218,7 +227,7 @@ def test_task_6_drain_counts_those_on_their_way(threads: Threads) -> None:
         await gate.reach()
         second = begin(take(served, asks(3)))
         await asyncio.sleep(0)
-        draining = begin(served.drain(30))
+        draining = begin(served.drain(2 * PATIENCE))
         await happens(lambda: not served.healthy, "it is draining")
         gate.open()
         await read(*await first)
@@ -273,7 +282,7 @@ def test_task_6_the_event_loop_goes_on_while_the_server_drains(threads: Threads)
 
     async def main() -> None:
         (ticket,) = await take(served, asks(20))
-        draining = begin(served.drain(30))
+        draining = begin(served.drain(2 * PATIENCE))
         await asyncio.sleep(0.01)
         gate.open()
         assert len(text(await read(ticket))) == 20, "answers are sent while the server drains"
