@@ -9,8 +9,8 @@ from typing import Any
 from tiny_llm_kit.bench.drafts import served_as_json
 from tiny_llm_kit.bench.gaps import Gaps
 from tiny_llm_kit.bench.report import Target
-from tiny_llm_kit.bench.run import Result, Run, find
-from tiny_llm_kit.cli.tables import duration
+from tiny_llm_kit.bench.run import Result, Run, find, share_equal
+from tiny_llm_kit.cli.tables import duration, or_dash
 
 ENGINES = ("slots", "paged", "mlx-lm")
 
@@ -43,18 +43,15 @@ def rows(served: Sequence[Served]) -> list[list[str]]:
 
 
 def _row(served: Served, result: Result) -> list[str]:
-    def shown(value: float | None, form: Callable[[float], str]) -> str:
-        return "—" if value is None else form(value)
-
     return [
         f"{served.workload}, {served.seed}",
         result.case.engine,
         str(result.case.batch_size),
-        shown(result.tokens_per_second, "{:.1f}".format),
-        shown(result.median(in_flight), "{:.1f}".format),
-        *(shown(result.percentile(name, percent), duration) for name, percent in (("ttft", 50), ("tpot", 50))),
-        shown(result.median(lambda run: run.served.steps), "{:.0f}".format),
-        shown(result.median(lambda run: run.peak_memory / 2**20), "{:.0f} MiB".format),
+        or_dash(result.tokens_per_second, "{:.1f}".format),
+        or_dash(result.median(in_flight), "{:.1f}".format),
+        *(or_dash(result.percentile(name, percent), duration) for name, percent in (("ttft", 50), ("tpot", 50))),
+        or_dash(result.median(lambda run: run.served.steps), "{:.0f}".format),
+        or_dash(result.median(lambda run: run.peak_memory / 2**20), "{:.0f} MiB".format),
         f"{len(result.quiet)} of {len(result.runs)}",
     ]
 
@@ -101,7 +98,7 @@ def _same_answers(served: Sequence[Served], slots: int) -> float | None:
     """The share of equal answers, in the list where it is lowest."""
     pairs = [(find(one.results, "paged", slots), find(one.results, "slots", slots)) for one in served]
     answers = [(a.runs[0].served.tokens, b.runs[0].served.tokens) for a, b in pairs if a and b]
-    return min((sum(x == y for x, y in zip(a, b, strict=True)) / len(a) for a, b in answers), default=None)
+    return min((share_equal(a, b) for a, b in answers), default=None)
 
 
 def as_json(served: Sequence[Served]) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ from typing import Any
 from tiny_llm_kit.bench import over_lists
 from tiny_llm_kit.bench.drafts import served_as_json
 from tiny_llm_kit.bench.over_lists import Measured, Spread
-from tiny_llm_kit.bench.run import Result, find
+from tiny_llm_kit.bench.run import Result, find, share_equal
 from tiny_llm_kit.bench.serving import SIMULATED
-from tiny_llm_kit.cli.tables import duration
+from tiny_llm_kit.cli.tables import duration, or_dash
 
 COLUMNS = [
     "engine",
@@ -75,18 +75,15 @@ def rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def _row(result: Result) -> list[str]:
-    def shown(value: float | None, form: Callable[[float], str]) -> str:
-        return "—" if value is None else form(value)
-
     return [
         result.case.engine,
         str(result.case.batch_size),
-        shown(result.tokens_per_second, "{:.1f}".format),
-        shown(result.requests_per_second, "{:.2f}".format),
-        *(shown(result.percentile(name, percent), duration) for name in ("ttft", "tpot") for percent in (50, 95)),
-        shown(result.median(lambda run: run.served.steps), "{:.0f}".format),
-        shown(result.median(lambda run: run.served.utilization), "{:.0%}".format),
-        shown(result.median(lambda run: run.peak_memory / 2**20) or None, "{:.0f} MiB".format),
+        or_dash(result.tokens_per_second, "{:.1f}".format),
+        or_dash(result.requests_per_second, "{:.2f}".format),
+        *(or_dash(result.percentile(name, percent), duration) for name in ("ttft", "tpot") for percent in (50, 95)),
+        or_dash(result.median(lambda run: run.served.steps), "{:.0f}".format),
+        or_dash(result.median(lambda run: run.served.utilization), "{:.0%}".format),
+        or_dash(result.median(lambda run: run.peak_memory / 2**20) or None, "{:.0f} MiB".format),
         f"{len(result.quiet)} of {len(result.runs)}",
     ]
 
@@ -101,7 +98,7 @@ def targets(measured: Sequence[Measured], slots: int, beside_model: float, host_
         return Target(name, found and found.mean, limit, True, "{:.2f} ×".format, found)
 
     same = [
-        sum(a == b for a, b in zip(run.served.tokens, workload.alone, strict=True)) / len(workload.alone)
+        share_equal(run.served.tokens, workload.alone)
         for workload, result in zip(measured, continuous, strict=True)
         for run in (result.runs if result else [])
     ]

@@ -1,13 +1,13 @@
 """What `bench-speculation` shows: a table, the targets, a JSON document."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tiny_llm_kit.bench.drafts import shown_share
 from tiny_llm_kit.bench.report import Target
-from tiny_llm_kit.bench.run import Result, find
-from tiny_llm_kit.cli.tables import duration
+from tiny_llm_kit.bench.run import Result, find, share_equal
+from tiny_llm_kit.cli.tables import duration, or_dash
 
 ENGINES: dict[str, str | None] = {"plain": None, "always 4": "ngram-4", "adaptive": "ngram"}
 """What is compared, and how each speculates."""
@@ -47,21 +47,18 @@ def rows(served: Sequence[Served]) -> list[list[str]]:
 
 
 def _row(one: Served, result: Result) -> list[str]:
-    def shown(value: float | None, form: Callable[[float], str]) -> str:
-        return "—" if value is None else form(value)
-
     case, first = result.case, result.runs[0].served
     return [
         one.workload,
         str(case.batch_size),
         case.engine,
-        shown(result.tokens_per_second, "{:.1f}".format),
-        shown(one.ratio(case.engine, case.batch_size), "{:.2f}".format),
+        or_dash(result.tokens_per_second, "{:.1f}".format),
+        or_dash(one.ratio(case.engine, case.batch_size), "{:.2f}".format),
         str(first.steps),
         f"{first.tokens_per_step:.2f}",
-        "—" if first.drafted is None else str(first.drafted),
+        or_dash(first.drafted, str),
         shown_share(first),
-        shown(result.percentile("tpot", 50), duration),
+        or_dash(result.percentile("tpot", 50), duration),
         f"{len(result.quiet)} of {len(result.runs)}",
     ]
 
@@ -90,8 +87,7 @@ def _same_answers(served: Sequence[Served]) -> float | None:
         for result in one.results:
             plain = find(one.results, "plain", result.case.batch_size)
             if plain is not None and plain is not result:
-                pairs = list(zip(result.runs[0].served.tokens, plain.runs[0].served.tokens, strict=True))
-                shares.append(sum(a == b for a, b in pairs) / len(pairs))
+                shares.append(share_equal(result.runs[0].served.tokens, plain.runs[0].served.tokens))
     return min(shares, default=None)
 
 

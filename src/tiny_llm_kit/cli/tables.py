@@ -1,12 +1,14 @@
 """Figures of a run as tables for people. Knows numbers and names, not engines."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+Shown = TypeVar("Shown")
 
 PLAIN_WIDTH = 120
 
@@ -33,6 +35,11 @@ class Percentiles(Protocol):
 def duration(seconds: float) -> str:
     """Seconds, or milliseconds when there is less than one."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def or_dash(value: Shown | None, form: Callable[[Shown], str]) -> str:
+    """A figure in its form; a dash where there is none."""
+    return "—" if value is None else form(value)
 
 
 def minutes(seconds: float) -> str:
