@@ -24,7 +24,7 @@ from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.models.load import LoadedModel, load
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
-from tiny_llm_kit.workloads.paged import paged_engine
+from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
 
 SLOTS = 8
 MAX_SEQ_LEN = 2048
@@ -57,12 +57,6 @@ def main(
     engine: str,
     slots: int,
     max_seq_len: int | None,
-    block_size: int | None,
-    num_blocks: int | None,
-    max_num_seqs: int | None,
-    max_num_batched_tokens: int | None,
-    kv_bits: int | None,
-    speculate: str | None,
     kernels: str | None,
     host: str,
     port: int,
@@ -73,6 +67,7 @@ def main(
     drain_timeout: float,
     access_log: bool,
     solution: str,
+    **paged: Any,
 ) -> None:
     """Serve a model to OpenAI clients, and a page with chats to browsers.
 
@@ -82,21 +77,13 @@ def main(
     if api_key == "":
         raise ValueError("the API key is empty: leave it out to let everybody in")
     answer = import_answer(solution)
-    paged = {
-        "block_size": block_size,
-        "num_blocks": num_blocks,
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "kv_bits": kv_bits,
-        "speculate": speculate,
-    }
     if engine == "slots":
         refuse(engine, **paged)
     sizes = paged_sizes(**paged)
     with take_port(host, port) as taken:
         with working(console, "Loading the model"):
             loaded = load(model, keep_quantized=True if kernels == "course" else None)
-            longest = longest_item(loaded, max_seq_len, None if num_blocks is None else num_blocks * sizes.block_size)
+            longest = longest_item(loaded, max_seq_len, sizes)
             if engine == "paged":
                 check_paged(loaded, [[longest]], [slots], sizes)
             else:
@@ -133,18 +120,17 @@ def main(
     console.print("Stopped.")
 
 
-def longest_item(loaded: LoadedModel, max_seq_len: int | None, room: int | None) -> WorkItem:
-    """What stands for the longest request that may come.
+def longest_item(loaded: LoadedModel, max_seq_len: int | None, sizes: PagedSizes) -> WorkItem:
+    """What stands for the longest request that may come; where the pool's size is given, one that it holds.
 
-    Args:
-        room: tokens that the pool holds, if that was given.
     Raises:
         ValueError: if the model was not made for so many tokens.
     """
     most = loaded.config.max_position_embeddings
     if max_seq_len is not None and max_seq_len > most:
         raise ValueError(f"--max-seq-len is {max_seq_len}, and {loaded.name} reads {most} tokens at most")
-    length = max_seq_len or min(most, MAX_SEQ_LEN, room or MAX_SEQ_LEN)
+    room = MAX_SEQ_LEN if sizes.num_blocks is None else sizes.num_blocks * sizes.block_size
+    length = max_seq_len or min(most, MAX_SEQ_LEN, room)
     return WorkItem(prompt=(0,) * (length - 1), max_tokens=1)
 
 

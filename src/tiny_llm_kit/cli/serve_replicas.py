@@ -42,15 +42,12 @@ def main(
     router: str,
     slots: int,
     max_seq_len: int | None,
-    block_size: int | None,
-    num_blocks: int | None,
-    max_num_seqs: int | None,
-    max_num_batched_tokens: int | None,
     host: str,
     port: int,
     api_key: str | None,
     request_timeout: float,
     solution: str,
+    **paged: int | None,
 ) -> None:
     """Serve a model by several engines. If one of them dies, another goes on with its answers, and Ray starts a new one.
 
@@ -59,16 +56,11 @@ def main(
     """
     console = make_console()
     answer = import_answer(solution)
-    sizes = paged_sizes(
-        block_size=block_size,
-        num_blocks=num_blocks,
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-    )
+    sizes = paged_sizes(**paged)
     with take_port(host, port):  # a taken port is said at once, and not by Ray after a minute
         pass
     loaded = load(model)
-    longest = longest_item(loaded, max_seq_len, None if num_blocks is None else num_blocks * sizes.block_size)
+    longest = longest_item(loaded, max_seq_len, sizes)
     check_paged(loaded, [[longest]], [slots], sizes)
     length = len(longest.prompt) + longest.max_tokens
     app = partial(make_app, solution, loaded.name, loaded.tokenizer, length, api_key, request_timeout)
