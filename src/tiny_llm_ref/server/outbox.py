@@ -53,13 +53,13 @@ class Progress:
 @task(week=3, day=6, number=3)
 def _end_of(request: Request) -> tuple[str | None, BaseException | None]:
     """The finish reason and the error. What a client is told to be an answer must be one."""
-    problem = getattr(request.sampler, "error", "")  # of a sampler that may have to give up, as one that follows a schema
     if request.finish_reason is None:
         return None, None
     if request.error is not None:
         return None, request.error
     if request.finish_reason not in ("stop", "length"):
         return None, Cancelled(f"the request was {request.finish_reason} after {len(request.generated_tokens)} tokens")
+    problem = getattr(request.sampler, "error", "")  # of a sampler that may have to give up, as one that follows a schema
     if problem:
         return None, RuntimeError(f"the answer could not be continued: {problem}")
     return request.finish_reason, None

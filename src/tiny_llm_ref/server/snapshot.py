@@ -65,18 +65,18 @@ _COUNTERS = (
 
 def take_snapshot(engine: Any) -> EngineSnapshot:
     """Look at an engine, in its own thread. It takes a few microseconds per running request."""
-    metrics = getattr(engine, "metrics", None)
+    metrics = engine.metrics
     unit, used, total, max_running = _memory_of(engine)
     return EngineSnapshot(
-        max_seq_len=getattr(engine, "max_seq_len", 0),
+        max_seq_len=engine.max_seq_len,
         num_requests_running=len(engine.running),
         num_requests_waiting=len(engine.waiting),
         max_running=max_running,
         kv_unit=unit,
         kv_used=used,
         kv_total=total,
-        steps=getattr(metrics, "steps", 0),
-        generation_tokens=getattr(metrics, "total_tokens", 0),
+        steps=metrics.steps,
+        generation_tokens=metrics.total_tokens,
         requests=tuple(
             RequestState(one.request_id, len(one.prompt), len(one.generated_tokens), one.max_tokens, one.state, one.offset)
             for one in engine.running.values()
