@@ -52,10 +52,12 @@ def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
     with ThreadPoolExecutor(AT_A_TIME) as pool, ThreadPoolExecutor(MISTAKES_AT_A_TIME) as mistakes:
         try:
             begun = {name: [pool.submit(part) for part in parts_of(name, root, course)] for name in names if name != "mistakes"}
-            return [
-                _finish(name, begun.get(name) or [mistakes.submit(part) for part in parts_of(name, root, course)])
-                for name in names
-            ]
+            reports = []
+            for name in names:
+                if name == "mistakes":  # after what comes before them, which wants the machine for itself
+                    begun[name] = [mistakes.submit(part) for part in parts_of(name, root, course)]
+                reports.append(_finish(name, begun[name]))
+            return reports
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             mistakes.shutdown(wait=False, cancel_futures=True)
