@@ -1,6 +1,5 @@
 """Week 3 Day 1, task 4: the model over paged caches gives each sequence the logits it has alone."""
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from answer import answer
+from devices import on_the_cpu as on_the_cpu
 from oracles import LOGITS, assert_close, mlx_lm_model
 from ragged import Paged, Span, attend_once, make_batch
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
@@ -113,15 +113,6 @@ def test_task_4_greedy_answers_equal_those_alone() -> None:
         alone = oracle(mx.array([stored.tokens]))[0, start - 1 : -1]
         want = mx.argmax(alone, axis=-1).tolist()
         assert answers[name] == want, f"the 10 tokens after the prompt of {start}, decoded together with two others"
-
-
-@pytest.fixture
-def on_the_cpu() -> Iterator[None]:
-    """What a device prepares ahead of what it computes differs, and so does when an array may be taken over."""
-    device = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(device)
 
 
 @pytest.mark.usefixtures("on_the_cpu")

@@ -10,8 +10,8 @@ from answer import answer
 from day6_engines import UnreadableModel
 from launching_ahead import waits_for_nothing
 from oracles import normal
+from speculating import Knowing
 from support import ToyModel, make_prompt, refuses
-from week3.day5_speculation.drafters import Adversary, Oracle
 
 VOCABULARY = 24
 
@@ -164,7 +164,7 @@ def unspeculated(model: ToyModel, sampler: Any, prompt: Sequence[int], count: in
 def test_task_2_an_answer_is_the_same_with_any_drafts(toy: ToyModel, params: dict[str, Any], right: int) -> None:
     sampler, prompt = sampler_of(**params), make_prompt(7, seed=2)
     expected = unspeculated(toy, sampler, prompt, 14)
-    drafter = Adversary([*prompt, *expected], right=right)
+    drafter = Knowing([[*prompt, *expected]], right)
     tokens, steps = list(prompt), 0
     while len(tokens) < len(prompt) + 14:
         drafts = drafter.propose(tokens, min(4, len(prompt) + 14 - len(tokens) - 1))
@@ -183,7 +183,7 @@ def test_task_2_an_answer_is_the_same_with_any_drafts(toy: ToyModel, params: dic
 
 def test_task_2_drafts_of_an_oracle_are_all_kept() -> None:
     logits = mx.array([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0]])
-    drafts = Oracle([7, 1, 2, 0]).propose([7], 2)
+    drafts = Knowing([[7, 1, 2, 0]]).propose([7], 2)
     assert answer.accept(logits, drafts, sampler_of(), [7]) == [1, 2, 0], "both drafts are what the model says, and 0 follows"
 
 

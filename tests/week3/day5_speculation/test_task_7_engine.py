@@ -1,6 +1,5 @@
 """Week 3 Day 5, task 7: an engine whose keys and values are in 8 or 4 bits."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 from answer import answer
+from devices import on_the_cpu as on_the_cpu
 from oracles import to_numpy
 from paged_engines import assert_nothing_is_lost, serve
 from support import finish_all, make_prompt, refuses, step_until
@@ -146,15 +146,6 @@ def test_task_7_other_bits_are_refused_by_the_engine() -> None:
         engine(answer.Model(config, random_weights(config)), 8)
     with refuses(ValueError, "a kernel that reads plain pools, and kv_bits", named="paged_attention"):
         engine(wide_model(), 8, paged_attention=lambda *args: args[0])
-
-
-@pytest.fixture
-def on_the_cpu() -> Iterator[None]:
-    """What a device prepares ahead of what it computes differs, and so does when an array may be taken over."""
-    device = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(device)
 
 
 @pytest.mark.usefixtures("on_the_cpu")
