@@ -12,8 +12,9 @@ from tiny_llm_kit.figures.style import GRID, HUES, canvas
 from tiny_llm_ref import causal_mask, softmax
 
 TITLE = (
-    "Three grids of attention weights, a row per query and a column per key. Without a mask every word sees every word. With the"
-    " causal mask a word sees itself and what comes before it. With a cache there is one query, the new word, and it sees all keys."
+    "Three grids of attention weights, a row per query and a column per key. Without a mask every word sees every word. "
+    "With the causal mask a word sees itself and what comes before it. With a cache there is one query, the new word, and"
+    " it sees all keys."
 )
 WORDS = ["the", "cat", "sat", "on", "it"]
 DIM = 8

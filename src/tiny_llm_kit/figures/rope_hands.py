@@ -13,8 +13,8 @@ from tiny_llm_ref import rope_frequencies
 DIM, BASE = 8, 10000.0
 POSITIONS = (0, 1, 2, 3, 10, 100)
 TITLE = (
-    f"Clocks, one per pair of a head of {DIM} numbers and per position. The first pair turns by a radian per position, and its hand"
-    " soon goes round; each further pair is slower, and the last has hardly moved at position 100."
+    f"Clocks, one per pair of a head of {DIM} numbers and per position. The first pair turns by a radian per position, and"
+    " its hand soon goes round; each further pair is slower, and the last has hardly moved at position 100."
 )
 
 
