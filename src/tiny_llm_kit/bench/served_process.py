@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tiny_llm_kit
 from tiny_llm_kit.bench.served_load import Answer, Sample, is_clear
+from tiny_llm_kit.course.course_map import find_root
 
 LOCUSTFILE = Path(__file__).parent / "served_locustfile.py"
 READY_SECONDS = 300.0
@@ -108,10 +109,10 @@ def read_metrics(text: str) -> tuple[int, int, float]:
 @contextmanager
 def served(arguments: Sequence[str], folder: Path) -> Iterator[Server]:
     """A server on a free port; its output goes to a file in the folder."""
-    program = "from tiny_llm_kit.cli.serve import main; main(prog_name='pdm run serve')"
+    program = str(find_root(Path(__file__)) / "scripts" / "serve.py")
     log = folder / "server.log"
     with log.open("wb") as output:
-        process = _start([sys.executable, "-c", program, "--port", "0", *arguments], output, _environment())
+        process = _start([sys.executable, program, "--port", "0", *arguments], output, _environment())
     try:
         yield Server(process, log)
     finally:
