@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from tiny_llm_kit.book import checks as book
 from tiny_llm_kit.course import processes
 from tiny_llm_kit.course.catchers import load_catchers
 from tiny_llm_kit.course.consistency import find_contradictions, judge_stub
@@ -75,6 +76,10 @@ def _drift(root: Path, course: Course) -> Report:
 
 def _map(root: Path, course: Course) -> Report:
     return Report.of(find_contradictions(root, course, generate(root, course)))
+
+
+def _book(root: Path, course: Course) -> Report:
+    return Report.of([str(fault) for fault in book.find_faults(root, course)])
 
 
 def _kit(root: Path, course: Course) -> Report:
@@ -157,6 +162,7 @@ STEPS = {
     "types": Step("mypy", _whole(_command("mypy"))),
     "skeleton": Step(f"src/{LEARNER} is what the skeleton generator writes", _whole(_drift)),
     "map": Step("course.toml says what is there", _whole(_map)),
+    "book": Step("the book's links, names, commands and English", _whole(_book)),
     "kit": Step("tests of the kit, and of Metal on any CPU", _whole(_kit)),
     "reference": Step("every day's tests pass on the reference", _whole(_reference)),
     "stubs": Step("every day's tests fail on the skeleton, and name a task", _whole(_stubs)),

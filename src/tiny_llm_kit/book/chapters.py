@@ -1,0 +1,98 @@
+"""What a chapter owes the course's map: its day, its tasks, every name that a learner has to write, folded answers."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tiny_llm_kit.book.pages import Fault, Page
+from tiny_llm_kit.course.course_map import REFERENCE, Day
+
+_FOLDED = re.compile(r"\n\n<details>\n<summary>Answers</summary>\n\n(.*?)\n\n</details>\n", re.DOTALL)
+
+
+def find_faults(page: Page, day: Day, root: Path) -> list[Fault]:
+    reasons = [
+        *_own_day(page.text, day),
+        *_predictions(page.text),
+        *_tasks(page.text, day),
+        *_selections(page.text, day),
+        *_names(page.text, day, root),
+    ]
+    return [page.fault(0, reason) for reason in reasons]
+
+
+def _own_day(text: str, day: Day) -> Iterator[str]:
+    if not text.startswith(f"# Week {day.week} Day {day.number}: "):
+        yield f"is the chapter of {day}: see its first line"
+    named = set(re.findall(r"--week (\d+) --day (\d+)", text))
+    if named != {(str(day.week), str(day.number))}:
+        yield f"shows `pdm run test` for {sorted(named)} in the chapter of {day}"
+
+
+def _predictions(text: str) -> Iterator[str]:
+    """Each is answered, and the answers are folded away."""
+    predictions, folded = _section(text, "Predict before you code"), ""
+    if match := _FOLDED.search(predictions):
+        predictions, folded = predictions[: match.start()], match[1]
+    if "<details>" in predictions:
+        yield (
+            "answers are folded into <details>, the next line is <summary>Answers</summary>, with blank lines before the "
+            "first, after the second and around </details>: without these, mdBook shows raw Markdown"
+        )
+    asked, answered = _numbers(predictions), _numbers(folded)
+    if asked != list(range(1, len(asked) + 1)) or not asked:
+        yield f"predictions are numbered from 1 on, not {asked}"
+    if answered != asked:
+        yield f"predictions {asked}, but answers {answered} in the <details> that follow"
+
+
+def _section(text: str, heading: str) -> str:
+    """What stands under a heading of the second level; "" without it."""
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]
+
+
+def _tasks(text: str, day: Day) -> Iterator[str]:
+    explained = sorted(int(number) for number in re.findall(r"^### Task (\d+): ", text, re.MULTILINE))
+    if explained != [task.number for task in day.tasks]:
+        yield f"has '### Task N: …' for {explained}, but course.toml has {len(day.tasks)} tasks"
+
+
+def _selections(text: str, day: Day) -> Iterator[str]:
+    """`-k task_2` is how one task's tests are run."""
+    selected = re.findall(r"-k (?:\"[^\"]*\"|\S+)", text)
+    tasks = {int(number) for selection in selected for number in re.findall(r"task_(\d+)", selection)}
+    if not tasks:
+        yield "shows no `-k task_N`, so that nobody learns how to run one task"
+    if lacking := tasks - {task.number for task in day.tasks}:
+        yield f"`-k` for the tasks {sorted(lacking)}, which the day lacks"
+
+
+def _names(text: str, day: Day, root: Path) -> Iterator[str]:
+    """What is to be written has to be named: a learner looks for it on the page."""
+    for file in day.modules:
+        path = root / "src" / REFERENCE / file
+        for name in answers(path, day) if path.suffix == ".py" and path.exists() else []:
+            if not re.search(rf"\b{re.escape(name)}\b", text):
+                yield f"does not name {name}, an answer in {file}"
+
+
+def answers(path: Path, day: Day) -> list[str]:
+    """The functions and methods of a module that are marked as answers of the day; `__init__` goes by its class."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = []
+    for scope in ast.walk(tree):
+        for node in ast.iter_child_nodes(scope):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(_is_of(mark, day) for mark in node.decorator_list):
+                found.append(scope.name if node.name == "__init__" and isinstance(scope, ast.ClassDef) else node.name)
+    return found
+
+
+def _is_of(decorator: ast.expr, day: Day) -> bool:
+    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "task"):
+        return False
+    return [ast.unparse(number) for number in decorator.args[:2]] == [str(day.week), str(day.number)]

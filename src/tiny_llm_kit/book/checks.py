@@ -1,0 +1,35 @@
+"""`pdm run book-check`: everything that is asked of the book, in one list of faults."""
+
+import tempfile
+from pathlib import Path
+
+from tiny_llm_kit.book import chapters, consoles, english, links, mdbook, sources, spelling
+from tiny_llm_kit.book.pages import Fault, Page, read_pages
+from tiny_llm_kit.course.course_map import Course
+
+
+def find_faults(root: Path, course: Course, slow: bool = False) -> list[Fault]:
+    """In order of pages and lines. With `slow`, all commands on the pages are run, also those that take long.
+
+    ValueError if the book cannot be built: what its includes, signatures and formulas have wrong is in its message.
+    """
+    pages = read_pages(root)
+    days = {root / day.chapter: day for day in course.ready_days}
+    readme = Page.read(root / "README.md", root)
+    allowed = english.load_allowed(root)
+    faults = sources.find_unlisted(pages) + sources.find_broken_links(readme) + spelling.find_misspelled([*pages, readme], root)
+    for page in [*pages, readme]:
+        faults += sources.find_unknown(page, root)
+    for page in pages:
+        faults += sources.find_wide(page) + spelling.find_repeated(page) + english.find_faults(page, allowed)
+        faults += consoles.find_faults(page, root, slow)
+        if page.path in days:
+            faults += chapters.find_faults(page, days[page.path], root)
+    return sorted(faults) + _built(root)
+
+
+def _built(root: Path) -> list[Fault]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder).resolve() / "book"
+        mdbook.build(root, out)
+        return links.find_faults(out)

@@ -1,0 +1,53 @@
+"""A few turns of phrase that the house style does without. Few, and sure of themselves: what is well said must pass.
+
+What is meant as it stands, and looks like a fault, is listed in `book/allowed.txt`, a phrase per line.
+"""
+
+import re
+from pathlib import Path
+
+from tiny_llm_kit.book.pages import Fault, Page
+
+ALLOWED = "book/allowed.txt"
+
+_MEASURES = (
+    "tokens|bytes|bits|requests|steps|numbers|keys|values|pages|blocks|calls|rows|milliseconds|seconds|products|reads|passes|"
+    "slots|slabs|heads|loads|barriers|queries|answers|ms|µs|KiB|MiB|GiB"
+)
+_UNITS = (
+    "token|request|row|slot|layer|step|head|query|key|second|minute|page|block|iteration|lane|thread|number|call|batch|line|"
+    "prompt|answer|pass|group|matrix|product|weight|element|answer|entry|tile|team|run|replica|task"
+)
+_RULES = [
+    (re.compile(rf"\b(?:one|two|three|four|a single) \w+ an? (?:{_UNITS})\b"), "write 'per': one slab per layer"),
+    (re.compile(rf"\b(?:{_MEASURES}) an? (?:{_UNITS})\b"), "write 'per': tokens per second"),
+    (re.compile(r"(?:(?<=[.?!:] )|(?<=\n\n)|(?<=^- ))Of [^.,?!]*[.?!]", re.MULTILINE), "a sentence has a subject and a verb"),
+    (re.compile(r"\bbeside\b"), "write 'alongside', 'next to' or 'besides'"),
+    (re.compile(r"\bbehind\b"), "write 'after', unless a place is meant"),
+]
+
+
+def load_allowed(root: Path) -> list[str]:
+    file = root / ALLOWED
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def find_faults(page: Page, allowed: list[str]) -> list[Fault]:
+    """Where a page says it otherwise than the style wants."""
+    faults = []
+    for rule, remedy in _RULES:
+        for found in rule.finditer(page.prose):
+            if not _stands_in(found, page.prose, allowed):
+                phrase = " ".join(found[0].split())
+                faults.append(page.fault(page.line_of(found.start()), f"{phrase!r}: {remedy}"))
+    return faults
+
+
+def _stands_in(found: re.Match[str], text: str, allowed: list[str]) -> bool:
+    """Whether what was found is part of a phrase that is allowed; a line may end anywhere in it."""
+    around = re.compile("|".join(re.escape(phrase).replace(r"\ ", r"\s+") for phrase in allowed) or r"(?!)")
+    return any(
+        match.start() <= found.start() and found.end() <= match.end()
+        for match in around.finditer(text, max(0, found.start() - 80), found.end() + 80)
+    )

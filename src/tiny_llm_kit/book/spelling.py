@@ -1,0 +1,30 @@
+"""Common misspellings, by codespell and its dictionary, and words that stand twice."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tiny_llm_kit.book.pages import Fault, Page
+
+_TWICE = re.compile(r"\b([A-Za-z]{2,})\s+\1\b")
+_FOUND = re.compile(r"(.+?):(\d+): (.+)")
+_RIGHT_TWICE = {"that", "had"}
+
+
+def find_misspelled(pages: list[Page], root: Path) -> list[Fault]:
+    """What codespell finds, with the word that was meant. It reads all pages at once, since starting it takes longest."""
+    command = [sys.executable, "-m", "codespell_lib", *(page.name for page in pages)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode not in (0, 65):  # 65: it has found something
+        raise ValueError(f"codespell cannot run (pdm run setup): {done.stderr.strip()}")
+    found = map(_FOUND.fullmatch, done.stdout.splitlines())
+    return [Fault(match[1].removeprefix("./"), int(match[2]), f"spelling: {match[3]}") for match in found if match]
+
+
+def find_repeated(page: Page) -> list[Fault]:
+    return [
+        page.fault(page.line_of(found.start()), f"{found[1]!r} stands twice")
+        for found in _TWICE.finditer(page.prose)
+        if found[1] not in _RIGHT_TWICE
+    ]
