@@ -17,7 +17,7 @@ def find_faults(page: Page, day: Day, root: Path) -> list[Fault]:
         *_predictions(page.text),
         *_tasks(page.text, day),
         *_selections(page.text, day),
-        *_names(page.text, day, root),
+        *_names(page, day, root),
     ]
     return [page.fault(0, reason) for reason in reasons]
 
@@ -72,13 +72,13 @@ def _selections(text: str, day: Day) -> Iterator[str]:
         yield f"`-k` for the tasks {sorted(lacking)}, which the day lacks"
 
 
-def _names(text: str, day: Day, root: Path) -> Iterator[str]:
-    """What is to be written has to be named: a learner looks for it on the page."""
-    for file in day.modules:
-        path = root / "src" / REFERENCE / file
-        for name in answers(path, day) if path.suffix == ".py" and path.exists() else []:
-            if not re.search(rf"\b{re.escape(name)}\b", text):
-                yield f"does not name {name}, an answer in {file}"
+def _names(page: Page, day: Day, root: Path) -> Iterator[str]:
+    """What is to be written has to be named, as code: a learner looks for it on the page."""
+    package = root / "src" / REFERENCE
+    for path in sorted(package.rglob("*.py")):
+        for name in answers(path, day):
+            if not re.search(rf"\b{re.escape(name)}\b", page.code):
+                yield f"does not name `{name}`, an answer in {path.relative_to(package).as_posix()}"
 
 
 def answers(path: Path, day: Day) -> list[str]:
@@ -95,4 +95,6 @@ def answers(path: Path, day: Day) -> list[str]:
 def _is_of(decorator: ast.expr, day: Day) -> bool:
     if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "task"):
         return False
-    return [ast.unparse(number) for number in decorator.args[:2]] == [str(day.week), str(day.number)]
+    given = {keyword.arg: keyword.value for keyword in decorator.keywords}
+    numbers = [*decorator.args, *(given[name] for name in ("week", "day", "number") if name in given)]
+    return [ast.unparse(number) for number in numbers[:2]] == [str(day.week), str(day.number)]

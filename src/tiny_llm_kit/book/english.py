@@ -14,16 +14,19 @@ _MEASURES = (
     "tokens|bytes|bits|requests|steps|numbers|keys|values|pages|blocks|calls|rows|milliseconds|seconds|products|reads|passes|"
     "slots|slabs|heads|loads|barriers|queries|answers|ms|µs|KiB|MiB|GiB"
 )
+_MEASURE = "token|byte|bit|request|step|number|key|value|page|block|call|row|read|slot|slab|load|answer|norm|kernel"
 _UNITS = (
     "token|request|row|slot|layer|step|head|query|key|second|minute|page|block|iteration|lane|thread|number|call|batch|line|"
-    "prompt|answer|pass|group|matrix|product|weight|element|answer|entry|tile|team|run|replica|task"
+    "prompt|answer|pass|group|matrix|product|weight|element|entry|tile|team|run|replica|task"
 )
+_IN_ORDER = "row|sequence|last|end|first|match|new|known|knee|length|gap|drafts?|tokens?|blocks?"
 _RULES = [
-    (re.compile(rf"\b(?:one|two|three|four|a single) \w+ an? (?:{_UNITS})\b"), "write 'per': one slab per layer"),
+    (re.compile(rf"\b(?:one (?:{_MEASURE})|(?:two|three|four) \w+s) an? (?:{_UNITS})\b"), "write 'per': one slab per layer"),
     (re.compile(rf"\b(?:{_MEASURES}) an? (?:{_UNITS})\b"), "write 'per': tokens per second"),
-    (re.compile(r"(?:(?<=[.?!:] )|(?<=\n\n)|(?<=^- ))Of [^.,?!]*[.?!]", re.MULTILINE), "a sentence has a subject and a verb"),
+    (re.compile(r"(?:(?<=[.?!:] )|(?<=\n\n)|(?<=^- ))Of (?:[^.,?!]|\.\d)*[.?!](?!\S)", re.MULTILINE), "a sentence has a subject and a verb"),
     (re.compile(r"\bbeside\b"), "write 'alongside', 'next to' or 'besides'"),
-    (re.compile(r"\bbehind\b"), "write 'after', unless a place is meant"),
+    (re.compile(rf"\bbehind (?:its own|each|all|a wrong|the (?:{_IN_ORDER}))\b"), "write 'after'"),
+    (re.compile(r"\b(?:−inf|at or) behind\b"), "write 'after'"),
 ]
 
 

@@ -67,6 +67,12 @@ class Page:
         blanked = _INLINE_CODE.sub(_blank, "\n".join(lines))
         return _COMMENT.sub(_blank, blanked)
 
+    @cached_property
+    def code(self) -> str:
+        """The text's code, in blocks and between backticks, a piece per line."""
+        blocks = [line for _, line in self.code_lines]
+        return "\n".join([*blocks, *(found[0] for found in _INLINE_CODE.finditer(self.text))])
+
 
 def _blank(found: re.Match[str]) -> str:
     """As long as what was found; a letter stands for it, since a sentence without its subject would read differently."""
