@@ -101,7 +101,7 @@ def test_a_helper_is_none_of_the_others() -> None:
             time.sleep(0.5)
         with spinning_process() as helper, LoadMeter([helper]) as helped:
             time.sleep(0.5)
-        assert helped.helper_cpu > share / 5, "a process that spins uses its core"
+        assert helped.helper_cpu > 0.02 * share, "a process that spins uses some of a core, whoever else wants it"
         if helped.other_cpu < without.other_cpu + share / 3:
             return
     raise AssertionError("what a helper does is counted as somebody else's work")
