@@ -66,14 +66,14 @@ def spin(seconds: float) -> None:
 
 
 @contextmanager
-def spinning_process() -> Iterator[None]:
+def spinning_process() -> Iterator[psutil.Process]:
     """Another process that keeps one core busy; the block begins when it does."""
     code = "print(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
         try:
-            yield
+            yield psutil.Process(process.pid)
         finally:
             process.kill()
 
@@ -91,6 +91,20 @@ def test_another_process_counts_as_others() -> None:
         assert busy.other_cpu > without.other_cpu
         assert busy.noisy(limit=share / 3)
     assert busy.own_cpu < 0.2 * share, "this process slept"
+
+
+def test_a_helper_is_none_of_the_others() -> None:
+    """With others alongside, who may come and go, the sum says what the helper was not counted as."""
+    share = 1 / (psutil.cpu_count() or 1)
+    for _ in range(3):
+        with LoadMeter() as without:
+            time.sleep(0.5)
+        with spinning_process() as helper, LoadMeter([helper]) as helped:
+            time.sleep(0.5)
+        assert helped.helper_cpu > 0.02 * share, "a process that spins uses some of a core, whoever else wants it"
+        if helped.other_cpu < without.other_cpu + share / 3:
+            return
+    raise AssertionError("what a helper does is counted as somebody else's work")
 
 
 def test_own_work_does_not_count_as_others() -> None:

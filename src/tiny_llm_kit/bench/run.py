@@ -39,7 +39,7 @@ class Served:
         return sum(map(len, self.tokens)) / self.steps if self.steps else 0.0
 
 
-def share_equal(answers: Sequence[list[int]], others: Sequence[list[int]]) -> float:
+def share_equal(answers: Sequence[object], others: Sequence[object]) -> float:
     """How many of two lists of answers to the same requests are equal, as a share."""
     return sum(a == b for a, b in zip(answers, others, strict=True)) / len(answers)
 

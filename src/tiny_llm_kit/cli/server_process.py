@@ -52,10 +52,17 @@ def take_port(host: str, port: int) -> socket.socket:
     return taken
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to `run_server`, and says when it is ready."""
+class Server(uvicorn.Server):
+    """Serves the app, leaves signals to others, and says in its event loop when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, app: Any, ready: Callable[[], None], access_log: bool = False) -> None:
+        config = uvicorn.Config(
+            app,
+            access_log=access_log,
+            log_level="info" if access_log else "warning",
+            timeout_graceful_shutdown=int(CLOSING_SECONDS),
+            server_header=False,
+        )
         super().__init__(config)
         self.ready = ready
 
@@ -82,18 +89,11 @@ def run_server(
 
     Meanwhile the app says to new requests that it is draining. A second signal ends everything at once.
     """
-    config = uvicorn.Config(
-        app,
-        access_log=access_log,
-        log_level="info" if access_log else "warning",
-        timeout_graceful_shutdown=int(CLOSING_SECONDS),
-        server_header=False,
-    )
-    asyncio.run(_serve(_Server(config, ready), taken, engine, drain_timeout, say))
+    asyncio.run(_serve(Server(app, ready, access_log), taken, engine, drain_timeout, say))
 
 
 async def _serve(
-    server: _Server, taken: socket.socket, engine: Drained, drain_timeout: float, say: Callable[[str], None]
+    server: Server, taken: socket.socket, engine: Drained, drain_timeout: float, say: Callable[[str], None]
 ) -> None:
     told, told_again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ or where: no host name, user name or path.
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -47,27 +48,35 @@ class LoadMeter:
     """Measures, as a context manager, how busy the machine was with other programs during a block.
 
     After the block, `wall` is its length in seconds. The rest are fractions of what the machine's cores could have done
-    in that time: `own_cpu` this process alone, all its threads; `other_cpu` every other process, children of this one
-    included; `steal` what a hypervisor took away, where the system tells. The system counts in ticks of about 10 ms:
-    give it blocks of a second or longer.
+    in that time: `own_cpu` this process alone, all its threads; `helper_cpu` the helpers; `other_cpu` every other process,
+    children of this one included; `steal` what a hypervisor took away, where the system tells. The system counts in ticks of
+    about 10 ms: give it blocks of a second or longer.
+
+    Args:
+        helpers: processes that are part of what is measured. They must outlive the block.
     """
 
     wall: float
     own_cpu: float
+    helper_cpu: float
     other_cpu: float
     steal: float
 
+    def __init__(self, helpers: Sequence[psutil.Process] = ()) -> None:
+        self._helpers = helpers
+
     def __enter__(self) -> Self:
-        self._start = _Clocks()
+        self._start = _Clocks(self._helpers)
         return self
 
     def __exit__(self, *error: object) -> None:
-        start, end = self._start, _Clocks()
+        start, end = self._start, _Clocks(self._helpers)
         self.wall = end.wall - start.wall
         capacity = self.wall * (psutil.cpu_count() or 1)
-        own = end.own - start.own
+        own, helped = end.own - start.own, end.helped - start.helped
         self.own_cpu = own / capacity
-        self.other_cpu = max(0.0, end.busy - start.busy - own) / capacity
+        self.helper_cpu = helped / capacity
+        self.other_cpu = max(0.0, end.busy - start.busy - own - helped) / capacity
         self.steal = (end.steal - start.steal) / capacity
 
     @property
@@ -86,12 +95,13 @@ class LoadMeter:
 
 
 class _Clocks:
-    """Seconds so far: of the wall clock, of CPU by this process, and of CPU by all, idle and stolen time apart."""
+    """Seconds so far: of the wall clock, of CPU by this process, by its helpers, and by all, idle and stolen time apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, helpers: Sequence[psutil.Process]) -> None:
         system = psutil.cpu_times()
         self.wall = time.perf_counter()
         self.own = time.process_time()
+        self.helped = sum(times.user + times.system for times in (helper.cpu_times() for helper in helpers))
         self.steal: float = getattr(system, "steal", 0.0)
         # On Linux, `user` already holds the time of guests, and waiting for a disk leaves the core free.
         self.busy = sum(getattr(system, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))

@@ -1,0 +1,6 @@
+"""`pdm run bench-serve`: what the HTTP server costs over the engine itself, and how late its streams are."""
+
+from start import start
+
+if __name__ == "__main__":
+    start("bench_serve")
