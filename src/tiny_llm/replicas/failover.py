@@ -103,8 +103,8 @@ async def stream_with_failover(
 
     Args:
         upstreams: by replica. They may change: each attempt looks at those that are there then.
-        alive: asks a replica that has died whether it is back; None: the dead don't come back. They are asked when nobody
-            else is left.
+        alive: asks a replica that has died whether it is back; None: the dead don't come back. They are asked whenever
+            nobody else is left.
         max_deaths: give up when so many replicas have died without a token in between: the request may be what kills them.
         max_rounds: give up when every replica was unreachable so many times without a token in between.
         pause: seconds before the second round; doubles for each further one.

@@ -22,6 +22,7 @@ class ReplicaReport:
         cached_tokens: those of them that its prefix cache had when the request was admitted first.
         computed_tokens: those of prompts that it computed, and what preempted requests computed again.
         generated_tokens: of the answers of requests that have ended.
+        recorder: keeps the times of its requests.
     """
 
     name: str
@@ -36,7 +37,7 @@ class ReplicaReport:
 
     @task(week=3, day=7, number=4)
     def read(self, state: BatchState) -> None:
-        """Take in one iteration. The first chunk of a request begins behind what the prefix cache had of it."""
+        """Take in one iteration, and let `recorder` do so. The first chunk of a request begins behind what was cached of it."""
         raise NotImplementedError("Week 3 Day 7, task 4: many replicas in simulation. Read book/src/week3-07-replicas.md")
 
     @property

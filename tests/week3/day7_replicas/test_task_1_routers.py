@@ -81,6 +81,18 @@ def test_task_1_starting_again_counts_once() -> None:
     )
 
 
+def test_task_1_a_start_elsewhere_is_no_end() -> None:
+    router = answer.LeastTokens()
+    request = ask(10, 5)
+    router.started(request, "ada")
+    router.started(request, "bob")
+    assert [router.tokens(name) for name in NAMES[:2]] == [15, 15], (
+        "ada has not said that it has ended there: until then, the request counts at ada and at bob"
+    )
+    router.finished(request, "ada")
+    assert [router.tokens(name) for name in NAMES[:2]] == [0, 15], "it has ended at ada, and goes on at bob"
+
+
 def test_task_1_a_death_releases_everything_and_an_old_end_nothing_more() -> None:
     router = answer.LeastTokens()
     lost, other = ask(50, 5), ask(30, 5)

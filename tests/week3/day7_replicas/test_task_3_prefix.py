@@ -17,6 +17,7 @@ SIZE = 16
 
 
 def prefix_aware(**options: Any) -> Any:
+    answer.block_keys([], SIZE)  # where nothing is done yet, the first thing to do is this task, and not the task of `choose`
     return answer.PrefixAware(**{"block_size": SIZE, **options})
 
 
@@ -199,6 +200,18 @@ def test_task_3_a_match_is_worth_so_much_load(max_imbalance: float, ahead: int, 
     times = (1000 + ahead) / (1000 + ahead / 4)
     assert (first == "ada") is stays, (
         f"ada has the beginning, and {times:.2f} times the mean load, where {max_imbalance} times are allowed: first is {first}"
+    )
+
+
+def test_task_3_at_the_limits_it_stays() -> None:
+    beginning = tokens(160, 1)
+    router = overloaded(prefix_aware(), 800, beginning)
+    assert router.choose(ask(with_end(beginning, 20)), NAMES)[0] == "ada", (
+        "ada has 1800 tokens to do, exactly 1.5 times the mean of 1200: only with more than that it is not asked to do more"
+    )
+    router = overloaded(prefix_aware(max_imbalance=1.0), 160, beginning)
+    assert router.choose(ask(with_end(beginning, 20)), NAMES)[0] == "ada", (
+        "ada is ahead by 160 tokens and matches 160: only if it is ahead by more, the ranking is by load"
     )
 
 

@@ -36,8 +36,8 @@ def test_task_4_one_replica_is_the_paged_engine(seed: int, cost: PerToken) -> No
     items = random_items(seed)
     alone = answer.RunRecorder()
     options = {"num_blocks": 24, "block_size": 8, "max_num_seqs": 5, "max_num_batched_tokens": 24, "watermark": 0.3}
-    answer.simulate_paged(iter(items), cost, **options, readers=[alone.read], wanted=alone.wanted)
     report = answer.simulate_replicas(iter(items), answer.LeastTokens(), 1, cost, answer.EngineSizes(**options))
+    answer.simulate_paged(iter(items), cost, **options, readers=[alone.read], wanted=alone.wanted)
     (replica,) = report.replicas
     assert story(replica.requests) == story(alone.requests), (
         "one replica behind a router is the same engine: the same times for every request, from the moment its client sent it"
@@ -161,6 +161,11 @@ def test_task_4_what_the_prefix_caches_save() -> None:
     assert (report.prompt_tokens, report.computed_tokens) == (6 * 72, 176), "both together"
     assert report.hit_rate == pytest.approx(4 * 64 / (6 * 72)), "the share of prompt tokens that were cached"
     assert report.imbalance == pytest.approx(1.12), "112 is 1.12 times the mean of 112 and 88"
+
+
+def test_task_4_an_idle_replica_is_part_of_the_mean() -> None:
+    report = answer.simulate_replicas([item(0), item(0, first=1)], Listener(R0, R0), 4, PerToken(), sizes())
+    assert report.imbalance == 4, f"one of four does everything, four times the mean of all four: {report.imbalance}"
 
 
 def test_task_4_without_prefix_caches_everything_is_computed() -> None:

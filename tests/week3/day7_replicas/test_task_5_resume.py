@@ -91,7 +91,7 @@ def whole(length: int, max_tokens: int, params: dict[str, Any], **options: Any) 
 
 @pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS)
 def test_task_5_the_same_tokens_follow(toy: ToyModel, params: dict[str, Any]) -> None:
-    request = whole(6, 12, params)
+    request = answer.resume(whole(6, 12, params), [])
     tokens = serve(toy, answer.PagedRequest(request.prompt, 12, request.sampling)).generated_tokens
     for broken in (0, 1, 4, 11):
         rest = serve(toy, answer.engine_request(answer.resume(request, tokens[:broken]))).generated_tokens

@@ -1,7 +1,6 @@
 """Week 3 Day 7, task 5: one unbroken stream over replicas that die, and over a network that fails."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -136,6 +135,19 @@ def test_task_5_a_request_that_kills() -> None:
     assert router.dead == ["a", "b", "c"], f"max_deaths is 3, so d and e live: {router.dead} have died of this request"
 
 
+def test_task_5_a_piece_without_tokens_is_no_progress() -> None:
+    """Half a letter: a piece that says that the replica works, and no more."""
+
+    async def says_nothing(request: Any) -> AsyncGenerator[Said]:
+        yield Said([])
+        raise answer.UpstreamDied("killed, as this test wants it")
+
+    router = Notes()
+    client = listen(router, ask(), dict.fromkeys("abcde", says_nothing), max_deaths=3)
+    assert isinstance(client.error, answer.GaveUp), f"three have died of it: that is GaveUp, and not {client.error!r}"
+    assert router.dead == ["a", "b", "c"], f"no token has come between these deaths, and max_deaths is 3: {router.dead}"
+
+
 def test_task_5_deaths_behind_new_tokens_have_other_causes() -> None:
     router = Notes()
     replicas = {name: Replica(dies(1)) for name in "abcdef"} | {"g": Replica()}
@@ -209,12 +221,24 @@ def test_task_5_the_only_replica_is_tried_again() -> None:
 
 
 def test_task_5_it_pauses_before_it_asks_the_same_again() -> None:
-    replicas = {"a": Replica(is_unreachable(), is_unreachable())}
-    begin = time.perf_counter()
-    request = ask()
-    listen(Notes(), request, replicas, pause=0.02).received(request)
-    took = time.perf_counter() - begin
-    assert took >= 0.06 * 0.9, f"pauses of 0.02 and 0.04 seconds, and it took {took:.3f}: a loop without pauses is an attack"
+    replicas, pauses = {"a": Replica(*[is_unreachable()] * 3)}, []
+
+    async def watched() -> Client:
+        loop = asyncio.get_running_loop()
+        later = loop.call_later
+
+        def at_once(delay: float, *work: Any, **options: Any) -> Any:
+            pauses.append(delay)
+            return later(0, *work, **options)
+
+        loop.call_later = at_once  # type: ignore[method-assign, assignment]
+        return await stream(Notes(), ask(), replicas, pause=0.02)
+
+    run(watched()).received(ask())
+    assert pauses == [0.02, 0.04, 0.08], (
+        f"unreachable in three rounds, so there are pauses of 0.02, 0.04 and 0.08 seconds (asyncio.sleep), and not {pauses}: a"
+        " loop without pauses is an attack"
+    )
 
 
 def test_task_5_it_does_not_try_for_ever() -> None:
@@ -259,6 +283,14 @@ def test_task_5_a_replica_that_is_back() -> None:
     assert len(replicas["a"].asked) == 1, "a is not alive, and was asked again"
 
 
+def test_task_5_a_replica_may_come_back_several_times() -> None:
+    async def alive(name: str) -> bool:
+        return True
+
+    request = ask()
+    listen(Notes(), request, {"a": Replica(dies(1), dies(2), dies(1), dies(0))}, alive=alive).received(request)
+
+
 def test_task_5_the_living_are_not_probed() -> None:
     router, replicas = of_two(dies(1))
 
@@ -280,8 +312,9 @@ def test_task_5_nobody_is_back() -> None:
 # It is the request's own fault.
 
 
-def test_task_5_a_bad_request_is_not_sent_round() -> None:
-    refusal = ValueError("the prompt is too long, as this test wants it")
+@pytest.mark.parametrize("kind", [ValueError, PermissionError, RuntimeError])
+def test_task_5_a_bad_request_is_not_sent_round(kind: type[Exception]) -> None:
+    refusal = kind("the prompt is too long, as this test wants it")
     router, replicas = of_two(Fails(0, refusal))
     client = listen(router, ask(), replicas)
     assert client.error is refusal, f"the client hears what is wrong with its request, and not {client.error!r}"
@@ -300,6 +333,9 @@ def test_task_5_an_error_in_the_stream_is_an_end() -> None:
     assert client.finish_reason == "error", f"the replica lives and says how it ended: {client.finish_reason!r}"
     assert not other.asked, "the request has ended with an error of its own, and another replica is asked to go on"
     assert not router.dead, f"nobody has died, and the router was told of {router.dead}"
+    assert (client.tokens, client.error) == ([1], None), (
+        f"a piece with a finish reason is the last, whatever the reason is; the client got {client.tokens}, {client.error!r}"
+    )
 
 
 def test_task_5_a_replica_that_refuses_at_once() -> None:

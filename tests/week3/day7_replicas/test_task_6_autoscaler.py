@@ -113,6 +113,7 @@ def crowd(count: int, start: float = 0.0, gap: float = 0.1, max_tokens: int = 10
 
 
 def run(items: list[Any], router: Any, autoscaler: Any, replicas: int = 1, **options: Any) -> Any:
+    scaler().wanted(1)  # where nothing is done yet, the first thing to do is this task, and not the simulation's
     return answer.simulate_replicas(items, router, replicas, PerToken(1.0), sizes(**options), autoscaler)
 
 
@@ -208,7 +209,7 @@ def test_task_6_nobody_is_taken_away_twice_and_names_are_new() -> None:
 
 
 def test_task_6_seconds_are_paid_for() -> None:
-    fixed = run([item(0), item(0, first=1)], answer.RoundRobin(), None, replicas=3)
+    fixed = run([item(0, max_tokens=9), item(0, first=1)], answer.RoundRobin(), None, replicas=3)
     assert fixed.replica_seconds == pytest.approx(3 * fixed.seconds), "three replicas from the beginning to the end"
     items = [item(0, max_tokens=30)]
     report = run(items, answer.RoundRobin(), scaler(down_delay=4.0), replicas=2)

@@ -4,9 +4,11 @@ The class that Ray makes replicas of is an ordinary one: here it is made without
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -112,6 +114,16 @@ def test_task_7_only_the_end_is_missing(toy: ToyModel, threads: Threads) -> None
     )
 
 
+def test_task_7_what_was_held_back_comes_with_the_end(toy: ToyModel, threads: Threads) -> None:
+    right = alone(toy, make_prompt(6), 10)
+    last = TOKENIZER.decode(right)[-1]
+    heard = run(listen(threads.replica().stream(answer.resume(ask(stop=(last + "\n\n",)), right))))
+    assert (text(heard), heard[-1].finish_reason) == (last, "length"), (
+        f"{last!r} might have begun the stop string, and was held back when the stream broke; now it comes with the end: not"
+        f" {heard}"
+    )
+
+
 def test_task_7_many_at_once_share_the_engine(toy: ToyModel, threads: Threads) -> None:
     made = threads.replica()
     requests = [ask(length) for length in (3, 4, 5, 6, 7)]
@@ -157,7 +169,9 @@ def test_task_7_a_dead_engine(threads: Threads) -> None:
     made.engine.stop()
     with refuses(answer.UpstreamDied, "the engine is dead, so another replica must go on"):
         run(listen(made.stream(ask())))
-    with refuses(RuntimeError, "Ray asks check_health, and replaces a replica for which it raises", "not healthy"):
+    with refuses(
+        RuntimeError, "Ray asks check_health, and replaces a replica for which it raises; the message has `reason`", "stopped"
+    ):
         made.check_health()
 
 
@@ -194,6 +208,68 @@ def test_task_7_an_engine_that_can_not_be_built() -> None:
 
     with refuses(OSError, "Ray hears why a replica does not start", "no weights"):
         answer.EngineDeployment(build)
+
+
+# Ray's handle, without Ray.
+
+
+class RayActorError(Exception):
+    """Ray's word for a replica that can't be asked."""
+
+
+class ActorDiedError(RayActorError):
+    """Ray's word for one whose process is gone."""
+
+
+class Handle:
+    """As much of a deployment's handle as `ask_ray` needs: two deltas, and then perhaps an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.cancelled = False
+        self.stream = self
+
+    def remote(self, request: Any) -> "Handle":
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    async def __aiter__(self) -> AsyncGenerator[Any]:
+        yield answer.Delta(tokens=(1,))
+        if self.error is not None:
+            raise self.error
+        yield answer.Delta(tokens=(2,), finish_reason="length")
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = SimpleNamespace(RayActorError=RayActorError, ActorDiedError=ActorDiedError)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(exceptions=words))
+    monkeypatch.setitem(sys.modules, "ray.exceptions", words)
+
+
+@pytest.mark.usefixtures("ray")
+def test_task_7_rays_stream_is_handed_on_and_cancelled_in_the_end() -> None:
+    handle = Handle()
+    assert tokens(run(listen(answer.ask_ray(handle, ask())))) == [1, 2], "what the replica sends is handed on"
+    left = Handle()
+    run(listen(answer.ask_ray(left, ask()), until=1))
+    assert left.cancelled, "whoever stops listening closes the generator, and Ray's response must be cancelled then"
+
+
+@pytest.mark.usefixtures("ray")
+def test_task_7_rays_errors_are_told_apart() -> None:
+    for error, kind in (
+        (ActorDiedError("its process is gone"), answer.UpstreamDied),
+        (RayActorError("lost sight of it"), ConnectionError),
+        (answer.UpstreamDied("its engine is dead"), answer.UpstreamDied),
+        (ValueError("the prompt is too long"), ValueError),
+    ):
+        handle = Handle(error)
+        with refuses(kind, f"Ray's {error!r} is a {kind.__name__} here"):
+            run(listen(answer.ask_ray(handle, ask())))
+        assert handle.cancelled, f"cancel Ray's response in any case, also after {error!r}"
 
 
 # Fail-over between replicas.
@@ -245,7 +321,9 @@ def make_request() -> Any:
 def test_task_7_tickets_of_replicas() -> None:
     async def asks() -> None:
         one, replicas = replicated(Fails(3, answer.UpstreamDied("killed, as this test wants it")))
-        ticket = await one.submit(make_request)
+        request = make_request()
+        ticket = await one.submit(lambda: request)
+        assert ticket.request_id == request.request_id, f"the app logs the request's own id, and not {ticket.request_id}"
         assert ticket.accepted.done(), "the app waits until a ticket is accepted"
         assert ticket.prompt_tokens == 5, f"usage counts the 5 tokens of the prompt, and the ticket says {ticket.prompt_tokens}"
         whole = await ticket.whole()
@@ -282,6 +360,19 @@ def test_task_7_when_all_have_died_the_server_says_so() -> None:
             await ticket.whole()
 
     run(dies())
+
+
+def test_task_7_replicas_that_are_back_are_asked_again() -> None:
+    async def alive(name: str) -> bool:
+        return name == "a"
+
+    async def asks() -> None:
+        one, _ = replicated(Fails(1, answer.UpstreamDied("killed, as this test wants it")), alive=alive)
+        del one.upstreams["b"]
+        whole = await (await one.submit(make_request)).whole()
+        assert list(whole.tokens) == expected(ask_replicas()), f"`alive` says that a is back, and a goes on: {whole.tokens}"
+
+    run(asks())
 
 
 def test_task_7_an_error_of_the_request_reaches_its_ticket() -> None:
