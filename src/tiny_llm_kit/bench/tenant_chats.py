@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tiny_llm_kit.workloads.lists import LIGHTHOUSE
 
 SYSTEM_WORDS = 260
-"""Of a system prompt, about 400 tokens; a question has a tenth of that."""
+"""Of a system prompt, about 300 tokens; a question has a tenth of that."""
 QUESTION_WORDS = 26
 COLUMNS = ["router", "computed", "of the prompts", "÷ one server", "max/mean load", "equal answers", "errors"]
 KILLED_COLUMNS = ["router", "streams", "whole and equal", "broken off", "no answer at all"]
