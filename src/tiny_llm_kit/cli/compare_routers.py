@@ -139,23 +139,26 @@ async def ask_all(
 
 def measure(name: str, servers: Sequence[Counts], asked: Sequence[Asked], right: Sequence[Asked]) -> Measured:
     """The figures of one router; `right` are the answers to be compared with."""
-    return Measured(
-        name, tuple(servers), len(asked), count_equal(asked, right), sum(bool(one.error) or not one.finish_reason for one in asked)
-    )
+    return Measured(name, tuple(servers), len(asked), count_equal(asked, right), sum(not is_whole(one) for one in asked))
 
 
 def kill_one(name: str, front: Front, bodies: Sequence[dict[str, Any]], right: Sequence[Asked]) -> Killed:
     """Ask for all streams at once, and kill a server in the middle."""
     asked = asyncio.run(ask_all(front.url, bodies, len(bodies), front.kill))
-    torn = [one for one in asked if one.error or not one.finish_reason]
+    torn = [one for one in asked if not is_whole(one)]
     begun = sum(one.begun for one in torn)
     return Killed(name, len(asked), count_equal(asked, right), begun, len(torn) - begun)
+
+
+def is_whole(one: Asked) -> bool:
+    """An answer without a finish reason has no end, even if its connection was closed in good order."""
+    return not one.error and bool(one.finish_reason)
 
 
 def count_equal(asked: Sequence[Asked], right: Sequence[Asked]) -> int:
     """How many answers are whole and the same, text and finish reason."""
     return sum(
-        not one.error and bool(one.finish_reason) and (one.text, one.finish_reason) == (other.text, other.finish_reason)
+        is_whole(one) and (one.text, one.finish_reason) == (other.text, other.finish_reason)
         for one, other in zip(asked, right, strict=True)
     )
 

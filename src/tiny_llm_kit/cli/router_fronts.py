@@ -106,7 +106,7 @@ def behind_vllm_router(policy: str, served: Served) -> Iterator[Front]:
         urls = servers.url.split()
         command = [VLLM_ROUTER, "--worker-urls", *urls, "--policy", policy]
         command += ["--host", HOST, "--port", str(port), "--prometheus-port", str(port_of_metrics)]
-        with _process(command, _url(port)):
+        with answering_process(command, _url(port)):
             yield Front(_url(port), servers.counts, servers.kill)
 
 
@@ -126,11 +126,13 @@ def build_counted(folder: Path, build: Callable[[], tuple[Any, Tokenizer]]) -> t
     """What `build` makes; after each step the engine's counts are in a file of this process."""
     engine, tokenizer = build()
     path = folder / f"{os.getpid()}.json"
+    generated = 0
 
-    def write(_: Any = None) -> None:
-        metrics = engine.metrics
+    def write(state: Any = None) -> None:
+        nonlocal generated
+        generated += state.new_tokens if state else 0  # the engine's own metrics have these a moment later
         new = path.with_suffix(".new")
-        new.write_text(json.dumps([metrics.prefix_cache_queries, metrics.prefix_cache_hits, metrics.total_tokens]))
+        new.write_text(json.dumps([engine.metrics.prefix_cache_queries, engine.metrics.prefix_cache_hits, generated]))
         new.replace(path)  # whole, whenever somebody looks
 
     write()
@@ -153,7 +155,7 @@ def _servers(served: Served, count: int) -> Iterator[Front]:
     command += ["--max-num-batched-tokens", str(sizes.max_num_batched_tokens)]
     command += ["--model", served.model] if served.model else []
     with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(_process([*command, "--port", str(port)], _url(port))) for port in ports]
+        processes = [stack.enter_context(answering_process([*command, "--port", str(port)], _url(port))) for port in ports]
         urls = [_url(port) for port in ports]
 
         def counts() -> list[Counts]:
@@ -163,7 +165,7 @@ def _servers(served: Served, count: int) -> Iterator[Front]:
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], url: str) -> Iterator["subprocess.Popen[bytes]"]:
+def answering_process(command: Sequence[str], url: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that answers at `url`/health; it is stopped at the end.
 
     Raises:
