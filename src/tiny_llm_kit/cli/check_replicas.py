@@ -130,10 +130,10 @@ async def ask_all(url: str, asked: list[Asked]) -> tuple[Killed, float]:
     return killed, time.perf_counter() - begin
 
 
-async def ask(client: httpx.AsyncClient, url: str, one: Asked) -> None:
+async def ask(client: httpx.AsyncClient, url: str, one: Asked, headers: dict[str, str] | None = None) -> None:
     """Read one stream; what goes wrong is noted."""
     try:
-        async with client.stream("POST", url, json=one.body) as response:
+        async with client.stream("POST", url, json=one.body, headers=headers) as response:
             if response.status_code != 200:
                 one.error = f"{response.status_code}: {(await response.aread()).decode()}"
                 return
