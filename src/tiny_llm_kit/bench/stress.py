@@ -86,7 +86,8 @@ class Stress:
             return drawn
 
         alone = model if self.kv_bits is None else PackedModel(self.answer, model, self.kv_bits)
-        answer = list(self.answer.generate_tokens(alone, prompt, LONGEST_ANSWER, sampler=draw))
+        tokens = self.answer.generate_tokens(alone, prompt, LONGEST_ANSWER, sampler=draw)
+        answer = list(itertools.takewhile(lambda _: clear, tokens))
         return Case(prompt, sampling, answer) if clear else None
 
     def run(self, number: int) -> None:

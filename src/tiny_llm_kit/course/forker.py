@@ -12,10 +12,14 @@ import os
 import runpy
 import sys
 
+import _pytest.config
+
 PRELOADED = (
-    *("pytest", "_pytest.junitxml", "_pytest.legacypath", "_pytest.pytester"),
-    *("asyncio", "hypothesis", "jinja2", "mlx.core", "mlx.nn", "numpy", "psutil", "tokenizers", "transformers"),
-    *("fastapi", "fastapi.responses", "llguidance", "prometheus_client", "pydantic"),
+    *("pytest", "_hypothesis_pytestplugin", "anyio.pytest_plugin", "pytest_timeout", "pdb"),
+    *(f"_pytest.{name}" for name in _pytest.config.default_plugins),
+    *("asyncio", "hypothesis", "jinja2", "mlx.core", "mlx.nn", "numpy", "numpy.random", "psutil", "statistics", "tomllib"),
+    *("elftools.elf.elffile", "platformdirs", "scipy_openblas32", "tokenizers", "transformers"),
+    *("anyio._backends._asyncio", "fastapi", "fastapi.responses", "llguidance", "prometheus_client", "pydantic"),
 )
 """None of them starts a thread, which a fork would lose."""
 

@@ -16,6 +16,7 @@ from tiny_llm_kit.course.suite import SuiteRun, run_suites
 
 PACKAGE = "tiny_llm_mistake"
 SECONDS = 300
+PATIENCE = 1.5  # seconds: hundreds of tests wait in vain
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "",
         noted = [[catcher]] if catcher.partition("::")[0] in tests else []
         for chosen in [*noted, tests]:
             arguments = (root, chosen, PACKAGE, "-x", "-q", "-k", mistake.task.tests_begin)
-            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True)
+            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=PATIENCE)
             verdict = _judge(mistake, run, seconds)
             if verdict.caught:
                 break

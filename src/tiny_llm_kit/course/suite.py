@@ -83,11 +83,11 @@ def run_suites(
     python_path: Path | None = None,
     timeout: float | None = None,
     forked: bool = False,
+    patience: float | None = None,
 ) -> SuiteRun:
     """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds.
 
-    `forked` starts them quickly where many short runs follow each other, see `forks`, and they wait less for what may never
-    come.
+    `forked` starts them quickly where many runs follow each other, see `forks`. `patience`: see `PATIENCE`.
     """
     with tempfile.TemporaryDirectory() as folder:
         report, note = Path(folder) / "report.xml", Path(folder) / "note"
@@ -95,8 +95,8 @@ def run_suites(
         command += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit2"]
         environment = session.environment(root, *([python_path] if python_path else []))
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # suites run two at a time
-        if forked:
-            environment[PATIENCE] = "1.5"
+        if patience is not None:
+            environment[PATIENCE] = str(patience)
         run = forks.run if forked else processes.run
         exit_code, output = run(command, root, environment, timeout)
         ending = session.read_ending(note)

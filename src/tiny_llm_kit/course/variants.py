@@ -92,7 +92,9 @@ def run_variant(root: Path, variant: Variant, seconds: float = SECONDS) -> Verdi
             variant.apply(package)
         except ValueError as error:
             return Verdict(variant, False, f"stale: {error}")
-        run = run_suites(root, [str(variant.day.tests)], PACKAGE, "-q", python_path=package.parent, timeout=seconds)
+        run = run_suites(
+            root, [str(variant.day.tests)], PACKAGE, "-q", python_path=package.parent, timeout=seconds, forked=True
+        )
     return _judge(variant, run, seconds)
 
 

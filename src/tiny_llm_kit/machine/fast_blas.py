@@ -15,6 +15,7 @@ load of the machine. This module knows nothing of models or of the course.
 import ctypes
 import logging
 import os
+import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 WANTED = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 SETTINGS = ("on", "off")
+
+RELOCATION = struct.Struct("<QQq")  # Elf64_Rela: r_offset, r_info (the symbol's number and the type, 32 bits each), r_addend
+SYMBOL = struct.Struct("<I20x")  # Elf64_Sym: st_name, which is a place in the table of names, and what is not needed here
 
 
 @dataclass(frozen=True)
@@ -192,10 +196,11 @@ def _find_slots(mappings: list[Mapping]) -> dict[str, int]:
 
 
 def _jump_slots(elf: "ELFFile") -> dict[str, int]:
-    """The pointers through which a library calls others, by function: offsets from where it is loaded."""
+    """The pointers through which a library calls others, by function: offsets from where it is loaded.
+
+    The tables are read with `struct`, since this happens whenever a program starts: pyelftools would take 20 ms for them.
+    """
     from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64, ENUM_RELOC_TYPE_x64
-    from elftools.elf.relocation import RelocationSection
-    from elftools.elf.sections import SymbolTableSection
 
     jump_slot = {
         "EM_X86_64": ENUM_RELOC_TYPE_x64["R_X86_64_JUMP_SLOT"],
@@ -204,14 +209,20 @@ def _jump_slots(elf: "ELFFile") -> dict[str, int]:
     machine = elf["e_machine"]
     if machine not in jump_slot:
         raise CannotRedirect(f"{machine} processors are not known, only {' and '.join(jump_slot)} are")
-    symbols, relocations = elf.get_section_by_name(".dynsym"), elf.get_section_by_name(".rela.plt")
-    if not isinstance(symbols, SymbolTableSection) or not isinstance(relocations, RelocationSection):
+    symbols, names, relocations = (_read_table(elf, name) for name in (".dynsym", ".dynstr", ".rela.plt"))
+    slots = {}
+    for offset, info, _ in RELOCATION.iter_unpack(relocations):
+        if info & 0xFFFFFFFF == jump_slot[machine]:
+            (begin,) = SYMBOL.unpack_from(symbols, (info >> 32) * SYMBOL.size)
+            slots[names[begin : names.index(b"\0", begin)].decode()] = offset
+    return slots
+
+
+def _read_table(elf: "ELFFile", name: str) -> bytes:
+    section = elf.get_section_by_name(name)
+    if section is None:
         raise CannotRedirect("libmlx.so has no table of the functions that it calls in other libraries")
-    return {
-        symbols.get_symbol(relocation["r_info_sym"]).name: relocation["r_offset"]
-        for relocation in relocations.iter_relocations()
-        if relocation["r_info_type"] == jump_slot[machine]
-    }
+    return section.data()
 
 
 def _is_built_for_cuda(elf: "ELFFile") -> bool:

@@ -35,7 +35,7 @@ def serve(
 
 def test_task_4_open_requests_come_at_their_times() -> None:
     server = TimedServer(FakeClock(), seconds=lambda step: 0.125)
-    requests, arrivals = some(2, 1, 3, 1), [0.0, 1.5, 4.0, 9.0]
+    requests, arrivals = some(2, 1, 3, 1), [0.0, 0.5, 1.0, 1.75]
     late, recorder = serve(server, requests, arrivals)
     came = [time - 64 for time in server.times("ARRIVED", *requests)]
     assert came == arrivals, f"the server has nothing to do at {arrivals}, and requests came at {came} s after the start"
