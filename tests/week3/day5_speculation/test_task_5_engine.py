@@ -350,8 +350,12 @@ def test_task_5_engine_adapts(toy: ToyModel, right: int) -> None:
         told = [pair for pair in one.told if pair != (0, 0)]
         counts = [count for _, count in drafter.asked]
         assert max(counts) == 3, "`length` said 3"
-        assert told == [(count, min(right, count)) for count in counts], (
-            f"drafts of {counts} tokens, of which {right} are right, if there are as many: `update` was told {told}"
+        judged = [count for count, _ in told]
+        assert len(told) == len(counts) and all(0 < some <= count for some, count in zip(judged, counts, strict=True)), (
+            f"drafts of {counts} tokens: `update` was told of {judged}. Of a draft that was cut, the first is judged all the same"
+        )
+        assert told == [(count, min(right, count)) for count in judged], (
+            f"drafts of {judged} tokens, of which {right} are right, if there are as many: `update` was told {told}"
         )
         assert one.rows[0] == 3, f"3 requests decode in that step, and `length` was told {one.rows[0]}"
 
@@ -373,6 +377,41 @@ def test_task_5_engine_adapts_to_those_who_decode(toy: ToyModel) -> None:
     assert [one.rows[-1] for one in made[:2]] == [2, 2], (
         f"2 requests decode while the prompt of a third is read: `length` was told {[one.rows[-1] for one in made[:2]]}"
     )
+    serve(served)
+    assert_alone(toy, *requests)
+
+
+@pytest.mark.parametrize("adapts", [True, False])
+def test_task_5_engine_cuts_drafts_to_whole_tiles(toy: ToyModel, adapts: bool) -> None:
+    requests = [ask(5 + seed, 20, seed) for seed in range(8)]
+    made: list[Noting] = []
+
+    def adaptive() -> Noting:
+        made.append(Noting())
+        return made[-1]
+
+    counting = CountingModel(toy)
+    sequences = [sequence_of(toy, requests[0])]  # the drafter knows what one of 8 says
+    options = {"num_blocks": 80, "max_num_seqs": 8, "max_num_batched_tokens": 100}
+    served = engine(
+        counting, lambda: Knowing(sequences), adaptive=adaptive if adapts else None, num_speculative_tokens=3, **options
+    )
+    for request in requests:
+        served.submit(request)
+    served.step()
+    served.step()
+    served.check_integrity()
+    given = counting.calls[-1][1]
+    if adapts:
+        assert given == 8, f"8 tokens are planned, and 3 drafts would begin a tile of 8 for themselves: {given} were computed"
+        assert made[0].told == [(1, 1)], (
+            "its drafts were cut, and the token that the model said is what the first of them was: that is a right draft for"
+            f" `update`, which was told {made[0].told}"
+        )
+    else:
+        assert given == 11, f"without AdaptiveDraft, drafts are as long as they are told to be: {given} tokens were computed"
+    drafted = served.metrics.spec_decode_num_draft_tokens
+    assert drafted == given - 8, f"{given - 8} drafts were checked, and {drafted} are counted"
     serve(served)
     assert_alone(toy, *requests)
 
