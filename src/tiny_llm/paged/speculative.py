@@ -41,7 +41,8 @@ class SpeculativeEngine(Engine):
 
     Args:
         drafter: makes a drafter for each request.
-        adaptive: makes what says for each request how many drafts are worth it; None: `num_speculative_tokens` in each step.
+        adaptive: makes what says for each request how many drafts are worth it, and drafts end with whole tiles; None:
+            `num_speculative_tokens` in each step.
         num_speculative_tokens: most drafts of a request in a step, if they don't adapt.
         options: as `Engine`.
     Raises:
