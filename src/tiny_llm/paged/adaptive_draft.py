@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from tiny_llm_kit.course import task
 
-PRIOR = 1.5, 2.0
-"""A request begins as if 1.5 of 2 drafts had been accepted: some are tried, and a few wrong ones end it."""
+PRIOR = 1.5, 2.5
+"""A request begins as if 1.5 of 2.5 drafts had been accepted: some are tried, and a few wrong ones end it."""
 
 MEMORY = 0.9
 """What a draft counts for one update later: about the last ten updates decide."""
