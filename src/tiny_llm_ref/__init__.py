@@ -41,7 +41,7 @@ from .mlp import MLP, silu
 from .model import Model, SelfAttention, TransformerBlock, build_block
 from .model_runner import ModelRunner, sample
 from .operators import ARRAYS, MLX, Operators
-from .paged.adaptive_draft import AdaptiveDraft
+from .paged.adaptive_draft import AdaptiveDraft, whole_tiles
 from .paged.block_pool import BlockPool, blocks_for, slot_mapping
 from .paged.drafter import Drafter, ModelDrafter, NgramDrafter
 from .paged.engine import Engine
@@ -335,4 +335,5 @@ __all__ = [
     "unless_gone",
     "unpack",
     "validation_error",
+    "whole_tiles",
 ]

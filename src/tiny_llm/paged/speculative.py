@@ -14,7 +14,7 @@ from tiny_llm_kit.course import task
 from ..in_flight import InFlight
 from ..model import Model
 from ..request import Request
-from .adaptive_draft import AdaptiveDraft
+from .adaptive_draft import AdaptiveDraft, whole_tiles
 from .block_pool import blocks_for
 from .drafter import Drafter, NgramDrafter
 from .engine import Engine
@@ -41,7 +41,8 @@ class SpeculativeEngine(Engine):
 
     Args:
         drafter: makes a drafter for each request.
-        adaptive: makes what says for each request how many drafts are worth it; None: `num_speculative_tokens` in each step.
+        adaptive: makes what says for each request how many drafts are worth it, and drafts end with whole tiles; None:
+            `num_speculative_tokens` in each step.
         num_speculative_tokens: most drafts of a request in a step, if they don't adapt.
         options: as `Engine`.
     Raises:
@@ -69,6 +70,7 @@ class SpeculativeEngine(Engine):
         self.num_speculative_tokens = num_speculative_tokens
         self._speculations: dict[int, Speculation] = {}  # by request id, of those that run
         self._drafts: dict[int, list[int]] = {}  # by request id, of this step
+        self._cut: dict[int, list[int]] = {}  # the drafts behind them that are not checked
 
     @task(week=3, day=5, number=5)
     def step(self) -> list[Request]:
@@ -86,6 +88,11 @@ class SpeculativeEngine(Engine):
     @task(week=3, day=5, number=5)
     def _draft(self, plan: MixedPlan) -> dict[int, list[int]]:
         """Guess for those who decode, the oldest first, and make room for it in their tables."""
+        raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
+
+    @task(week=3, day=5, number=5)
+    def _cut_to_tiles(self, planned: int, drafts: dict[int, list[int]]) -> dict[int, list[int]]:
+        """Where drafts adapt, keep what `whole_tiles` leaves of them, and remember the rest."""
         raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
 
     @task(week=3, day=5, number=5)

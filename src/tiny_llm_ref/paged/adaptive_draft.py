@@ -3,16 +3,21 @@
 It knows no tokens: it counts what was proposed and accepted.
 """
 
+from collections.abc import Sequence
+
 from tiny_llm_kit.course import task
 
-PRIOR = 1.5, 2.0
-"""A request begins as if 1.5 of 2 drafts had been accepted: some are tried, and a few wrong ones end it."""
+PRIOR = 1.5, 2.5
+"""A request begins as if 1.5 of 2.5 drafts had been accepted: some are tried, and a few wrong ones end it."""
 
 MEMORY = 0.9
 """What a draft counts for one update later: about the last ten updates decide."""
 
 RETRY = 16
 """Of so many steps in which no draft is worth it, the last tries one all the same: the text may have begun to repeat itself."""
+
+TILE = 8
+"""Matrix products take tokens by so many at a time: the ninth token of a step costs as much as the next seven with it."""
 
 
 class AdaptiveDraft:
@@ -74,3 +79,24 @@ class AdaptiveDraft:
         """Draft one, and let all that was before weigh no more than it does: a few that are right bring the drafts back."""
         self._accepted, self._judged = self._accepted / self._judged, 1.0
         return 1
+
+
+@task(week=3, day=5, number=4)
+def whole_tiles(planned: int, lengths: Sequence[int]) -> list[int]:
+    """Cut drafts that would begin a tile of `TILE` tokens and fill no more than half of it: they end with the tile before.
+
+    A tile in which there are planned tokens, too, is computed anyhow, and drafts may fill it.
+
+    Args:
+        planned: tokens of the step without any drafts.
+        lengths: of each request's draft, which begin behind the planned tokens.
+    Returns:
+        The lengths that are left, in the same order. The longest draft loses its last token first.
+    """
+    left = list(lengths)
+    tokens = planned + sum(left)
+    over = tokens % TILE
+    if over <= TILE // 2 and tokens - over >= planned:
+        for _ in range(over):
+            left[left.index(max(left))] -= 1
+    return left

@@ -14,7 +14,7 @@ from tiny_llm_kit.course import task
 from ..in_flight import InFlight
 from ..model import Model
 from ..request import Request
-from .adaptive_draft import AdaptiveDraft
+from .adaptive_draft import AdaptiveDraft, whole_tiles
 from .block_pool import blocks_for
 from .drafter import Drafter, NgramDrafter
 from .engine import Engine
@@ -41,7 +41,8 @@ class SpeculativeEngine(Engine):
 
     Args:
         drafter: makes a drafter for each request.
-        adaptive: makes what says for each request how many drafts are worth it; None: `num_speculative_tokens` in each step.
+        adaptive: makes what says for each request how many drafts are worth it, and drafts end with whole tiles; None:
+            `num_speculative_tokens` in each step.
         num_speculative_tokens: most drafts of a request in a step, if they don't adapt.
         options: as `Engine`.
     Raises:
@@ -69,6 +70,7 @@ class SpeculativeEngine(Engine):
         self.num_speculative_tokens = num_speculative_tokens
         self._speculations: dict[int, Speculation] = {}  # by request id, of those that run
         self._drafts: dict[int, list[int]] = {}  # by request id, of this step
+        self._cut: dict[int, list[int]] = {}  # the drafts behind them that are not checked
 
     @task(week=3, day=5, number=5)
     def step(self) -> list[Request]:
@@ -118,7 +120,15 @@ class SpeculativeEngine(Engine):
                 self._grow(request, request.offset + 1 + len(proposed))
                 drafts[request.request_id] = proposed
                 budget -= len(proposed)
-        return drafts
+        return self._cut_to_tiles(plan.tokens, drafts)
+
+    @task(week=3, day=5, number=5)
+    def _cut_to_tiles(self, planned: int, drafts: dict[int, list[int]]) -> dict[int, list[int]]:
+        """Where drafts adapt, keep what `whole_tiles` leaves of them, and remember the rest."""
+        wanted = [len(proposed) for proposed in drafts.values()]
+        lengths = dict(zip(drafts, whole_tiles(planned, wanted) if self.adaptive else wanted, strict=True))
+        self._cut = {owner: proposed[lengths[owner] :] for owner, proposed in drafts.items()}
+        return {owner: proposed[: lengths[owner]] for owner, proposed in drafts.items()}
 
     @task(week=3, day=5, number=5)
     def _propose(self, request: PagedRequest, budget: int, rows: int) -> list[int]:
@@ -166,7 +176,10 @@ class SpeculativeEngine(Engine):
         self.metrics.spec_decode_num_accepted_tokens += kept - 1
         speculation = self._speculations.get(request.request_id)
         if speculation and speculation.adaptive:
-            speculation.adaptive.update(len(drafts), kept - 1)
+            if kept > len(drafts) and (cut := self._cut.get(request.request_id)):  # all right: the next was guessed, too
+                speculation.adaptive.update(kept, kept - 1 + (drawn[kept - 1][0] == cut[0]))
+            else:
+                speculation.adaptive.update(len(drafts), kept - 1)
         request.offset = len(request.prompt) + len(request.generated_tokens) + kept - 1
         self._give_back_surplus(request)
         return list(drawn[:kept])

@@ -133,7 +133,13 @@ def test_task_1_a_draft_that_was_wrong_leaves_no_trace() -> None:
     assert_proposed("abc1xy abc2 abc", "2 ab", "'abc' was last followed by 2", drafter=drafter)
 
 
-@pytest.mark.parametrize("then", ["", "x", "abc", "ab1ab", "other text, other te", "abcabc abcabc, abc and more", "ab ab ab"])
+@pytest.mark.parametrize(
+    "then",
+    [
+        *["", "x", "abc", "ab1ab", "other text, other te", "abcabc abcabc, abc and more", "ab ab ab"],
+        "zyxzyx zyxzyx, zbczyx",  # its 17th and 18th letters are those of the text before
+    ],
+)
 def test_task_1_other_tokens_than_before_are_looked_at_anew(then: str) -> None:
     drafter = answer.NgramDrafter()
     propose("abcabc abcabc, abc", 4, drafter)

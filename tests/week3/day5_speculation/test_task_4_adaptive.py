@@ -184,3 +184,47 @@ def test_task_4_impossible_sizes_are_refused(bad: dict[str, Any]) -> None:
     assert_length(draft_of(8, 2), 8, 2, "the usual sizes")
     with refuses(ValueError, f"{bad} makes no sense", next(iter(bad))):
         answer.AdaptiveDraft(**bad)
+
+
+# Whole tiles
+
+
+@pytest.mark.parametrize(
+    ("planned", "lengths", "expected"),
+    [
+        (8, [3], [0]),  # 3 of 8 places would be filled
+        (8, [4], [0]),  # half of them
+        (8, [5], [5]),  # more than half
+        (8, [8], [8]),  # all
+        (8, [8, 2], [6, 2]),  # 18 tokens: 2 are too many
+        (8, [8, 8, 8], [8, 8, 8]),
+        (1, [8], [7]),  # 9 tokens: the ninth would begin a tile
+        (1, [2], [2]),  # the tile of the planned token is computed anyhow
+        (7, [1], [1]),
+        (7, [3], [1]),  # one fills the tile, and two would begin another
+        (7, [1, 0, 2], [0, 0, 1]),
+        (9, [1, 1], [1, 1]),  # one of the planned tokens has begun this tile
+        (16, [1] * 4, [0] * 4),
+        (12, [2, 2, 2], [2, 1, 1]),  # 18 tokens
+        (5, [0, 0], [0, 0]),
+        (8, [], []),
+    ],
+)
+def test_task_4_drafts_end_with_a_tile_that_pays(planned: int, lengths: list[int], expected: list[int]) -> None:
+    given = list(lengths)
+    got = answer.whole_tiles(planned, lengths)
+    hint = f"{planned} tokens are planned, and drafts of {given} are there: {got} are left of them"
+    assert lengths == given, f"{hint}, and the list that was given has changed: {lengths}"
+    assert len(got) == len(given), f"{hint}: a length for each draft"
+    assert all(0 <= left <= before for left, before in zip(got, given, strict=True)), f"{hint}: drafts get shorter, at least 0"
+    assert sum(got) == sum(expected), (
+        f"{hint}, and {sum(expected)} tokens should be: a tile of 8 that only drafts would begin, and fill by half or less, is"
+        " not worth it, and one that is more than half full, or has planned tokens, is"
+    )
+
+
+def test_task_4_the_longest_draft_is_cut_first() -> None:
+    assert answer.whole_tiles(8, [1, 8, 2]) == [1, 5, 2], (
+        "8 planned tokens and 11 of drafts are 19, and 3 go: the last token of a long draft is the least likely to be right"
+    )
+    assert sorted(answer.whole_tiles(6, [4, 4, 4])) == [3, 3, 4], "6 planned tokens and 12 of drafts are 18, and 2 go"

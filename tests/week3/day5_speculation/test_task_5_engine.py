@@ -283,6 +283,17 @@ def test_task_5_engine_drafts_as_far_as_free_blocks_reach(toy: ToyModel) -> None
     )
 
 
+def test_task_5_engine_takes_blocks_for_drafts_that_came(toy: ToyModel) -> None:
+    silent, drafting = ask(5, 12), ask(6, 12, 1)
+    served, made = engine_knowing(toy, [drafting], num_blocks=5, prefix_caching=False)
+    serve(served, silent, drafting)
+    assert_alone(toy, silent, drafting)
+    assert made[1].asked[0] == (7, 4), (
+        "one block is free. The older request's drafter was asked for 4 tokens and proposed none, so the block is left to the"
+        f" younger one, which has room for 4 drafts: with (tokens, drafts wanted) its drafter was asked for {made[1].asked[0]}"
+    )
+
+
 # Who drafts, and how much.
 
 
@@ -339,10 +350,70 @@ def test_task_5_engine_adapts(toy: ToyModel, right: int) -> None:
         told = [pair for pair in one.told if pair != (0, 0)]
         counts = [count for _, count in drafter.asked]
         assert max(counts) == 3, "`length` said 3"
-        assert told == [(count, min(right, count)) for count in counts], (
-            f"drafts of {counts} tokens, of which {right} are right, if there are as many: `update` was told {told}"
+        judged = [count for count, _ in told]
+        assert [some <= count for some, count in zip(judged, counts, strict=False)] == [True] * len(counts), (
+            f"drafts of {counts} tokens: `update` was told of {judged}. Of one that was cut, the first is judged all the same"
+        )
+        assert told == [(count, min(right, count)) for count in judged], (
+            f"drafts of {judged} tokens, of which {right} are right, if there are as many: `update` was told {told}"
         )
         assert one.rows[0] == 3, f"3 requests decode in that step, and `length` was told {one.rows[0]}"
+
+
+def test_task_5_engine_adapts_to_those_who_decode(toy: ToyModel) -> None:
+    made: list[Noting] = []
+
+    def adaptive() -> Noting:
+        made.append(Noting())
+        return made[-1]
+
+    requests = [ask(5, 20), ask(6, 20, 1), ask(7, 3, 2)]
+    served, _ = engine_knowing(toy, requests, 1, adaptive=adaptive)
+    served.submit(requests[0]), served.submit(requests[1])
+    step_until(served, lambda: all(request.generated_tokens for request in requests[:2]))
+    served.submit(requests[2])
+    served.step()
+    assert requests[2].generated_tokens, "this test means a step that reads a whole prompt alongside two decodes"
+    assert [one.rows[-1] for one in made[:2]] == [2, 2], (
+        f"2 requests decode while the prompt of a third is read: `length` was told {[one.rows[-1] for one in made[:2]]}"
+    )
+    serve(served)
+    assert_alone(toy, *requests)
+
+
+@pytest.mark.parametrize("adapts", [True, False])
+def test_task_5_engine_cuts_drafts_to_whole_tiles(toy: ToyModel, adapts: bool) -> None:
+    requests = [ask(5 + seed, 20, seed) for seed in range(8)]
+    made: list[Noting] = []
+
+    def adaptive() -> Noting:
+        made.append(Noting())
+        return made[-1]
+
+    counting = CountingModel(toy)
+    sequences = [sequence_of(toy, requests[0])]  # the drafter knows what one of 8 says
+    options = {"num_blocks": 80, "max_num_seqs": 8, "max_num_batched_tokens": 100}
+    served = engine(
+        counting, lambda: Knowing(sequences), adaptive=adaptive if adapts else None, num_speculative_tokens=3, **options
+    )
+    for request in requests:
+        served.submit(request)
+    served.step()
+    served.step()
+    served.check_integrity()
+    given = counting.calls[-1][1]
+    if adapts:
+        assert given == 8, f"8 tokens are planned, and 3 drafts would begin a tile of 8 for themselves: {given} were computed"
+        assert made[0].told == [(1, 1)], (
+            "its drafts were cut, and the token that the model said is what the first of them was: that is a right draft for"
+            f" `update`, which was told {made[0].told}"
+        )
+    else:
+        assert given == 11, f"without AdaptiveDraft, drafts are as long as they are told to be: {given} tokens were computed"
+    drafted = served.metrics.spec_decode_num_draft_tokens
+    assert drafted == given - 8, f"{given - 8} drafts were checked, and {drafted} are counted"
+    serve(served)
+    assert_alone(toy, *requests)
 
 
 def test_task_5_engine_stops_drafting_what_is_never_right(toy: ToyModel) -> None:
@@ -429,6 +500,36 @@ def test_task_5_engine_logs_each_token(toy: ToyModel) -> None:
     assert [state.new_tokens for state in states] == [0, 1, 5, 5, 1], "tokens by step: a prompt in two chunks, then drafts"
 
 
+# What stays as it is in `Engine`.
+
+
+def test_task_5_engine_takes_turns_by_what_users_got(toy: ToyModel) -> None:
+    talking = [ask(2, 24, seed, user="talker") for seed in range(2)]
+    asking = [ask(10, 1, seed, user="asker") for seed in range(2, 4)]
+    served, _ = engine_knowing(toy, talking, max_num_seqs=1)
+    ended = serve(served, *talking, *asking)
+    assert_alone(toy, *talking, *asking)
+    names = {request: f"{request.user} {number}" for number, request in enumerate([*talking, *asking])}
+    assert [names[request] for request in ended] == ["talker 0", "asker 2", "asker 3", "talker 1"], (
+        "the talker's first request used 26 tokens and each of the asker's 11, so two of these come before the talker's next:"
+        f" the order was {[names[request] for request in ended]}. Charge the queue for every token that a step gives"
+    )
+
+
+def test_task_5_engine_ends_who_is_late(toy: ToyModel) -> None:
+    now = [0.0]
+    late, other = ask(5, 20, deadline=5.0), ask(6, 20, 1)
+    served, _ = engine_knowing(toy, [late, other], 1, clock=lambda: now[0])
+    served.submit(late), served.submit(other)
+    step_until(served, lambda: len(late.generated_tokens) >= 3)
+    now[0] = 5.0
+    serve(served)
+    assert isinstance(late.error, TimeoutError), (
+        f"its deadline passed while it ran, and it ended with {late.error!r}: `step` begins as `Engine.step` does"
+    )
+    assert_alone(toy, other)
+
+
 # Others meddle.
 
 
@@ -469,6 +570,20 @@ def test_task_5_engine_when_a_client_meddles_among_its_tokens(toy: ToyModel, dee
         said = victim.generated_tokens
         assert said == alone(toy, victim.prompt, 20)[: len(said)]
         assert to_whom != "itself" or len(said) == 8, f"it was cancelled at 8 tokens, and was given {len(said)}"
+
+
+def test_task_5_engine_hands_out_tokens_to_whoever_has_been_preempted(toy: ToyModel) -> None:
+    request = ask(5, 20)
+    served, _ = engine_knowing(toy, [request])
+    request.on_update = lambda told, _: served.preempt(told) if len(told.generated_tokens) == 8 else None
+    served.submit(request)
+    step_until(served, lambda: request.preemptions > 0)
+    assert len(request.generated_tokens) == 11, (
+        "a step gave it its tokens 7 to 11, and it was preempted at the 8th: the others have been computed and read, so they go"
+        f" to the request that waits. It has {len(request.generated_tokens)}"
+    )
+    serve(served)
+    assert_alone(toy, request)
 
 
 def test_task_5_engine_when_a_drafter_uses_one_list_for_all(toy: ToyModel) -> None:

@@ -13,6 +13,7 @@ from day6_engines import UnreadableModel, assert_failed, assert_returned, nothin
 from paged_engines import ask, ask_with_eos, assert_can_still_serve, assert_nothing_is_lost, serve
 from speculating import ADVERSARY, ORACLE, Knowing, Scripted, engine, engine_knowing, sequence_of
 from support import BrokenModelError, FragileModel, ToyModel, assert_alone, finish_all, refuses, step_until
+from tiny_llm_kit.models.tiny_random import tiny_config
 
 # Drafters.
 
@@ -29,6 +30,10 @@ BAD: dict[str, tuple[Callable[[Sequence[int], int], list[int]], type[Exception]]
     "raises": (raise_gone, DrafterGone),
     "proposes more than it was asked for": (lambda tokens, count: [65] * (count + 1), ValueError),
     "proposes a token that the model does not know": (lambda tokens, count: [65, 100_000], ValueError),
+    "proposes the number of the model's tokens, which end one below": (
+        lambda tokens, count: [tiny_config().vocab_size],
+        ValueError,
+    ),
     "proposes a negative token": (lambda tokens, count: [-1], ValueError),
 }
 

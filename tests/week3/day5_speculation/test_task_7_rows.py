@@ -48,6 +48,23 @@ def test_task_7_equal_numbers_come_back_exactly(bits: int, dtype: mx.Dtype, numb
     assert_same(roundtrip(x, bits), x, f"64 times {number} as {dtype}: the scale of a group of equal numbers is 0")
 
 
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_task_7_the_nearest_integer_with_the_scale_as_it_is_stored(dtype: mx.Dtype) -> None:
+    """The numbers are negative and the largest ones nearly 0, so that the result itself is hardly rounded."""
+    x = -(mx.abs(normal(40, 32, seed=10, dtype=dtype)) ** 3)
+    low, high = (extreme.astype(mx.float32) for extreme in (x.min(-1, keepdims=True), x.max(-1, keepdims=True)))
+    scale = ((high - low) / 255).astype(dtype)
+    stored = to_numpy(scale)[..., None] * np.arange(256) + to_numpy(low)[..., None]  # (groups, 1, 256)
+    exact = to_numpy(x)
+    nearest = np.abs(exact[..., None] - stored).min(axis=-1)
+    off = np.abs(to_numpy(roundtrip(x, 8)) - exact)
+    wrong = ~(off <= nearest + EPSILON[dtype] * np.abs(exact) + 1e-3 * to_numpy(scale))
+    assert not wrong.any(), (
+        f"{dtype}: for {wrong.sum()} of {wrong.size} numbers, another integer comes nearer with the scale as it is stored,"
+        " which is rounded: divide by that scale"
+    )
+
+
 @each_bits
 def test_task_7_the_whole_range_of_half_precision(bits: int) -> None:
     x = mx.array([[60000.0, -60000.0] + [float(i) for i in range(30)]], dtype=mx.float16)
