@@ -5,6 +5,7 @@ import ctypes
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import pytest
@@ -120,7 +121,7 @@ class Threads:
 
     def _start(self, served: Any) -> Any:
         self.started.append(served)
-        served.start()
+        start(served)
         return served
 
     @property
@@ -144,6 +145,25 @@ class Threads:
             thread.join(0.5)
         if problem is not None:
             raise problem
+
+
+def start(served: Any) -> None:
+    """`served.start()`, which is not waited for if the thread never says that its engine is built."""
+    result: Future[None] = Future()
+
+    def starts() -> None:
+        try:
+            result.set_result(served.start())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=starts, daemon=True).start()
+    try:
+        result.result(PATIENCE)
+    except TimeoutError:
+        raise AssertionError(
+            f"`start` still waits after {PATIENCE:g} s: `_run` sets `_built` when the engine is there, and before it serves"
+        ) from None
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 from answer import answer
 from asgi_client import PATIENCE
+from engine_threads import start
 from support import ToyModel, alone
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
@@ -37,6 +38,19 @@ class GatedModel:
         return self.model(*args, **kwargs)
 
 
+class LoopWithQueue(answer.EngineLoop):  # type: ignore[name-defined, misc]
+    """The engine's thread of task 3, with a bounded queue. That is all that task 5 may need: `EngineThread` is of task 6."""
+
+    def __init__(self, build: Callable[[], Any], max_queue: int) -> None:
+        super().__init__(build)
+        self.max_queue = max_queue
+
+    def check_open(self) -> None:
+        super().check_open()
+        if self.num_waiting >= self.max_queue:
+            raise answer.QueueFull(f"{self.num_waiting} requests wait already", 1)
+
+
 class Served:
     """An app, and the engine behind it for a look at what it holds.
 
@@ -48,9 +62,14 @@ class Served:
         self.steps: list[int] = []
         sizes = {"num_blocks": 64, "block_size": 4, "max_num_seqs": 4, "max_num_batched_tokens": 64, "max_seq_len": 128}
         self.sizes = {**sizes, **engine_options}
-        self.thread = answer.EngineThread(self._build, max_queue=max_queue)
-        self.thread.start()
+        self.thread = LoopWithQueue(self._build, max_queue)
+        start(self.thread)
         self.app = answer.create_app(self.thread, MODEL, TOKENIZER, **app_options)
+        self.thread.post(self._only_our_reader)
+
+    def _only_our_reader(self, engine: Any) -> None:
+        """The app has put its metrics among the readers of the event log, which are of task 7."""
+        engine.event_log.readers[:] = engine.event_log.readers[:1]
 
     def _build(self) -> Any:
         self.engine = answer.Engine(self.model, **self.sizes)

@@ -8,7 +8,7 @@ import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -67,9 +67,13 @@ class EngineLoop:
 
         Raises:
             BaseException: what `build` raised.
-            RuntimeError: if it was started before.
+            RuntimeError: if it was started before, or the thread has ended without a word.
         """
         self._thread.start()
+        while not self._built.done() and self._thread.is_alive():
+            wait([self._built], timeout=0.1)
+        if not self._built.done():
+            raise RuntimeError("the engine's thread has ended, and never said that the engine is built: look at `_run`")
         self._built.result()
 
     @task(week=3, day=6, number=3)

@@ -51,7 +51,7 @@ def prompts_of(prompt: Any) -> list[str | list[int]]:
     """The prompts of a completion: a string, a list of strings, a list of token ids, or a list of such lists.
 
     Raises:
-        ValueError: for anything else, an empty list, or more than `MAX_TEXT` letters and tokens altogether.
+        ValueError: for anything else, an empty list, a token below 0, or more than `MAX_TEXT` letters and tokens altogether.
     """
     prompts = [prompt] if isinstance(prompt, str) or _are_tokens(prompt) else prompt
     if not isinstance(prompts, list) or not prompts:

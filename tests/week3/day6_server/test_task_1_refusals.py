@@ -58,7 +58,7 @@ def test_task_1_limits_of_texts() -> None:
     completion(prompt=["a" * 500_000] * 2)
     error = refused_completion(prompt=["a" * 500_000, "a" * 500_001])
     assert error["param"] == "prompt"
-    assert "1000001" in error["message"], f"the message should say how long it is: {error['message']}"
+    assert "1000001" in error["message"], f"the message should say how many letters there are, 1000001: {error['message']}"
     assert len(error["message"]) < 1000, "a value is named, but not all of it"
     long = [{"role": "user", "content": "a" * 1_000_001}]
     assert refused_chat(messages=[*HELLO, *long])["param"] == "messages[1].content"

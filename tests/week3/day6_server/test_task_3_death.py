@@ -205,3 +205,21 @@ def test_task_3_an_answer_that_is_complete_stays_so(threads: Threads) -> None:
         )
 
     run(main)
+
+
+def test_task_3_the_first_death_counts(threads: Threads) -> None:
+    served = threads.loop(dying(DEATHS["an exception"], alive=1))
+
+    async def main() -> None:
+        (ticket,) = await take(served, asks(100))
+        deltas = await read_error(ticket, answer.EngineDead)
+        cause = deltas[-1].error.__cause__
+        assert isinstance(cause, RuntimeError), (
+            f"what the thread has died of is the `__cause__` of EngineDead, and not {cause!r}"
+        )
+
+    run(main)
+    served.stop(PATIENCE)
+    assert "the device is lost" in str(served.reason), (
+        f"it had died of something before it was stopped, and the reason should still name that: {served.reason}"
+    )

@@ -440,14 +440,15 @@ def test_task_3_whoever_goes_while_submitting_is_not_served(threads: Threads) ->
 def test_task_3_sleeps_when_there_is_nothing_to_do(threads: Threads) -> None:
     looks = 0
 
-    class Watched(ScriptedEngine):
-        @property
-        def has_work(self) -> bool:
-            nonlocal looks
-            looks += 1
-            return super().has_work
+    def count(*_: Any) -> None:
+        nonlocal looks
+        looks += 1
 
-    served = threads.loop(Watched)
+    threading.setprofile(count)  # called for each call in threads that start from now on
+    try:
+        served = threads.loop(ScriptedEngine)
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]
 
     async def main() -> None:
         (ticket,) = await take(served, asks(3))
@@ -456,8 +457,9 @@ def test_task_3_sleeps_when_there_is_nothing_to_do(threads: Threads) -> None:
         before = looks
         await asyncio.sleep(0.1)
         assert looks - before <= 20, (
-            f"in a tenth of a second without work the thread looked {looks - before} times for some: let it sleep in `get`"
+            f"in a tenth of a second without work the thread made {looks - before} calls: let it sleep in `get`"
         )
+        assert served.turn_began is None, f"a thread that sleeps has no turn, and `turn_began` is {served.turn_began}"
         (ticket,) = await take(served, asks(3))
         assert text(await read(ticket)) == "abc", "a command wakes it up"
 

@@ -87,6 +87,8 @@ def pieces(events: list[Any], index: int = 0) -> list[str]:
         ({"text": "two\nlines"}, b'data: {"text": "two\\nlines"}\n\n'),
         ("two\nlines", b"data: two\ndata: lines\n\n"),
         ("a\r\nb\rc", b"data: a\ndata: b\ndata: c\n\n"),
+        ("a\n", b"data: a\ndata: \n\n"),
+        ("one\u2028line\x0b", "data: one\u2028line\x0b\n\n".encode()),
     ],
 )
 def test_task_4_sse(given: Any, expected: bytes) -> None:

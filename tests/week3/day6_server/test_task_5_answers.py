@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from answer import answer
 from asgi_client import Exchange, ask
 from served_toy import MODEL, TOKENIZER, Served, served, text_alone
 from support import ToyModel
@@ -285,4 +286,37 @@ def test_task_5_tokens_are_counted_outside_of_the_event_loop(
     assert watched.threads, "the app was given a tokenizer and should use it"
     assert threading.get_ident() not in watched.threads, (
         "a megabyte of text takes a tokenizer about a second, in which the event loop would serve nobody: use Service.off_loop"
+    )
+
+
+def test_task_5_a_schema_is_compiled_outside_of_the_event_loop(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_in = []
+    names = answer.Service.ask.__globals__
+    compile_schema = names["compile_schema"]
+
+    def watched(*args: Any) -> Any:
+        compiled_in.append(threading.get_ident())
+        return compile_schema(*args)
+
+    monkeypatch.setitem(names, "compile_schema", watched)
+    with served(toy) as serving:
+        ask_all(serving, completion(response_format={"type": "json_object"}))
+    assert threading.get_ident() not in compiled_in, (
+        "a schema may take a second to compile, in which the event loop would serve nobody: use Service.off_loop"
+    )
+
+
+def test_task_5_each_choice_has_a_detokenizer_of_its_own(toy: ToyModel) -> None:
+    with served(toy) as serving:
+        requests = []
+        submit = serving.engine.submit
+
+        def watched(request: Any) -> Any:
+            requests.append(request)
+            return submit(request)
+
+        serving.engine.submit = watched
+        ask_all(serving, completion(n=3))
+    assert len({id(request.detokenizer) for request in requests}) == 3, (
+        "a detokenizer remembers the beginning of a letter: shared, it would put it into somebody else's answer"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from answer import answer
 from asgi_client import PATIENCE, Exchange, ask
 from served_toy import MODEL, Served, served, text_alone
 from support import FragileModel, ToyModel
@@ -151,6 +152,50 @@ def test_task_5_a_stream_that_takes_too_long_ends_with_an_error(toy: ToyModel) -
         exchange = asyncio.run(main(serving))
     assert "0.5 s" in error_of(exchange)["message"], "the message names the time that was allowed"
     assert "[DONE]" not in exchange.data(), "an answer that was broken off must not end like a whole one"
+
+
+def test_task_5_time_that_a_request_has_waited_is_part_of_its_limit(toy: ToyModel) -> None:
+    async def main(serving: Served) -> Exchange:
+        loop, passed, held = asyncio.get_running_loop(), 0.0, threading.Event()
+        real_time = loop.time
+        loop.time = lambda: real_time() + passed  # type: ignore[method-assign]
+        serving.thread.post(lambda engine: held.wait(PATIENCE))
+        async with Exchange(serving.app, COMPLETIONS, {**LONG, "stream": True}) as exchange:
+            await serving.until(lambda: serving.thread.num_waiting == 1, "the request should be submitted")
+            passed = 60.0
+            held.set()
+            await exchange.until(b"data: ")
+            serving.model.gate.clear()
+            passed = 101.0
+            await exchange.answered()
+            serving.model.gate.set()
+            await serving.until_empty("its time is over, and it should not be served on")
+            return exchange
+
+    with served(toy, app={"request_timeout": 100.0}) as serving:
+        exchange = asyncio.run(main(serving))
+    assert "100 s" in error_of(exchange)["message"], "the message names the time that was allowed"
+
+
+def test_task_5_who_waits_for_the_client_to_leave_ends_with_the_work() -> None:
+    ended = False
+
+    async def receive() -> Any:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    async def main() -> None:
+        assert await answer.unless_gone(receive, work()) == "done"
+        assert ended, "the work is done: cancel the task that waits for `http.disconnect`, and wait until it has ended"
+
+    asyncio.run(main())
 
 
 @EVERY_KIND

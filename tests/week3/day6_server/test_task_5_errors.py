@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from answer import answer
 from asgi_client import Exchange, ask
 from patience import PATIENCE
 from served_toy import MODEL, Served, served
-from support import ToyModel
+from support import ToyModel, refuses
 from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -186,7 +188,7 @@ def test_task_5_the_key_is_asked_for_before_the_body_is_read(toy: ToyModel) -> N
 
 
 def test_task_5_health_and_the_page_need_no_key(toy: ToyModel) -> None:
-    for path in ("/", "/health", "/metrics"):
+    for path in ("/", "/health"):
         assert asked(toy, path, app={"api_key": KEY}).status == 200, f"{path} is for monitors and people, who have no key"
 
 
@@ -213,6 +215,13 @@ def test_task_5_a_request_without_an_id_is_given_one(toy: ToyModel) -> None:
     ids = [asked(toy, "/health").headers.get("x-request-id") for _ in range(2)]
     assert all(ids), "an answer without an id cannot be found in a log"
     assert ids[0] != ids[1], "each request has an id of its own"
+
+
+def test_task_5_what_nobody_has_foreseen_is_told_by_its_kind_alone() -> None:
+    told = answer.explain(RuntimeError("/home/me/secret \ud800"))
+    assert told.status == 500, f"nobody has foreseen it, so it is the server's mistake: {told.status}"
+    assert "secret" not in told.detail.message, f"the text of an exception may hold anything: {told.detail.message!r}"
+    assert "RuntimeError" in told.detail.message, f"its kind is told: {told.detail.message!r}"
 
 
 # The size of the body
@@ -249,6 +258,52 @@ def test_task_5_an_endless_body_is_not_read_for_ever(toy: ToyModel) -> None:
     assert exchange.taken < 100_000, f"{exchange.taken} bytes were read of a body that may have 1000"
 
 
+def test_task_5_a_body_over_the_limit_is_read_to_its_end(toy: ToyModel) -> None:
+    body = padded(5000)
+    parts = [body[start : start + 1000] for start in range(0, len(body), 1000)]
+    exchange = asked(toy, COMPLETIONS, parts, app={"max_body_bytes": 1000}, headers={"content-length": "5000"})
+    expect_error(exchange, 413)
+    assert exchange.taken == 5000, (
+        f"{exchange.taken} of 5000 bytes were read, up to eight times the limit should be: a client that sends first and reads"
+        " later would see a broken pipe, and no 413"
+    )
+
+
+def test_task_5_a_body_that_is_too_large_is_not_kept() -> None:
+    most, sent = 100_000, 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        sent += 1
+        return {"type": "http.request", "body": b"x" * most, "more_body": sent < 8}
+
+    async def main() -> int:
+        tracemalloc.start()
+        try:
+            with refuses(answer.ApiError, "a body of 800,000 bytes where 100,000 are allowed is a 413"):
+                await answer.read_body(receive, most)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak = asyncio.run(main())
+    assert peak < 5 * most, f"{peak} bytes were held at once of a body that may have {most}: throw away what is too much"
+
+
+def test_task_5_a_body_that_drips_is_status_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_globals_of_guard(), "BODY_SECONDS", 0.05)
+    sent = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        sent += 1
+        await asyncio.sleep(0.005)
+        return {"type": "http.request", "body": b" ", "more_body": sent < 50}
+
+    with refuses(answer.ApiError, "BODY_SECONDS are for all of the body: a byte now and then must not keep a connection open"):
+        asyncio.run(answer.read_body(receive, 1000))
+
+
 def test_task_5_a_body_that_never_comes_is_status_408(toy: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(toy) as serving:
         monkeypatch.setitem(_globals_of_guard(), "BODY_SECONDS", 0.05)
@@ -262,8 +317,6 @@ def test_task_5_a_body_that_never_comes_is_status_408(toy: ToyModel, monkeypatch
 
 def _globals_of_guard() -> Any:
     """Of the module in which `read_body` of the package under test stands."""
-    from answer import answer
-
     return answer.read_body.__globals__
 
 

@@ -168,6 +168,33 @@ def test_task_6_retry_after_follows_the_pace(threads: Threads, seconds: float, w
     run(main)
 
 
+def test_task_6_the_pace_is_that_of_late(threads: Threads) -> None:
+    clock, gate = FakeClock(), threads.gate(after=10)
+
+    def step(engine: ScriptedEngine) -> None:
+        clock.pass_by(0.1)
+        gate(engine)
+
+    served = threads.thread(lambda: ScriptedEngine(seats=1, before_step=step), max_queue=2, step_limit=10**6, clock=clock)
+
+    async def main() -> None:
+        for _ in range(10):
+            await read(*await take(served, asks(1)))
+        crowd = [begin(take(served, asks(1))) for _ in range(2)]
+        await gate.reach()
+        clock.pass_by(200.0)
+        error: Any = await refused(served, answer.QueueFull, "two wait, and two may")
+        assert 20 <= error.retry_after <= 60, (
+            "ten have ended in the first second, and nobody in the 200 since: the pace counts until now, and two who wait take"
+            f" about 40 s, not {error.retry_after}"
+        )
+        gate.open()
+        for one in crowd:
+            await read(*await one)
+
+    run(main)
+
+
 def test_task_6_retry_after_when_nothing_is_known(threads: Threads) -> None:
     gate = threads.gate(after=0)
     served = threads.thread(lambda: ScriptedEngine(before_step=gate), max_queue=1)
@@ -202,6 +229,19 @@ def test_task_6_drain_lets_everybody_end(threads: Threads) -> None:
         assert not served.healthy, "a server that has stopped is not healthy"
         with refuses(answer.ServingError, "nobody is taken after the end"):
             await within(served.submit(asks(1)), "`submit` answers")
+
+    run(main)
+
+
+def test_task_6_drain_does_not_wait_for_who_was_refused(threads: Threads) -> None:
+    served = threads.thread(ScriptedEngine)
+
+    async def main() -> None:
+        with refuses(ValueError, "the engine refuses an empty prompt"):
+            await take(served, lambda: answer.Request([], 3))
+        assert await within(served.drain(2 * PATIENCE), "nobody is served, so `drain` returns at once"), (
+            "a request that was refused has ended: its ticket is settled, and not open any more"
+        )
 
     run(main)
 

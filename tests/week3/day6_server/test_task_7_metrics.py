@@ -1,5 +1,6 @@
 """Week 3 Day 6, task 7: what a monitor reads, compared with what happened."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,8 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from answer import answer
+from asgi_client import Exchange
+from asgi_client import ask as ask_app
 from paged_engines import ask, engine, serve
 from support import ToyModel, finish_all
+from tiny_llm_kit.models.tiny_random import ByteTokenizer
 
 STATS = {
     "num_requests_running": 3,
@@ -217,20 +221,45 @@ def test_task_7_a_name_with_quotes() -> None:
     assert watched.value("vllm:num_requests_running", model_name='a "quoted"\\name\n') == 3
 
 
+def test_task_7_behind_the_app(toy: ToyModel) -> None:
+    thread = answer.EngineThread(lambda: engine(toy))
+    thread.start()
+    try:
+        app = answer.create_app(thread, "toy", ByteTokenizer(), api_key="sk-secret")
+
+        async def main() -> tuple[Exchange, Exchange]:
+            body = {"prompt": "Hello", "max_tokens": 4, "ignore_eos": True}
+            answered = await ask_app(app, "/v1/completions", body, headers={"authorization": "Bearer sk-secret"})
+            return answered, await ask_app(app, "/metrics")
+
+        answered, scraped = asyncio.run(main())
+    finally:
+        thread.stop()
+    assert answered.status == 200, f"the whole server should serve: {answered.body!r:.300}"
+    assert scraped.status == 200, "/metrics is for monitors, which have no key"
+    assert value(scraped.body, "vllm:generation_tokens_total") == 4
+    assert value(scraped.body, "vllm:num_requests_running") == 0
+
+
 def test_task_7_of_an_engine(toy: ToyModel) -> None:
     served = engine(toy)
     metrics = answer.ServerMetrics("toy", lambda: SimpleNamespace(**STATS))
     served.event_log.readers.append(metrics.read)
     requests = [ask(5, 6), ask(9, 1, seed=1), ask(4, 3, seed=2)]
     serve(served, *requests)
-    dropped = served.submit(ask(4, 9, seed=3))
+    early = served.submit(ask(7, 9, seed=3))
     served.step()
+    served.cancel(early)
+    dropped = served.submit(ask(4, 9, seed=4))
+    for _ in range(5):
+        served.step()
+    assert dropped.generated_tokens, "it is cancelled in the middle of its answer"
     served.cancel(dropped)
     finish_all(served)
     text = metrics.text()
     assert value(text, "vllm:generation_tokens_total") == sum(len(one.generated_tokens) for one in [*requests, dropped])
-    assert value(text, "vllm:prompt_tokens_total") == 18
+    assert value(text, "vllm:prompt_tokens_total") == 22
     assert value(text, "vllm:e2e_request_latency_seconds_count") == 3
     assert value(text, "vllm:request_time_per_output_token_seconds_count") == 2
     assert value(text, "tiny_llm:requests_ended_total", end="finished") == 3
-    assert value(text, "tiny_llm:requests_ended_total", end="cancelled") == 1
+    assert value(text, "tiny_llm:requests_ended_total", end="cancelled") == 2
