@@ -179,6 +179,9 @@ def test_task_5_a_stream_comes_token_by_token(toy: ToyModel) -> None:
             await exchange.until(b"data: ")
             assert not exchange.complete, "the first event comes when there is a first token, not when there are all"
             assert exchange.headers["content-type"].startswith("text/event-stream")
+            assert "no-store" in exchange.headers.get("cache-control", ""), (
+                "a proxy may keep an answer and send it later, unless `cache-control: no-store` forbids it"
+            )
 
     with served(toy) as serving:
         asyncio.run(main(serving))
