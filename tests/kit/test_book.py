@@ -1,149 +1,331 @@
-"""The pages of the book: what they promise, name and link to is there, and their pictures fit on a screen."""
+"""The book's checks, each on a small page with a fault that it must find, and on one without.
 
-import re
-import tomllib
-import unicodedata
+The real book is looked at by a step of its own: pdm run check --only book.
+"""
+
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tiny_llm_kit.course.course_map import find_root, load_course
+from tiny_llm_kit.book import chapters, consoles, english, formulas, includes, links, mdbook, signatures, sources, spelling
+from tiny_llm_kit.book.pages import Page
+from tiny_llm_kit.book.preprocessor import prepare
+from tiny_llm_kit.course.course_map import Day, Task, find_root
 
-ROOT = find_root()
-PAGES = sorted((ROOT / "book/src").glob("*.md"))
-DAYS = {ROOT / day.chapter: day for day in load_course(ROOT).ready_days}
-WIDEST = 88
-"""Columns of a code block that mdBook shows in a window of 1400 pixels without cutting it off."""
+DAY = Day(1, 2, "Doubling", "book/src/day.md", "tests/day.py", ("numbers.py",), (Task(1, 2, 1, "double"),), (1,))
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-each_chapter = pytest.mark.parametrize("page", DAYS, ids=lambda page: page.stem)
-each_text = pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+CHAPTER = """\
+# Week 1 Day 2: Doubling
 
-_FENCE = re.compile(r" *```")
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_FOLDED = re.compile(r"\n\n<details>\n<summary>Answers</summary>\n\n(.*?)\n\n</details>\n", re.DOTALL)
+    pdm run test --week 1 --day 2 -k task_1
 
+## Predict before you code
 
-def code_lines(text: str) -> list[tuple[int, str]]:
-    """Number and text of each line in a code block, fenced or indented after a blank line."""
-    found, fenced, indented, before = [], False, False, ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if _FENCE.match(line):
-            fenced = not fenced
-        elif fenced:
-            found.append((number, line))
-        else:
-            indented = line.startswith("    ") and (indented or not before.strip())
-            if indented:
-                found.append((number, line))
-        before = line
-    return found
+1. What is twice two?
 
+<details>
+<summary>Answers</summary>
 
-def columns(line: str) -> int:
-    """How wide a line is in a font of fixed width; an emoji takes two columns."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
+1. Four.
 
+</details>
 
-def section(text: str, heading: str) -> str:
-    """What stands under a heading of the second level; "" without it."""
-    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+## Tasks
+
+### Task 1: double
+
+Write `double`, and `Doubler`.
+"""
+
+ANSWERS = '''\
+@task(week=1, day=2, number=1)
+def double(x: int) -> int:
+    """Twice `x`.
+
+    Raises:
+        TypeError: if it is no number.
+    """
+    return 2 * x
 
 
-def numbers(text: str) -> list[int]:
-    """The numbers of a list's items."""
-    return [int(number) for number in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]
+class Doubler:
+    """Doubles."""
+
+    @task(1, 2, 1)
+    def __init__(self) -> None:
+        self.factor = 2
+
+    def far(self, first: int, *, second_of_many_arguments: int = 2, third_of_many_arguments: int = 3, last: str) -> int:
+        """All of it."""
+        raise NotImplementedError
+'''
+
+PYPROJECT = """\
+[tool.pdm.scripts]
+test = { cmd = "python test.py" }
+say = { cmd = "python say.py" }
+"""
 
 
-def anchors(page: Path) -> set[str]:
-    """What may follow a `#` in a link to a page."""
-    headings = _HEADING.findall(page.read_text(encoding="utf-8"))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a page, answers and a command."""
+    for folder in ("book/src", "src/tiny_llm", "src/tiny_llm_ref"):
+        (tmp_path / folder).mkdir(parents=True)
+    for package in ("tiny_llm", "tiny_llm_ref"):
+        (tmp_path / f"src/{package}/numbers.py").write_text(ANSWERS)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "say.py").write_text(
+        "import sys\nprint('it took 7.25 s')\nprint(*sys.argv[1:])\nsys.exit(sys.argv[-1] == 'bad')\n"
+    )
+    return tmp_path
 
 
-def missing_links(page: Path) -> list[str]:
-    """The links of a page to files or headings that are not there."""
-    missing = []
-    for link in _LINK.findall(page.read_text(encoding="utf-8")):
-        if re.match(r"\w+:", link):
-            continue
-        name, _, anchor = link.partition("#")
-        target = page.parent / name if name else page
-        if not target.exists() or (anchor and anchor not in anchors(target)):
-            missing.append(link)
-    return missing
+def page(root: Path, text: str, name: str = "day.md") -> Page:
+    path = root / "book/src" / name
+    path.write_text(text, encoding="utf-8")
+    return Page.read(path, root)
 
 
-@each_page
-def test_code_blocks_fit_on_a_screen(page: Path) -> None:
-    wide = [
-        f"{page.name}:{number}: {columns(line)}"
-        for number, line in code_lines(page.read_text("utf-8"))
-        if columns(line) > WIDEST
+def places(faults: list) -> list[int]:
+    return [fault.line for fault in faults]
+
+
+# What is put in
+
+
+def test_a_signature_stands_on_the_page_as_in_the_skeleton(root: Path) -> None:
+    text, faults = prepare(page(root, "# A\n\n{{#signature numbers:double}}\n"), root)
+    assert not faults
+    for shown in ("```python\ndef double(x: int) -> int:\n", "TypeError: if it is no number."):
+        assert shown in text, text
+    for hidden in ("return", "@task"):
+        assert hidden not in text, f"the answer or its mark got onto the page: {text}"
+
+
+def test_a_long_signature_is_broken_for_the_page(root: Path) -> None:
+    text = signatures.describe(root / "src/tiny_llm", "numbers:Doubler.far")
+    assert max(map(len, text.splitlines())) <= signatures.WIDEST, text
+    arguments = [line.strip().replace(" ", "") for line in text.splitlines()]
+    assert arguments[2:6] == ["first:int,", "*,", "second_of_many_arguments:int=2,", "third_of_many_arguments:int=3,"], text
+
+
+@pytest.mark.parametrize("symbol", ["numbers:triple", "letters:double", "double", "numbers:Doubler.near"])
+def test_a_signature_that_is_not_there_is_named_with_its_line(root: Path, symbol: str) -> None:
+    _, faults = prepare(page(root, f"# A\n\n{{{{#signature {symbol}}}}}\n"), root)
+    assert places(faults) == [3], faults
+
+
+def test_formulas_become_mathml_and_code_stays() -> None:
+    text, faults = formulas.render(
+        "So $x_i * y$, `$HOME`, \\$5.\n\n    cost $a and $b\n\n```sh\necho $a $b\n```\n\n$$\n\\frac{1}{2}\n$$\n"
+    )
+    assert not faults
+    assert text.count("<math") == 2, text
+    for kept in ('display="block"', "<mfrac>"):
+        assert kept in text, text
+    for kept in ("`$HOME`", "$5.", "    cost $a and $b", "echo $a $b"):
+        assert kept in text, f"{kept!r} is no formula: {text}"
+    assert "*" not in text.partition("</math>")[0], "Markdown would read an asterisk between tags as emphasis"
+
+
+def test_prices_are_no_formula() -> None:
+    text = "It costs $5 here, and $6 there.\n"
+    assert formulas.render(text) == (text, [])
+
+
+@pytest.mark.parametrize("formula", ["\\nosuchthing x", "x_{1", "\\left( x"])
+def test_a_formula_that_cannot_be_read_is_named_with_its_line(root: Path, formula: str) -> None:
+    _, faults = prepare(page(root, f"# A\n\nand ${formula}$.\n"), root)
+    assert places(faults) == [3], faults
+
+
+@pytest.mark.parametrize(
+    "directive",
+    ["{{#include no.py}}", "{{#include part.py:no}}", "{{#include part.py:1:9}}", "{{#incldue part.py}}"],
+)
+def test_an_include_of_what_is_not_there_is_a_fault(root: Path, directive: str) -> None:
+    (root / "book/src/part.py").write_text("# ANCHOR: here\nx = 1\n# ANCHOR_END: here\n")
+    good = "{{#include part.py}}\n{{#include part.py:here}}\n{{#include part.py:1:2}}\n\\{{#include no.py}}\n"
+    assert places(includes.find_faults(page(root, f"{good}{directive}\n"))) == [5]
+
+
+# What is checked of the pages
+
+
+def test_code_wider_than_a_page_is_a_fault(root: Path) -> None:
+    fits, wide = "─" * 88, "─" * 89
+    assert places(sources.find_wide(page(root, f"{wide}\n\n```text\n{fits}\n{wide}\n```\n\n    {wide}\n"))) == [5, 8]
+
+
+def test_unknown_commands_and_files_are_faults(root: Path) -> None:
+    text = "`pdm run test`, `pdm run python`\n`pdm run tset`\n`src/tiny_llm/numbers.py`\n`src/tiny_llm/letters.py`\n"
+    assert places(sources.find_unknown(page(root, text), root)) == [2, 4]
+
+
+def test_a_page_that_the_summary_does_not_list_once_is_a_fault(root: Path) -> None:
+    pages = [page(root, "# A"), page(root, "# B", "b.md"), page(root, "[A](day.md) [B](b.md)", "SUMMARY.md")]
+    assert not sources.find_unlisted(pages)
+    assert sources.find_unlisted([*pages[:2], page(root, "[A](day.md) [A](day.md)", "SUMMARY.md")])
+
+
+def test_links_of_the_readme_lead_somewhere(root: Path) -> None:
+    page(root, "# Far Away!\n", "other.md")
+    text = "[a](other.md#far-away) [b](https://example.org)\n[c](other.md#near)\n[d](gone.md)\n"
+    assert places(sources.find_broken_links(page(root, text))) == [2, 3]
+
+
+def test_a_good_chapter_has_no_fault(root: Path) -> None:
+    assert not chapters.find_faults(page(root, CHAPTER), DAY, root)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("# Week 1 Day 2: ", "# Week 1 Day 3: "),
+        ("--week 1 --day 2", "--week 1 --day 1"),
+        ("task_1", "task_7"),
+        (" -k task_1", ""),
+        ("### Task 1: ", "### Task 2: "),
+        ("1. Four.", "Four."),
+        ("<summary>Answers</summary>\n\n", "<summary>Answers</summary>\n"),
+        ("Write `double`", "Write the double"),
+        ("`Doubler`", "Doubler"),
+    ],
+)
+def test_what_a_chapter_owes_the_map(root: Path, good: str, bad: str) -> None:
+    assert good in CHAPTER
+    assert chapters.find_faults(page(root, CHAPTER.replace(good, bad)), DAY, root), f"{bad!r} in place of {good!r} passed"
+
+
+def test_misspelled_and_repeated_words_are_faults(root: Path) -> None:
+    text = "The the cache recieves it.\nIt is in in\nthe cache. It had had that `teh`\n\n    the the teh\n\nof\nof\n"
+    found = page(root, text)
+    assert places(spelling.find_misspelled([found], root)) == [1], "in prose, not in code"
+    assert places(spelling.find_repeated(found)) == [2, 7]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "It has one slab a layer.",
+        "It makes 60 tokens a second.",
+        "It takes 4 bytes\na weight.",
+        "It stands beside the engine.",
+        "It is written behind the last token.",
+        "It is the sum. Of all rows at once.",
+    ],
+)
+def test_turns_of_phrase_that_the_style_does_without(root: Path, said: str) -> None:
+    assert english.find_faults(page(root, f"# A\n\n{said}\n"), [])
+    assert not english.find_faults(page(root, f"# A\n\n{said}\n"), [said.replace("\n", " ")]), (
+        "it is on the list of what is allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "It has one slab per layer.",
+        "It gives each row a token.",
+        "Besides, a server stands behind a proxy.",
+        "Of the two, the second is faster.",
+        "It costs `2 bytes a token`.",
+        "It is looked at four times a second.",
+    ],
+)
+def test_what_is_well_said_passes(root: Path, said: str) -> None:
+    assert not english.find_faults(page(root, f"# A\n\n{said}\n"), [])
+
+
+# Commands and what they print
+
+
+def console(command: str, *output: str, kind: str = "console") -> str:
+    return "\n".join([f"# A\n\n```{kind}", f"$ {command}", *output, "```\n"])
+
+
+@pytest.mark.parametrize("output", [["it took 912 s", "a b"], ["…", "a b"], ["it took 0.5 s", "…"], ["…"]])
+def test_a_command_prints_what_the_page_says_numbers_aside(root: Path, output: list[str]) -> None:
+    faults = consoles.find_faults(page(root, console("pdm run say a 'b'", *output)), root)
+    assert not faults, faults
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("pdm run say a", ["it took 1 s", "b"]),
+        ("pdm run say a", ["it took 1 s"]),
+        ("pdm run say a", ["it took 1 s", "a", "b"]),
+        ("pdm run say bad", ["it took 1 s", "bad"]),
+        ("pdm run nothing", []),
+        ("rm file", []),
+    ],
+)
+def test_a_command_that_fails_or_prints_something_else_is_a_fault(root: Path, command: str, output: list[str]) -> None:
+    assert places(consoles.find_faults(page(root, console(command, *output)), root)) == [4]
+
+
+def test_slow_commands_are_run_on_demand(root: Path) -> None:
+    text = console("pdm run say a", "wrong", kind="console,slow")
+    assert not consoles.find_faults(page(root, text), root)
+    assert consoles.find_faults(page(root, text), root, slow=True)
+
+
+# The built book
+
+
+def test_links_of_the_built_book(tmp_path: Path) -> None:
+    (tmp_path / "b.html").write_text('<h1 id="top">B</h1>')
+    lines = [
+        '<a href="b.html#top">good</a> <a href="https://example.org">good</a> <a href="#here" id="here">good</a>',
+        '<a href="c.html">gone</a>',
+        '<a href="b.html#bottom">no such heading</a>',
+        '<script src="https://example.org/x.js"></script>',
+        '<a href="http://example.org">not safe</a>',
+        '<img src="//example.org/x.png">',
     ]
-    assert not wide, f"lines of code blocks with more than {WIDEST} columns: redraw them narrower. {wide}"
+    (tmp_path / "a.html").write_text("\n".join(lines))
+    assert places(links.find_faults(tmp_path)) == [2, 3, 4, 5, 6]
 
 
-@each_chapter
-def test_each_prediction_has_a_folded_answer(page: Path) -> None:
-    predictions, folded = section(page.read_text(encoding="utf-8"), "Predict before you code"), ""
-    if match := _FOLDED.search(predictions):
-        predictions, folded = predictions[: match.start()], match[1]
-    assert "<details>" not in predictions, (
-        f"{page.name}: answers are folded into <details>, the next line is <summary>Answers</summary>, with blank lines before "
-        "the first, behind the second and around </details>: without these, mdBook shows raw Markdown"
-    )
-    asked, answered = numbers(predictions), numbers(folded)
-    assert asked == list(range(1, len(asked) + 1)) != [], f"{page.name}: predictions are numbered from 1 on, not {asked}"
-    assert answered == asked, f"{page.name}: predictions {asked}, but answers {answered} in <details> behind them"
+def test_a_style_sheet_that_loads_a_font_from_outside_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.css").write_text("@font-face { src: url('https://example.org/a.woff2') }\nb { background: url(b.png) }\n")
+    assert len(links.find_faults(tmp_path)) == 1
 
 
-@each_chapter
-def test_a_chapter_explains_each_task_of_the_map(page: Path) -> None:
-    day = DAYS[page]
-    explained = sorted(
-        int(number) for number in re.findall(r"^### Task (\d+): ", page.read_text(encoding="utf-8"), re.MULTILINE)
-    )
-    assert explained == [task.number for task in day.tasks], f"{page.name}: '### Task N: …' for {explained}; see course.toml"
+def small_book(folder: Path, text: str) -> Path:
+    (folder / "book/src").mkdir(parents=True)
+    (folder / "src").symlink_to(find_root() / "src")
+    book = (find_root() / "book/book.toml").read_text(encoding="utf-8")
+    (folder / "book/book.toml").write_text(book)
+    (folder / "book/theme").symlink_to(find_root() / "book/theme")
+    (folder / "book/figures").mkdir()
+    (folder / "book/src/SUMMARY.md").write_text("# Summary\n\n- [A](a.md)\n")
+    (folder / "book/src/a.md").write_text(text)
+    return folder
 
 
-@each_chapter
-def test_a_selection_of_tests_names_a_task_of_the_day(page: Path) -> None:
-    day = DAYS[page]
-    selected = re.findall(r"-k (?:\"[^\"]*\"|\S+)", page.read_text(encoding="utf-8"))
-    tasks = {int(number) for selection in selected for number in re.findall(r"task_(\d+)", selection)}
-    assert tasks, f"{page.name}: shows no `-k task_N`, so that nobody learns how to run one task"
-    assert tasks <= {task.number for task in day.tasks}, f"{page.name}: `-k` for tasks {tasks}, of which the day lacks some"
+def test_mdbook_builds_with_signatures_and_formulas(tmp_path: Path) -> None:
+    root = small_book(tmp_path / "course", "# A\n\n{{#signature attention:softmax}}\n\nwith $x^2$.\n")
+    mdbook.build(root, tmp_path / "out")
+    html = (tmp_path / "out/a.html").read_text(encoding="utf-8")
+    for shown in ("softmax", "<msup>"):
+        assert shown in html, html
+    assert not links.find_faults(tmp_path / "out"), "the built book needs nothing from outside"
 
 
-@each_chapter
-def test_a_chapter_names_its_own_day(page: Path) -> None:
-    day, text = DAYS[page], page.read_text(encoding="utf-8")
-    assert text.startswith(f"# Week {day.week} Day {day.number}: "), f"{page.name} is the chapter of {day}: see its first line"
-    named = set(re.findall(r"--week (\d+) --day (\d+)", text))
-    assert named == {(str(day.week), str(day.number))}, f"{page.name}: `pdm run test` for {named} in the chapter of {day}"
+def test_a_build_says_the_page_and_the_line_of_a_fault(tmp_path: Path) -> None:
+    root = small_book(tmp_path / "course", "# A\n\n{{#include no.py}}\n\n{{#signature attention:hardmax}}\n")
+    with pytest.raises(ValueError, match=r"book/src/a\.md:3: (.|\n)*book/src/a\.md:5: ") as error:
+        mdbook.build(root, tmp_path / "out")
+    assert "Traceback" not in str(error.value)
 
 
-@each_text
-def test_commands_and_files_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pdm"]["scripts"]
-    commands = set(re.findall(r"\bpdm run ([\w-]+)", text))
-    unknown = commands - scripts.keys() - {"python"}
-    assert not unknown, f"{page.name}: pdm runs no {unknown}; [tool.pdm.scripts] has {sorted(scripts)}"
-    files = re.findall(r"\b(?:src|tests|scripts|book)/[\w/.-]*\w", text)
-    missing = [name for name in files if not (ROOT / name).exists()]
-    assert not missing, f"{page.name} names files that are not there: {missing}"
-
-
-def test_the_summary_lists_every_page() -> None:
-    summary = ROOT / "book/src/SUMMARY.md"
-    listed = re.findall(r"\]\(([\w.-]+)\)", summary.read_text(encoding="utf-8"))
-    assert sorted(listed) == [page.name for page in PAGES if page != summary], "SUMMARY.md lists each page of book/src once"
-
-
-@each_text
-def test_links_lead_somewhere(page: Path) -> None:
-    missing = missing_links(page)
-    assert not missing, f"{page.name}: links to files or headings that are not there: {missing}"
+def test_the_program_says_where_the_book_begins(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/book_build.py", "--out", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=find_root(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.removeprefix("open ").strip()).is_file(), done.stdout

@@ -35,6 +35,9 @@ def render(text: str) -> tuple[str, list[tuple[int, str]]]:
 
 
 def _mathml(source: str, display: bool) -> str:
+    braces = re.findall(r"(?<!\\)[{}]", source)
+    if braces.count("{") != braces.count("}"):  # which the library would pass over
+        raise ValueError(f"the formula {source!r} has {braces.count('{')} opening and {braces.count('}')} closing braces")
     try:
         mathml = convert(source, display="block" if display else "inline")
     except Exception as error:  # the library's errors have no common base

@@ -1,7 +1,7 @@
 """What mdBook calls between reading the pages and rendering them: signatures are put in, formulas become MathML.
 
-The protocol: `supports RENDERER` is answered by the exit code; otherwise [context, book] comes as JSON on standard input, and the
-book goes back to standard output (mdBook's guide, "Preprocessors").
+The protocol: `supports RENDERER` is answered by the exit code; otherwise [context, book] comes as JSON on standard input, and
+the book goes back to standard output (mdBook's guide, "Preprocessors").
 """
 
 import json
