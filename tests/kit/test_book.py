@@ -179,6 +179,7 @@ def test_links_of_the_readme_lead_somewhere(root: Path) -> None:
 
 def test_a_good_chapter_has_no_fault(root: Path) -> None:
     assert not chapters.find_faults(page(root, CHAPTER), DAY, root)
+    assert not chapters.find_faults(page(root, CHAPTER.replace("`double`", "**double**(x)")), DAY, root), "bold will do, too"
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,11 @@ def _selections(text: str, day: Day) -> Iterator[str]:
 
 
 def _names(page: Page, day: Day, root: Path) -> Iterator[str]:
-    """What is to be written has to be named, as code: a learner looks for it on the page."""
+    """What is to be written has to be named, as code or in bold: a learner looks for it on the page."""
     package = root / "src" / REFERENCE
     for path in sorted(package.rglob("*.py")):
         for name in answers(path, day):
-            if not re.search(rf"\b{re.escape(name)}\b", page.code):
+            if not re.search(rf"\b{re.escape(name)}\b", page.marked):
                 yield f"does not name `{name}`, an answer in {path.relative_to(package).as_posix()}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r" *```")
 _INLINE_CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
+_BOLD = re.compile(r"\*\*[^*\n]+\*\*")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -68,10 +69,10 @@ class Page:
         return _COMMENT.sub(_blank, blanked)
 
     @cached_property
-    def code(self) -> str:
-        """The text's code, in blocks and between backticks, a piece per line."""
+    def marked(self) -> str:
+        """What stands out of the text: code, in blocks and between backticks, and bold words. A piece per line."""
         blocks = [line for _, line in self.code_lines]
-        return "\n".join([*blocks, *(found[0] for found in _INLINE_CODE.finditer(self.text))])
+        return "\n".join([*blocks, *(found[0] for mark in (_INLINE_CODE, _BOLD) for found in mark.finditer(self.text))])
 
 
 def _blank(found: re.Match[str]) -> str:
