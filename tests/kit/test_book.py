@@ -254,6 +254,10 @@ def test_a_command_prints_what_the_page_says_numbers_aside(root: Path, output: l
     assert not faults, faults
 
 
+def test_rules_are_as_long_as_the_numbers_let_them() -> None:
+    assert consoles.matches(["=== 3 passed ===", "┏━━┓"], ["", "===== 1234 passed =====", "┏━━━━┓"])
+
+
 @pytest.mark.parametrize(
     ("command", "output"),
     [

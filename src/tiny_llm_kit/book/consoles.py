@@ -19,6 +19,8 @@ SECONDS = 300.0
 _BLOCK = re.compile(r"^```console(?P<slow>,slow)?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"\d+(?:[.,:-]\d+)*")
 
+_RULE = re.compile(r"([=─━-])\1+")
+
 
 @dataclass(frozen=True)
 class Command:
@@ -88,4 +90,5 @@ def _trimmed(lines: list[str]) -> list[str]:
 
 
 def _plain(line: str) -> str:
-    return " ".join(_NUMBER.sub("0", line).split())
+    """Numbers decide how long a rule next to them is, and how wide a column."""
+    return _RULE.sub(r"\1", " ".join(_NUMBER.sub("0", line).split()))

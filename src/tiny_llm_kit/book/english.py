@@ -19,7 +19,7 @@ _UNITS = (
     "token|request|row|slot|layer|step|head|query|key|second|minute|page|block|iteration|lane|thread|number|call|batch|line|"
     "prompt|answer|pass|group|matrix|product|weight|element|entry|tile|team|run|replica|task"
 )
-_IN_ORDER = "row|sequence|last|end|first|match|new|known|knee|length|gap|drafts?|tokens?|blocks?"
+_IN_ORDER = "row|sequence|last|first|match|new|known|knee|length|gap|drafts?|tokens?|blocks?"
 _RULES = [
     (
         re.compile(rf"\b(?:one\s(?:{_MEASURE})|(?:two|three|four)\s(?!times)\w+s)\san?\s(?:{_UNITS})\b"),
