@@ -177,7 +177,37 @@ def double(x: int) -> int:
     return x + x
 '''
 
+CHAPTER = """\
+# Week 1 Day {day}: {title}
+
+    pdm run test --week 1 --day {day} -k task_1
+
+## Predict before you code
+
+1. What is twice two?
+
+<details>
+<summary>Answers</summary>
+
+1. Four.
+
+</details>
+
+{tasks}
+"""
+
+BOOK = """\
+[book]
+title = "Numbers"
+
+[preprocessor.tiny-llm]
+command = "python -m tiny_llm_kit.book.preprocessor"
+"""
+
 PYPROJECT = """\
+[tool.pdm.scripts]
+test = { cmd = "python scripts/test.py" }
+
 [tool.pytest.ini_options]
 addopts = "--import-mode=importlib -p no:schemathesis"
 pythonpath = ["src", "tests"]
@@ -200,8 +230,13 @@ mypy_path = "src"
 FILES = {
     "course.toml": COURSE,
     "pyproject.toml": PYPROJECT,
-    "book/src/doubling.md": "",
-    "book/src/shapes.md": "",
+    "README.md": "# Numbers\n",
+    "book/book.toml": BOOK,
+    "book/src/SUMMARY.md": "# Summary\n\n- [Doubling](doubling.md)\n- [Shapes](shapes.md)\n",
+    "book/src/doubling.md": CHAPTER.format(
+        day=1, title="Doubling", tasks="### Task 1: double\n\n`double`\n\n### Task 2: count down\n\n`count_down`"
+    ),
+    "book/src/shapes.md": CHAPTER.format(day=2, title="Shapes", tasks="### Task 1: the area\n\n`area`"),
     "src/tiny_llm_ref/__init__.py": "from .numbers import count_down as count_down\n"
     "from .numbers import double as double\nfrom .shapes import Square as Square\n",
     "src/tiny_llm_ref/numbers.py": NUMBERS,
@@ -218,6 +253,7 @@ FILES = {
     "tests/metal/test_metal.py": "def test_metal():\n    assert 2 + 2 == 4\n",
 }
 MACHINERY = (
+    "src/tiny_llm_kit/book/*.py",
     "src/tiny_llm_kit/course/*.py",
     "src/metal_anywhere/errors.py",
     "src/metal_anywhere/source.py",

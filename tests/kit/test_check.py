@@ -31,9 +31,9 @@ def test_a_course_that_holds_together_passes(small: Path) -> None:
     assert set(step_words(done.stdout).values()) == {"ok"}
     assert "adds (week 1 day 1): accepted: Adds instead of multiplying.\n" in done.stdout
     assert "one too many (week 1 day 1, task 1): caught by test_task_1_doubles\n" in done.stdout
-    # five steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton,
+    # six steps that count as one, 2 tests of the kit and of Metal, 3 of the days on the reference, 3 on the skeleton,
     # 1 variant, 2 mistakes
-    assert done.stdout.splitlines()[-1] == "16 passed, 0 failed"
+    assert done.stdout.splitlines()[-1] == "17 passed, 0 failed"
 
 
 def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path) -> None:
@@ -48,7 +48,7 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     words = step_words(done.stdout)
     assert words.pop("stubs") == "ok"
     words.pop("replicas", None)  # needs Ray, which may not be there
-    assert len(words) == 9
+    assert len(words) == 10
     assert set(words.values()) == {"failed"}
     assert "F401" in done.stdout
     assert "Incompatible return value type" in done.stdout
@@ -57,9 +57,9 @@ def test_every_step_that_fails_is_reported_and_the_others_still_run(small: Path)
     assert "look at double" in done.stdout
     assert "adds (week 1 day 1): stale: numbers.py does not fit the reference: there is no triple" in done.stdout
     assert "mistake 'a': lacks" in done.stdout
-    # failed: five steps that count as one, the test of the kit, double and the area that needs it, the variant, the list of
+    # failed: six steps that count as one, the test of the kit, double and the area that needs it, the variant, the list of
     # mistakes
-    assert done.stdout.splitlines()[-1] == "5 passed, 10 failed"
+    assert done.stdout.splitlines()[-1] == "5 passed, 11 failed"
 
 
 def test_only_runs_the_steps_it_is_given(small: Path) -> None:
