@@ -200,6 +200,9 @@ BOOK = """\
 [book]
 title = "Numbers"
 
+[build]
+create-missing = false
+
 [preprocessor.tiny-llm]
 command = "python -m tiny_llm_kit.book.preprocessor"
 """
