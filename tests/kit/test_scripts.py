@@ -10,7 +10,11 @@ from tiny_llm_kit.course.course_map import find_root
 
 SCRIPTS = sorted(path for path in (find_root() / "scripts").glob("*.py") if path.name != "start.py")
 
-FEW = {"test": ("click", "mlx"), "skeleton": ("click", "mlx")}
+FEW = {
+    **dict.fromkeys(("book", "book_build", "book_check"), ("click", "mlx")),
+    "test": ("click", "mlx"),
+    "skeleton": ("click", "mlx"),
+}
 """What a script imports of the modules below, where it is not all of them."""
 IMPORTS = [(path, module) for path in SCRIPTS for module in FEW.get(path.stem, ("click", "rich", "mlx", "numpy"))]
 
