@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+import tiny_llm_ref
 from kit.browser import Page, open_page
 from support import ToyModel
 from tiny_llm_kit.course.course_map import find_root
+from tiny_llm_kit.timeline.chrome_trace import as_trace
+from tiny_llm_kit.timeline.worked_example import play
 from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_ref import STRATEGIES, BatchState, ContinuousBatchScheduler, DynamicBatcher, EventKind, Request, SlotManager
 from tiny_llm_ref.in_flight import InFlight
@@ -295,3 +298,202 @@ def test_groups_notice_an_eos_as_the_batcher_does(browser: Page) -> None:
         batcher = DynamicBatcher(ToyModel(), trace.slots, max_seq_len=64, prefill_step=trace.chunk)
         reference = engine_run(trace, batcher, group.members, group.read)
         check_same(run["log"], reference.iterations, WITHOUT_TIME, f"static, {trace}")
+
+
+# The page itself
+
+
+def text(page: Page, element: str) -> str:
+    return str(page.evaluate(f"document.getElementById({element!r}).textContent"))
+
+
+def click(page: Page, element: str) -> None:
+    page.evaluate(f"document.getElementById({element!r}).click()")
+
+
+def choose(page: Page, preset: str) -> None:
+    page.evaluate(f"document.querySelector('[data-key={json.dumps(preset)}]').click()")
+
+
+def set_field(page: Page, name: str, value: str) -> None:
+    page.evaluate(
+        f"form[{name!r}].value = {value!r}; form[{name!r}].dispatchEvent(new Event('input', {{ bubbles: true }}))"
+    )
+
+
+def so_far(page: Page) -> dict[str, str]:
+    """What stands above each timeline, by its title."""
+    found = "[...document.querySelectorAll('#timelines .band')].map((band) => [band.querySelector('h3'), band.querySelector('.so-far')])"
+    return dict(page.evaluate(f"{found}.map((pair) => pair.map((one) => one.textContent))"))
+
+
+def words(page: Page) -> list[str]:
+    """What happens in this iteration, in static, dynamic and continuous batching."""
+    lines = page.evaluate("[...document.querySelectorAll('#timelines .words')].map((one) => one.textContent)")
+    assert isinstance(lines, list)
+    return lines
+
+
+@pytest.fixture(params=[360, 1400], ids=["phone", "desk"])
+def page(request: pytest.FixtureRequest, browser: Page) -> Iterator[Page]:
+    """As on the first visit. At the end nothing has gone wrong, and nothing was wider than the window."""
+    width = request.param
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    source = "window.failures = []; for (const kind of ['error', 'unhandledrejection'])"
+    source += " addEventListener(kind, (event) => failures.push(String(event.message ?? event.reason)))"
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
+    browser.evaluate("document.title = 'old'")
+    browser.call("Page.reload")
+    browser.until("document.title !== 'old' && document.readyState === 'complete' && window.failures")
+    browser.evaluate("document.getElementById('settings').open = true")
+    yield browser
+    wide = browser.evaluate("document.documentElement.scrollWidth")
+    failures = browser.evaluate("failures")
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    browser.call("Emulation.clearDeviceMetricsOverride")
+    assert failures == []
+    assert wide <= width, "the page itself need not be scrolled sideways"
+
+
+def test_the_worked_example_is_the_chapter_s(page: Page) -> None:
+    assert "24 of 36 places used so far, 67 %" in so_far(page)["Static batches"]
+    assert "36 of 36 places used so far, 100 %" in so_far(page)["Continuous batching"]
+    click(page, "last")
+    assert "iteration 20 of 20 · 36 of 60 places used so far, 60 %" in so_far(page)["Static batches"]
+
+
+def test_each_preset_can_be_stepped_through_and_back(page: Page) -> None:
+    for preset in page.evaluate("Object.keys(PRESETS)"):
+        choose(page, preset)
+        click(page, "first")
+        before = words(page)
+        assert all(line.strip() for line in before), f"{preset}: each timeline says what its first iteration does"
+        moments = page.evaluate("state.moments.length")
+        for _ in range(min(moments - 1, 12)):
+            click(page, "step")
+        assert words(page) != before
+        for _ in range(min(moments - 1, 12)):
+            click(page, "back")
+        assert words(page) == before, f"{preset}: back again it says what it said before"
+
+
+def test_keys_step_and_play(page: Page) -> None:
+    page.evaluate("document.activeElement.blur()")
+    for key, expected in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 19), ("Home", 0)):
+        page.press(key)
+        assert page.evaluate("state.place") == expected, key
+    page.press(" ")
+    page.until("state.place >= 1")
+    page.press(" ")
+    assert text(page, "play") == "Play"
+    page.evaluate("form.slots.focus()")
+    place = page.evaluate("state.place")
+    page.press("ArrowRight")
+    assert page.evaluate("state.place") == place, "in a field, keys belong to the field"
+
+
+def test_a_field_changes_the_run_and_a_wrong_value_is_named(page: Page) -> None:
+    set_field(page, "slots", "1")
+    assert "of 36" in so_far(page)["Continuous batching"], "one slot: an iteration for each token"
+    set_field(page, "slots", "99")
+    assert "Slots: 1 to 32" in text(page, "wrong")
+    set_field(page, "slots", "2")
+    assert text(page, "wrong") == ""
+    set_field(page, "list", "3/4, four")
+    assert "four" in text(page, "wrong")
+    set_field(page, "list", "9999/9999, 9999/9999")
+    assert "10000 at most" in text(page, "wrong")
+
+
+def test_launching_ahead_shows_its_lag(page: Page) -> None:
+    choose(page, "eos")
+    wasted = "state.runs.continuous.figures.places.wasted"
+    assert page.evaluate(wasted) == 5, "a row for each EOS"
+    page.evaluate("form.ahead.click()")
+    assert page.evaluate(wasted) == 0
+    click(page, "last")
+    assert page.evaluate("document.querySelectorAll('#timelines .band:last-child rect.wasted').length") == 0
+
+
+def test_the_next_step_can_be_predicted(page: Page) -> None:
+    click(page, "first")
+    click(page, "predict")
+    score, right = 0, True
+    while page.evaluate("state.asked !== null"):
+        assert page.evaluate("document.querySelectorAll('#timelines rect.hide').length") > 0, "what comes is covered"
+        if page.evaluate("state.asked.kind") == "rows":
+            page.evaluate(f"document.getElementById('rows').value = state.asked.answer + {0 if right else 1}")
+        else:
+            chosen = "state.asked.answer" if right else "state.asked.waiting.filter((id) => !state.asked.answer.includes(id))"
+            count = page.evaluate(f"{chosen}.map((id) => document.querySelector(`[data-id='${{id}}']`).click()).length")
+            right = right or not count  # everybody who waits joins: no wrong answer is to be had
+        click(page, "check")
+        score += right
+        assert text(page, "verdict").startswith("Right" if right else "No")
+        assert f"{score} of " in text(page, "score")
+        right = not right
+        click(page, "next-question")
+    assert score >= 2
+    click(page, "predict")
+    assert page.evaluate("document.querySelectorAll('#timelines rect.hide').length") == 0
+
+
+def open_file(page: Page, name: str, content: str) -> None:
+    """As if dropped on the page."""
+    page.evaluate(
+        f"openFile(new File([{json.dumps(content)}], {name!r}, {{ type: 'application/json' }}))",
+    )
+
+
+def test_a_trace_of_the_learners_engine_is_one_more_timeline(page: Page) -> None:
+    trace = as_trace(play(tiny_llm_ref))
+    open_file(page, "run.json", json.dumps(trace))
+    assert text(page, "file-words") == ""
+    titles = page.evaluate("[...document.querySelectorAll('#traces h3')].map((one) => one.textContent)")
+    assert titles == [run["name"] for run in trace["otherData"]["runs"]]
+    assert "slots in use 60 %" in page.evaluate("document.querySelector('#traces .so-far').textContent")
+    click(page, "serve")
+    assert page.evaluate("form.list.value") == "3/4, 3/12, 3/8, 3/8, 3/4"
+    click(page, "close")
+    assert page.evaluate("document.getElementById('traces').hidden")
+
+
+OTHER_FILES = {
+    "a picture": ("\x89PNG", "no JSON"),
+    "settings": ('{"a": 1}', "no trace"),
+    "null": ("null", "no trace"),
+    "of another program": ('{"traceEvents": []}', "of another program"),
+    "changed": ('{"traceEvents": [], "otherData": {"made_by": "tiny-llm timeline", "runs": [{"name": "a", "lanes": -1}]}}', "changed"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_of_another_kind_is_refused_in_words(browser: Page, kind: str) -> None:
+    content, expected = OTHER_FILES[kind]
+    open_file(browser, "wrong.file", content)
+    said = text(browser, "file-words")
+    assert said.startswith("wrong.file: ")
+    assert expected in said
+    assert "--trace" in said, "it names the remedy"
+    assert browser.evaluate("document.getElementById('traces').hidden")
+
+
+def test_everything_has_a_name_and_is_light_or_dark(page: Page) -> None:
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, input, select, [role=img], [role=region]')].filter((one) => !(one.textContent.trim()"
+        " || one.getAttribute('aria-label') || one.getAttribute('aria-labelledby') || one.labels?.length)).map((one) => one.outerHTML)"
+    )
+    assert nameless == []
+    shades = []
+    for scheme in ("light", "dark"):
+        page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        shades.append(page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor"))
+    page.call("Emulation.setEmulatedMedia", features=[])
+    assert shades[0] != shades[1]
+
+
+def test_it_needs_nothing_from_elsewhere(browser: Page) -> None:
+    loaded = browser.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert all(name.startswith(EXPLORE.as_uri()) for name in loaded), loaded
+    for file in EXPLORE.iterdir():
+        assert "http" not in file.read_text("utf-8").replace("http://www.w3.org/2000/svg", ""), f"{file.name} names another site"

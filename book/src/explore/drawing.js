@@ -26,7 +26,7 @@ const Drawing = (() => {
         const before = last.get(slot);
         if (before && before.id === id && before.kind === kind && Math.abs(before.end - begin) < 1e-6) before.end = end;
         else {
-          const bar = { id, name: nameOf(id), lane: slot, kind, begin, end, fresh: !(before && before.id === id && before.end === begin) };
+          const bar = { id, name: nameOf(id), lane: slot, kind, begin, end };
           last.set(slot, bar);
           bars.push(bar);
         }
@@ -35,26 +35,28 @@ const Drawing = (() => {
     return bars;
   }
 
-  function drawBar(bar, scale, height) {
-    const x = bar.begin * scale, width = Math.max(1, (bar.end - bar.begin) * scale - 1);
-    const box = { x, y: bar.lane * (height + 3), width, height, rx: Math.min(3, width / 3) };
-    const hue = `hue${bar.id % HUES}`;
-    const parts = [make("rect", { ...box, class: `${bar.kind === "wasted" ? "wasted" : "bar"} ${hue}` })];
+  function shapesOf(bar, scale, height) {
+    const width = Math.max(1, (bar.end - bar.begin) * scale - 1);
+    const box = { x: bar.begin * scale, y: bar.lane * (height + 3), width, height, rx: Math.min(3, width / 3) };
+    const parts = [make("rect", { ...box, class: `${bar.kind === "wasted" ? "wasted" : "bar"} hue${bar.id % HUES}` })];
     if (bar.kind === "prefill") parts.push(make("rect", { ...box, fill: "url(#hatch)" }));
-    const fits = height >= 14 && width >= 8 * bar.name.length + 3;
-    if (fits && bar.label !== false) {
-      const room = width > 8 * bar.name.length + 10 ? 5 : 2;
-      parts.push(make("text", { x: x + room, y: box.y + height / 2 + 4.5, class: `name ${bar.kind} ${hue}` }, bar.name));
-    }
-    return make("g", {}, ...parts);
+    return parts;
   }
 
-  /* A prompt and the answer after it are one request: its name stands on the answer if there is room, otherwise on the prompt. */
+  function nameIn(bar, scale, height) {
+    const width = (bar.end - bar.begin) * scale - 1, needed = 8 * bar.name.length;
+    if (bar.label === false || height < 14 || width < needed + 3) return [];
+    const x = bar.begin * scale + (width > needed + 10 ? 5 : 2), y = bar.lane * (height + 3) + height / 2 + 4.5;
+    return [make("text", { x, y, class: `name ${bar.kind} hue${bar.id % HUES}` }, bar.name)];
+  }
+
+  /* A prompt and the answer after it are one request: the name stands on the answer if there is room for it. */
   function labelled(bars, scale) {
-    bars.forEach((bar) => {
-      const next = bars.find((other) => other.id === bar.id && other.lane === bar.lane && other.begin === bar.end && other !== bar);
-      if (bar.kind === "prefill" && next && next.kind === "decode" && (next.end - next.begin) * scale > 8 * bar.name.length + 4) bar.label = false;
-    });
+    const answers = new Map(bars.filter((bar) => bar.kind === "decode").map((bar) => [`${bar.id} ${bar.lane} ${bar.begin}`, bar]));
+    for (const bar of bars) {
+      const answer = bar.kind === "prefill" && answers.get(`${bar.id} ${bar.lane} ${bar.end}`);
+      if (answer && (answer.end - answer.begin) * scale > 8 * bar.name.length + 4) bar.label = false;
+    }
     return bars;
   }
 
@@ -63,7 +65,8 @@ const Drawing = (() => {
     const height = rowHeight(lanes), width = Math.max(1, until * scale), all = lanes * (height + 3);
     const svg = make("svg", { width: Math.ceil(width) + 2, height: all + 1, role: "img", "aria-label": words, class: "timeline" });
     for (let lane = 0; lane < lanes; lane++) svg.append(make("rect", { class: "idle", x: 0, y: lane * (height + 3), width, height, rx: 3 }));
-    for (const bar of labelled(bars, scale)) svg.append(drawBar(bar, scale, height));
+    svg.append(...bars.flatMap((bar) => shapesOf(bar, scale, height)));
+    svg.append(...labelled(bars, scale).flatMap((bar) => nameIn(bar, scale, height)));
     if (known !== undefined && known < until) {
       svg.append(make("rect", { class: hide ? "hide" : "future", x: known * scale, y: -1, width: width - known * scale + 2, height: all + 2 }));
     }

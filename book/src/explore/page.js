@@ -42,6 +42,13 @@ const PRESETS = {
     settings: { count: 12, chunk: 32, cost: "roofline", prompts: "bimodal", promptMean: 64, outputMean: 12, seed: 3 },
     axis: "time",
   },
+  eos: {
+    name: "Launching ahead",
+    about: "Answers end by an EOS, which nobody knows before it is read. By then an engine that launches ahead has launched a row more,"
+      + " for nobody. Switch “Launch ahead” off in the settings: no row is wasted, and the device waits for the host in every iteration.",
+    settings: { slots: 3, source: "list", list: "3/4, 3/12, 3/8, 3/8, 3/4", ends: "eos", host: 4 },
+    axis: "time",
+  },
 };
 
 const state = { runs: {}, requests: [], settings: null, moments: [0], place: 0, timer: null, score: [0, 0], asked: null, traces: [] };
@@ -60,7 +67,8 @@ function readForm() {
   const settings = {};
   for (const field of form.querySelectorAll("[name]")) {
     const unused = field.closest(form.source.value === "list" ? ".random" : ".list");
-    if (!unused && !field.checkValidity()) {
+    const empty = field.type === "number" && field.value === "";
+    if (!unused && (empty || !field.checkValidity())) {
       throw new Error(`${field.labels[0].firstChild.textContent.trim()}: ${field.min} to ${field.max}, please.`);
     }
     settings[field.name] = field.type === "number" ? Number(field.value) : field.type === "checkbox" ? field.checked : field.value;
@@ -139,6 +147,7 @@ function pause() {
 }
 
 function play() {
+  if (byId("predict").checked) return undefined; // it would give the answers away
   if (state.timer) return pause();
   if (state.place === state.moments.length - 1) go(0);
   byId("play").textContent = "Pause";
@@ -165,23 +174,28 @@ function wordsOf(run, { place, running }) {
   if (column.left.length) parts.push(`${names(column.left)} ${verb(column.left, "has", "have")} left.`);
   for (const { id, from, to } of column.moves) parts.push(`${nameOf(id)} moves from slot ${from} to slot ${to}.`);
   if (column.joined.length) parts.push(`${names(column.joined)} ${verb(column.joined, "joins", "join")}.`);
-  for (const cell of of("prefill")) parts.push(chunkWords(run, cell));
+  parts.push(...promptWords(run, of("prefill")));
   if (decode.length) parts.push(`${names(decode)} ${verb(decode, "decodes", "decode")}: ${decode.length} ${verb(decode, "token", "tokens")}.`);
-  if (wasted.length) parts.push(wastedWords(run, wasted));
+  if (wasted.length) parts.push(`For nobody: ${names(wasted)} (${whyWasted(run, column)}).`);
   if (column.queue.length) parts.push(`Waiting: ${names(column.queue)}.`);
   return parts.join(" ");
 }
 
-function chunkWords(run, { id, from, to }) {
-  const { prompt } = run.requests[id];
-  return from === 0 && to === prompt ? `${nameOf(id)}’s prompt of ${prompt} is read.` : `${nameOf(id)}’s prompt: tokens ${from + 1} to ${to} of ${prompt}.`;
+function promptWords(run, cells) {
+  const isWhole = (cell) => cell.from === 0 && cell.to === run.requests[cell.id].prompt;
+  const whole = cells.filter(isWhole), parts = [];
+  const tokens = whole.reduce((sum, cell) => sum + cell.to, 0);
+  if (whole.length === 1) parts.push(`${nameOf(whole[0].id)}’s prompt is read, ${tokens} ${tokens === 1 ? "token" : "tokens"}.`);
+  if (whole.length > 1) parts.push(`The prompts of ${names(whole.map((cell) => cell.id))} are read, ${tokens} tokens.`);
+  for (const cell of cells) {
+    if (!isWhole(cell)) parts.push(`${nameOf(cell.id)}’s prompt: tokens ${cell.from + 1} to ${cell.to} of ${run.requests[cell.id].prompt}.`);
+  }
+  return parts;
 }
 
-function wastedWords(run, wasted) {
-  const why = run.schedule === "continuous" || wasted.length === run.columns.at(-1).cells.length
-    ? "an EOS is on its way and has not been read"
-    : "the group goes on until its longest answer is done";
-  return `For nobody: ${names(wasted)} (${why}).`;
+function whyWasted(run, { cells }) {
+  const unread = run.schedule === "continuous" || cells.every((cell) => cell.kind === "wasted");
+  return unread ? "an EOS has been drawn and not been read yet" : "the group goes on until its longest answer is done";
 }
 
 function soFar(run, { place }, hide) {
@@ -303,31 +317,39 @@ function startPredicting() {
   byId("axis").value = "iterations";
   setMoments();
   state.score = [0, 0];
-  const from = state.place >= state.moments.length - 1 ? -1 : state.place - 1;
-  ask(from);
+  askNext(state.place >= state.moments.length - 1 ? 0 : state.place);
 }
 
-function ask(after) {
-  const run = state.runs.continuous, place = Predict.nextPlace(run, after + 1);
-  state.asked = place < 0 ? null : Predict.question(run, place);
+/* Go on to the next iteration after which somebody joins or leaves, from `place` on. */
+function askNext(place) {
+  const found = Predict.nextPlace(state.runs.continuous, place);
+  go(found < 0 ? state.moments.length - 1 : found);
+  askHere();
+}
+
+function askHere() {
+  const run = state.runs.continuous;
+  state.asked = Predict.question(run, state.place);
   byId("verdict").textContent = "";
-  byId("check").disabled = !state.asked;
-  byId("next-question").disabled = !state.asked;
+  byId("check").disabled = byId("next-question").disabled = !state.asked;
   byId("choices").replaceChildren();
-  byId("score").textContent = `${state.score[0]} of ${state.score[1]} right`;
+  showScore();
   if (!state.asked) {
-    byId("asked").textContent = "From here on nobody joins or leaves. Go back, or choose other requests.";
+    byId("asked").textContent = "Nothing is left to predict. Go back, or choose other requests.";
     return;
   }
-  go(place);
-  const about = `Iteration ${place + 1} is outlined below, and all after it is covered.`;
-  if (state.asked.kind === "rows") {
-    byId("asked").textContent = `${about} How many rows has the next one, of requests that decode or read their prompt?`;
-    byId("choices").append(make("label", {}, "Rows ", make("input", { type: "number", min: 0, max: run.slots, id: "rows", value: "" })));
+  const { kind, waiting } = state.asked, about = `Iteration ${state.place + 1} is outlined below, and all after it is covered.`;
+  if (kind === "rows") {
+    byId("asked").textContent = `${about} How many rows has the next one? Requests that decode or read their prompt count.`;
+    byId("choices").append(make("label", {}, "Rows ", make("input", { type: "number", min: 0, max: run.slots, id: "rows" })));
   } else {
-    byId("asked").textContent = `${about} Who joins in the next one? Choose all who do, or none. By then ${names(state.asked.waiting, 99)} ${verb(state.asked.waiting, "waits", "wait")}.`;
-    for (const id of state.asked.waiting.slice(0, 12)) byId("choices").append(choiceOf(id));
+    byId("asked").textContent = `${about} Who joins in the next one? Choose all who do, or nobody. By then ${names(waiting, 99)} ${verb(waiting, "waits", "wait")}.`;
+    byId("choices").append(...waiting.map(choiceOf));
   }
+}
+
+function showScore() {
+  byId("score").textContent = `${state.score[0]} of ${state.score[1]} right`;
 }
 
 function choiceOf(id) {
@@ -349,7 +371,7 @@ function checkAnswer() {
   state.score = [state.score[0] + Number(right), state.score[1] + 1];
   state.asked = null;
   byId("check").disabled = true;
-  byId("score").textContent = `${state.score[0]} of ${state.score[1]} right`;
+  showScore();
   const answer = rows ? `${asked.answer} ${asked.answer === 1 ? "row" : "rows"}` : asked.answer.length ? names(asked.answer) : "nobody";
   byId("verdict").textContent = `${right ? "Right" : "No"}: ${answer}. ${wordsOf(state.runs.continuous, { place: next, running: true })}`;
   byId("verdict").className = right ? "right" : "not-right";
@@ -414,14 +436,20 @@ function onKey(event) {
   const on = event.target.closest("input:not([type=checkbox]):not([type=range]), select, textarea");
   if (on || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === " " && event.target.closest("button, summary, a, input")) return; // it has its own meaning there
-  const acts = { ArrowRight: () => step(1), ArrowLeft: () => step(-1), Home: () => go(0), End: () => go(state.moments.length - 1), " ": play };
+  const acts = { ArrowRight: () => step(1), ArrowLeft: () => step(-1), Home: () => move(0), End: () => move(state.moments.length - 1), " ": play };
   if (!acts[event.key]) return;
   event.preventDefault();
-  if (event.key !== " ") pause();
   acts[event.key]();
 }
 
-const step = (by) => go(state.place + by);
+/* A step by hand. */
+function move(place) {
+  pause();
+  go(place);
+  if (byId("predict").checked) askHere();
+}
+
+const step = (by) => move(state.place + by);
 
 function wire() {
   for (const [key, { name }] of Object.entries(PRESETS)) {
@@ -437,22 +465,21 @@ function wire() {
     serve();
   });
   form.addEventListener("submit", (event) => event.preventDefault());
-  const clicks = { first: () => go(0), back: () => step(-1), step: () => step(1), last: () => go(state.moments.length - 1) };
-  for (const [id, act] of Object.entries(clicks)) byId(id).addEventListener("click", () => { pause(); act(); });
-  byId("play").addEventListener("click", play);
-  byId("position").addEventListener("input", () => { pause(); go(Number(byId("position").value)); });
+  const clicks = { first: () => move(0), back: () => step(-1), step: () => step(1), last: () => move(state.moments.length - 1), play };
+  for (const [id, act] of Object.entries(clicks)) byId(id).addEventListener("click", act);
+  byId("position").addEventListener("input", () => move(Number(byId("position").value)));
   byId("axis").addEventListener("input", () => { setMoments(); go(0); });
   byId("predict").addEventListener("input", () => {
     const on = byId("predict").checked;
     byId("question").hidden = !on;
-    byId("axis").disabled = on;
+    byId("axis").disabled = byId("play").disabled = on;
     pause();
     if (on) startPredicting();
     else go(state.place);
   });
   byId("check").addEventListener("click", checkAnswer);
   byId("choices").addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.id === "rows") checkAnswer(); });
-  byId("next-question").addEventListener("click", () => ask(state.place - 1));
+  byId("next-question").addEventListener("click", () => askNext(state.asked ? state.place + 1 : state.place));
   byId("file").addEventListener("change", (event) => { if (event.target.files[0]) openFile(event.target.files[0]); });
   byId("serve").addEventListener("click", serveTrace);
   byId("close").addEventListener("click", () => { state.traces = []; byId("file").value = ""; drawTraces(); });
@@ -467,5 +494,8 @@ function wire() {
   addEventListener("resize", () => { drawTimelines(); drawTraces(); });
 }
 
+// In the repository, and not in a built book, the chapter is a Markdown file.
+const chapter = document.querySelector("[data-source]");
+if (location.pathname.includes("/src/explore/")) chapter.href = chapter.dataset.source;
 wire();
 choosePreset(PRESETS[location.hash.slice(1)] ? location.hash.slice(1) : "4-12-8");

@@ -330,8 +330,10 @@ const Scheduler = (() => {
     });
   }
 
+  const MOST = 100, MOST_TOKENS = 10000; // what a browser draws at once
+
   /* "3/4, 3/12@50": a prompt of 3 tokens and an answer of 4; one of 12 that comes at 50 ms. Throws an Error that says why. */
-  function parseList(text, most = 100) {
+  function parseList(text) {
     const requests = text.split(/[\s,;]+/).filter(Boolean).map((item) => {
       const found = /^(\d{1,4})\/(\d{1,4})(?:@(\d{1,6}(?:\.\d{1,3})?))?$/.exec(item);
       if (!found || !Number(found[1]) || !Number(found[2])) {
@@ -339,7 +341,9 @@ const Scheduler = (() => {
       }
       return { prompt: Number(found[1]), output: Number(found[2]), arrival: Number(found[3] ?? 0) };
     });
-    if (!requests.length || requests.length > most) throw new Error(`Write 1 to ${most} requests, such as 3/4, 3/12, 3/8.`);
+    if (!requests.length || requests.length > MOST) throw new Error(`Write 1 to ${MOST} requests, such as 3/4, 3/12, 3/8.`);
+    const tokens = requests.reduce((sum, { output }) => sum + output, 0);
+    if (tokens > MOST_TOKENS) throw new Error(`The answers have ${tokens} tokens together: ${MOST_TOKENS} at most, please.`);
     return requests.sort((a, b) => a.arrival - b.arrival);
   }
 

@@ -49,6 +49,7 @@ const Trace = (() => {
     name: life.name,
     lane: tid - 1,
     kind: cat === "prefill" ? "prefill" : "decode",
+    label: cat !== "prefill", // it lies on top of its request
     begin: ts / 1e6,
     end: (ts + dur) / 1e6,
   });
