@@ -339,6 +339,7 @@ def page(request: pytest.FixtureRequest, browser: Page) -> Iterator[Page]:
     """As on the first visit. At the end nothing has gone wrong, and nothing was wider than the window."""
     width = request.param
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    browser.call("Page.enable")
     source = "window.failures = []; for (const kind of ['error', 'unhandledrejection'])"
     source += " addEventListener(kind, (event) => failures.push(String(event.message ?? event.reason)))"
     script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]

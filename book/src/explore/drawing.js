@@ -7,7 +7,7 @@ const Drawing = (() => {
   const nameOf = (id) => LETTERS[id % 26] + (id < 26 ? "" : Math.floor(id / 26) + 1);
 
   /* An element with attributes and children; SVG if its name is one of SVG's. */
-  const SVG_NAMES = new Set(["svg", "rect", "text", "line", "g", "title"]);
+  const SVG_NAMES = new Set(["svg", "rect", "text"]);
   function make(name, attributes = {}, ...children) {
     const element = SVG_NAMES.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(key, value);

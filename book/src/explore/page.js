@@ -167,7 +167,7 @@ const verb = (ids, one, many) => (ids.length === 1 ? one : many);
 function wordsOf(run, { place, running }) {
   if (place < 0) return "Nothing has begun.";
   const column = run.columns[place];
-  if (!running) return place === run.columns.length - 1 ? "All have been served." : "Idle: nothing is there to be computed.";
+  if (!running) return idleWords(run, place);
   const of = (kind) => column.cells.filter((cell) => cell.kind === kind);
   const decode = of("decode").map((cell) => cell.id), wasted = of("wasted").map((cell) => cell.id);
   const parts = [];
@@ -179,6 +179,13 @@ function wordsOf(run, { place, running }) {
   if (wasted.length) parts.push(`For nobody: ${names(wasted)} (${whyWasted(run, column)}).`);
   if (column.queue.length) parts.push(`Waiting: ${names(column.queue)}.`);
   return parts.join(" ");
+}
+
+function idleWords(run, place) {
+  const next = run.columns[place + 1];
+  if (!next) return "All have been served.";
+  const host = next.begin - run.columns[place].end <= state.settings.host + 0.01;
+  return host ? "The device waits for the host." : "Idle: the next requests are awaited.";
 }
 
 function promptWords(run, cells) {
@@ -247,12 +254,13 @@ function keepInView(box, x) {
 function drawRequests() {
   const run = state.runs.continuous, at = columnAt(run, state.moments[state.place]);
   const here = at.place < 0 ? { cells: [], begin: 0 } : run.columns[at.place];
-  const begun = new Set(run.columns.slice(0, at.place + 1).flatMap((column) => column.joined));
+  const joined = new Set(run.columns.slice(0, at.place + 1).flatMap((column) => column.joined));
+  const toCome = new Set(run.columns.slice(at.place + 1).flatMap((column) => column.cells.map((cell) => cell.id)));
   const active = new Map(at.running ? here.cells.map((cell) => [cell.id, cell.kind]) : []);
   const stateOf = (request) => {
     const kind = active.get(request.id);
     if (kind) return { prefill: "reads its prompt", decode: "decodes", wasted: "has ended, unseen" }[kind];
-    if (begun.has(request.id)) return "done";
+    if (joined.has(request.id)) return toCome.has(request.id) ? "running" : "done";
     return request.arrival <= here.begin ? "waits" : `comes at ${round(request.arrival, 0)} ms`;
   };
   byId("requests").replaceChildren(...run.requests.map((request) => {
