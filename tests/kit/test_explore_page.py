@@ -323,8 +323,8 @@ def set_field(page: Page, name: str, value: str) -> None:
 
 def so_far(page: Page) -> dict[str, str]:
     """What stands above each timeline, by its title."""
-    found = "[...document.querySelectorAll('#timelines .band')].map((band) => [band.querySelector('h3'), band.querySelector('.so-far')])"
-    return dict(page.evaluate(f"{found}.map((pair) => pair.map((one) => one.textContent))"))
+    bands = "[...document.querySelectorAll('#timelines .band')]"
+    return dict(page.evaluate(f"{bands}.map((band) => ['h3', '.so-far'].map((one) => band.querySelector(one).textContent))"))
 
 
 def words(page: Page) -> list[str]:
@@ -417,6 +417,7 @@ def test_launching_ahead_shows_its_lag(page: Page) -> None:
 
 
 def test_the_next_step_can_be_predicted(page: Page) -> None:
+    choose(page, "heavy-tail")
     click(page, "first")
     click(page, "predict")
     score, right = 0, True
@@ -426,15 +427,14 @@ def test_the_next_step_can_be_predicted(page: Page) -> None:
             page.evaluate(f"document.getElementById('rows').value = state.asked.answer + {0 if right else 1}")
         else:
             chosen = "state.asked.answer" if right else "state.asked.waiting.filter((id) => !state.asked.answer.includes(id))"
-            count = page.evaluate(f"{chosen}.map((id) => document.querySelector(`[data-id='${{id}}']`).click()).length")
-            right = right or not count  # everybody who waits joins: no wrong answer is to be had
+            page.evaluate(f"{chosen}.forEach((id) => document.querySelector(`[data-id='${{id}}']`).click())")
         click(page, "check")
         score += right
         assert text(page, "verdict").startswith("Right" if right else "No")
         assert f"{score} of " in text(page, "score")
         right = not right
         click(page, "next-question")
-    assert score >= 2
+    assert score > 3
     click(page, "predict")
     assert page.evaluate("document.querySelectorAll('#timelines rect.hide').length") == 0
 
@@ -464,7 +464,7 @@ OTHER_FILES = {
     "settings": ('{"a": 1}', "no trace"),
     "null": ("null", "no trace"),
     "of another program": ('{"traceEvents": []}', "of another program"),
-    "changed": ('{"traceEvents": [], "otherData": {"made_by": "tiny-llm timeline", "runs": [{"name": "a", "lanes": -1}]}}', "changed"),
+    "changed": ('{"traceEvents": [], "otherData": {"made_by": "tiny-llm timeline", "runs": [{"lanes": -1}]}}', "changed"),
 }
 
 
@@ -481,8 +481,9 @@ def test_a_file_of_another_kind_is_refused_in_words(browser: Page, kind: str) ->
 
 def test_everything_has_a_name_and_is_light_or_dark(page: Page) -> None:
     nameless = page.evaluate(
-        "[...document.querySelectorAll('button, input, select, [role=img], [role=region]')].filter((one) => !(one.textContent.trim()"
-        " || one.getAttribute('aria-label') || one.getAttribute('aria-labelledby') || one.labels?.length)).map((one) => one.outerHTML)"
+        "[...document.querySelectorAll('button, input, select, [role=img], [role=region]')].filter((one) => !("
+        "one.textContent.trim() || one.getAttribute('aria-label') || one.getAttribute('aria-labelledby') || one.labels?.length"
+        ")).map((one) => one.outerHTML)"
     )
     assert nameless == []
     shades = []
@@ -495,6 +496,7 @@ def test_everything_has_a_name_and_is_light_or_dark(page: Page) -> None:
 
 def test_it_needs_nothing_from_elsewhere(browser: Page) -> None:
     loaded = browser.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert all(name.startswith(EXPLORE.as_uri()) for name in loaded), loaded
+    assert all(name.startswith((EXPLORE.as_uri(), "data:")) for name in loaded), loaded
     for file in EXPLORE.iterdir():
-        assert "http" not in file.read_text("utf-8").replace("http://www.w3.org/2000/svg", ""), f"{file.name} names another site"
+        content = file.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http" not in content, f"{file.name} names another site"
