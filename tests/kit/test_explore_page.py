@@ -238,9 +238,11 @@ def engine_run(trace: Trace, engine: Any, slots: Callable[[], list[int | None]],
 
 def on_the_page(browser: Page, asked: Sequence[str]) -> list[Any]:
     """The runs of the page's scheduler, all in one call."""
-    return browser.evaluate(f"[{','.join(asked)}].map(([schedule, requests, settings]) => "  # type: ignore[no-any-return]
+    return browser.evaluate(
+        f"[{','.join(asked)}].map(([schedule, requests, settings]) => "  # type: ignore[no-any-return]
         "{ const { log, requests: all, figures, columns } = Scheduler.simulate(schedule, requests, settings);"
-        " return { log, first: all.map((one) => one.first), figures, columns }; })")
+        " return { log, first: all.map((one) => one.first), figures, columns }; })"
+    )
 
 
 def check_same(ours: list[dict[str, Any]], reference: list[dict[str, Any]], keys: Sequence[str], about: str) -> None:
@@ -316,9 +318,7 @@ def choose(page: Page, preset: str) -> None:
 
 
 def set_field(page: Page, name: str, value: str) -> None:
-    page.evaluate(
-        f"form[{name!r}].value = {value!r}; form[{name!r}].dispatchEvent(new Event('input', {{ bubbles: true }}))"
-    )
+    page.evaluate(f"form[{name!r}].value = {value!r}; form[{name!r}].dispatchEvent(new Event('input', {{ bubbles: true }}))")
 
 
 def so_far(page: Page) -> dict[str, str]:
@@ -339,18 +339,17 @@ def page(request: pytest.FixtureRequest, browser: Page) -> Iterator[Page]:
     """As on the first visit. At the end nothing has gone wrong, and nothing was wider than the window."""
     width = request.param
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
-    browser.call("Page.enable")
-    source = "window.failures = []; for (const kind of ['error', 'unhandledrejection'])"
-    source += " addEventListener(kind, (event) => failures.push(String(event.message ?? event.reason)))"
-    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
     browser.evaluate("document.title = 'old'")
     browser.call("Page.reload")
-    browser.until("document.title !== 'old' && document.readyState === 'complete' && window.failures")
+    browser.until("document.title !== 'old' && document.readyState === 'complete'")
+    browser.evaluate(
+        "window.failures = []; for (const kind of ['error', 'unhandledrejection'])"
+        " addEventListener(kind, (event) => failures.push(String(event.message ?? event.reason)))"
+    )
     browser.evaluate("document.getElementById('settings').open = true")
     yield browser
     wide = browser.evaluate("document.documentElement.scrollWidth")
     failures = browser.evaluate("failures")
-    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
     browser.call("Emulation.clearDeviceMetricsOverride")
     assert failures == []
     assert wide <= width, "the page itself need not be scrolled sideways"
