@@ -48,7 +48,7 @@ class Page:
     def press(self, key: str) -> None:
         """A key, as from a keyboard: "Enter", "Tab", or a letter."""
         codes = {"Enter": (13, "\r"), "Tab": (9, "")}
-        code, text = codes.get(key, (0, key))
+        code, text = codes.get(key, (0, key if len(key) == 1 else ""))
         event = {"key": key, "code": key, "windowsVirtualKeyCode": code, "text": text}
         self.call("Input.dispatchKeyEvent", type="keyDown", **event)
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
