@@ -162,6 +162,7 @@ def test_code_wider_than_a_page_is_a_fault(root: Path) -> None:
 
 def test_unknown_commands_and_files_are_faults(root: Path) -> None:
     text = "`pdm run test`, `pdm run python`\n`pdm run tset`\n`src/tiny_llm/numbers.py`\n`src/tiny_llm/letters.py`\n"
+    text += "[theirs](https://example.org/project/src/letters.py)\n"
     assert places(sources.find_unknown(page(root, text), root)) == [2, 4]
 
 

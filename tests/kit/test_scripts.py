@@ -14,6 +14,7 @@ FEW = {
     **dict.fromkeys(("book", "book_build", "book_check"), ("click", "mlx")),
     "test": ("click", "mlx"),
     "skeleton": ("click", "mlx"),
+    "three_tokens": ("click", "mlx", "numpy"),
 }
 """What a script imports of the modules below, where it is not all of them."""
 IMPORTS = [(path, module) for path in SCRIPTS for module in FEW.get(path.stem, ("click", "rich", "mlx", "numpy"))]

@@ -95,10 +95,10 @@ def _sample(answer: ModuleType) -> Iterator[str]:
     }
     yield _table("after the cat sat", WORDS, mx.stack([answer.softmax(step) for step in steps.values()]), tuple(steps))
     lines = []
-    for seed in (1, 1, 2, 3, 4):
+    for seed in (1, 1, 3, 4):
         sampler = answer.Sampler(answer.SamplingParams(temperature=1.5, seed=seed))
         drawn = answer.generate_tokens(model, PROMPT, 8, {END}, sampler)
-        lines.append(f"seed {seed}: the cat sat " + " ".join(WORDS[token] for token in drawn))
+        lines.append(f"seed {seed}: " + " ".join(WORDS[token] for token in (*PROMPT, *drawn)))
     yield "\n".join(lines)
 
 
