@@ -12,7 +12,7 @@ from tiny_llm_kit.course import session
 from tiny_llm_kit.course.course_map import find_root
 
 ROOT = find_root()
-PROGRAM = re.compile(r"^```sh\n(pdm run python -c \"\n.*?\")\n```\n\n```text\n(.*?)```$", re.MULTILINE | re.DOTALL)
+PROGRAM = re.compile(r"^```sh\n(pdm run python -c \"\n(?:(?!```).)*?\")\n```\n\n```text\n(.*?)```$", re.MULTILINE | re.DOTALL)
 SHOWN = [
     pytest.param(program, output, id=f"{page.stem}-{number}")
     for page in sorted((ROOT / "book/src").glob("*.md"))
