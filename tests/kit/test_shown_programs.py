@@ -20,6 +20,7 @@ SHOWN = [
 ]
 
 
+@pytest.mark.timeout(300)  # without a cache, a text of the real model takes its time
 @pytest.mark.parametrize(("program", "output"), SHOWN)
 def test_a_program_prints_what_the_page_shows(program: str, output: str) -> None:
     code = shlex.split(program)[-1].replace("from tiny_llm import", "from tiny_llm_ref import")

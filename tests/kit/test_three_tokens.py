@@ -1,4 +1,4 @@
-"""The worked example of week 1: the chapters show what the reference computes, to the digit, and a learner's functions run it."""
+"""The worked example of week 1: the chapters show what the reference computes, and a stub is named."""
 
 import re
 

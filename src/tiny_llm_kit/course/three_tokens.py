@@ -27,7 +27,9 @@ def _attention(answer: ModuleType) -> Iterator[str]:
 
 
 def _rope(answer: ModuleType) -> Iterator[str]:
-    yield "radians per position, pair by pair: " + "  ".join(_form(a) for a in np.array(answer.rope_frequencies(4, CONFIG.rope_theta)))
+    yield "radians per position, pair by pair: " + "  ".join(
+        _form(a) for a in np.array(answer.rope_frequencies(4, CONFIG.rope_theta))
+    )
     for offset in (0, 10):
         rotated = _rotated(answer, offset)
         yield _table(f"rotated, from position {offset}", _numbered(4), rotated)
@@ -142,7 +144,9 @@ def _numbered(count: int) -> tuple[str, ...]:
 def _table(title: str, columns: Sequence[str], values: mx.array, rows: Iterable[str] = _named(PROMPT)) -> str:
     """A row of numbers per name, under the names of the columns."""
     grid = np.array(values)
-    lines = [f"  {name:<10}" + "".join(_form(value).rjust(_WIDTH) for value in row) for name, row in zip(rows, grid, strict=True)]
+    lines = [
+        f"  {name:<10}" + "".join(_form(value).rjust(_WIDTH) for value in row) for name, row in zip(rows, grid, strict=True)
+    ]
     return "\n".join([title, " " * 12 + "".join(column.rjust(_WIDTH) for column in columns), *lines])
 
 

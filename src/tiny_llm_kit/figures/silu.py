@@ -10,8 +10,8 @@ from tiny_llm_kit.figures.style import HUES, INK, MUTED, canvas
 from tiny_llm_ref import silu
 
 TITLE = (
-    "The curve of silu(x) between −6 and 6: close to 0 for large negative x, with a dip below 0 near −1.28, 0 at 0, and close to "
-    "x for large x. A second curve is its gate, sigmoid(x), which goes from 0 to 1. A dashed line is max(x, 0)."
+    "The curve of silu(x) between −6 and 6: close to 0 for large negative x, with a dip below 0 near −1.28, 0 at 0, and close"
+    " to x for large x. A second curve is its gate, sigmoid(x), which goes from 0 to 1. A dashed line is max(x, 0)."
 )
 
 
