@@ -49,7 +49,7 @@ def _draw_matrix(axes: Axes, name: str, words: np.ndarray) -> None:
         row, column = divmod(word, WORDS)
         axes.add_patch(Rectangle((column, row), 1.6 if len(lines) == len(words) else 1, 1, facecolor=HUES[0], linewidth=0))
     axes.set(xlim=(0, WORDS), ylim=(ROWS, 0), xlabel=f"{4 * len(words)} bytes asked for,\n{4 * LINE * len(lines):,} fetched")
-    axes.set_title(name, fontsize=10)
+    axes.set_title(name, fontsize=9)
     axes.set_xticks(range(0, WORDS + 1, LINE))
     axes.set_yticks([0.5, ROWS - 0.5], ["row 0", f"row {ROWS - 1}"])
     axes.spines[:].set_visible(True)

@@ -54,7 +54,7 @@ def draw(root: Path) -> Figure:
         for number, pair in enumerate(pairs):
             _draw_pair(axes, height, number, pair, None if height == 0 else tree[height - 1][2 * number : 2 * number + 2])
     for number, part in enumerate(PARTS):
-        axes.text(_x(0, number), -0.75, "scores  " + "   ".join(f"{score:g}" for score in part), ha="center", color=INK)
+        axes.text(_x(0, number), -0.75, "scores " + ", ".join(f"{score:g}" for score in part), ha="center", color=INK)
     axes.set(xlim=(-0.6, 3.6), ylim=(-1.0, 2.5), xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -72,6 +72,8 @@ def _draw_pair(axes: Axes, height: int, number: int, pair: Pair, below: list[Pai
         axes.plot([x_child, x], [height - 1, height], color=MUTED, linewidth=1.2, zorder=1)
         factor = "· 1" if m_child == m else f"· e^({m_child:g} − {m:g})"
         side = "right" if child == 0 else "left"
-        axes.text((x_child + x) / 2 + 0.08 * (2 * child - 1), height - 0.5, factor, ha=side, va="center", color=MUTED, fontsize=9)
+        axes.text(
+            (x_child + x) / 2 + 0.08 * (2 * child - 1), height - 0.5, factor, ha=side, va="center", color=MUTED, fontsize=9
+        )
     frame = {"boxstyle": "round,pad=0.4", "facecolor": GROUND, "edgecolor": HUES[height]}
-    axes.text(x, height, f"m = {m:g}   l = {pair[1]:.3f}", ha="center", va="center", bbox=frame, zorder=2)
+    axes.text(x, height, f"m = {m:g}, l = {pair[1]:.3f}", ha="center", va="center", bbox=frame, zorder=2)
