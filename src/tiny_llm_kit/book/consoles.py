@@ -1,6 +1,8 @@
 """Blocks marked `console`: commands after `$ `, and what they print. Each is run, and must print that, numbers aside.
 
-A line `…` stands for any lines. A block marked `console,slow` is run only by `pdm run book-check --run-commands`.
+A command goes on for as long as a quotation mark is open. A line `…` stands for any lines. A reader has solved the day, so
+that `tiny_llm` on a page works: here the reference takes its place. A block marked `console,slow` is run only by
+`pdm run book-check --run-commands`.
 """
 
 import os
@@ -10,10 +12,11 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tiny_llm_kit.book.pages import Fault, Page
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE
 
 SECONDS = 300.0
 _BLOCK = re.compile(r"^```console(?P<slow>,slow)?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -39,10 +42,21 @@ def find_commands(page: Page) -> Iterator[Command]:
                 if command:
                     yield command
                 command = Command(number, line[2:], [], block["slow"] is not None)
+            elif command and _is_open(command.command):
+                command = replace(command, command=f"{command.command}\n{line}")
             elif command:
                 command.output.append(line)
         if command:
             yield command
+
+
+def _is_open(command: str) -> bool:
+    """Whether the command goes on in the next line: a quotation mark has no other yet."""
+    try:
+        shlex.split(command)
+    except ValueError:
+        return True
+    return False
 
 
 def find_faults(page: Page, root: Path, slow: bool = False) -> list[Fault]:
@@ -53,7 +67,7 @@ def find_faults(page: Page, root: Path, slow: bool = False) -> list[Fault]:
 
 def _judge(command: Command, root: Path) -> str:
     try:
-        arguments = _arguments(command.command, root)
+        arguments = _arguments(re.sub(rf"\b{LEARNER}\b", REFERENCE, command.command), root)
         environment = {**os.environ, "PYTHONPATH": str(root / "src"), "COLUMNS": "88", "NO_COLOR": "1"}
         done = subprocess.run(
             arguments, cwd=root, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS
