@@ -52,7 +52,7 @@ def _draw_places(axes: Axes, name: str) -> None:
             _arrow(axes, (start, 1.05), (target + 0.6, 2.55))
         else:
             _arrow(axes, (start, 1.05), (4.8, 3.75))
-            axes.text(start, 1.2, f" {place + 1}.", fontsize=8, color=MUTED, va="top")
+            axes.text(block * 1.5, 1.12, f"{place + 1}.", fontsize=8, color=MUTED, va="top")
     if name == "gather":
         axes.text(2.8, 3.1, "copy", ha="right", va="center", fontsize=9)
         _arrow(axes, (4.8, 3.65), (4.8, 4.2))
