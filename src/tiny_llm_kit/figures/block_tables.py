@@ -61,11 +61,7 @@ def draw(root: Path) -> Figure:
 
 
 def _draw_pool(axes: Axes, pool: BlockPool, held: dict[str, list[int]]) -> None:
-    owners = {
-        slot: name
-        for name, table in held.items()
-        for slot in slot_mapping(table, 0, LENGTHS[name], pool.block_size)
-    }
+    owners = {slot: name for name, table in held.items() for slot in slot_mapping(table, 0, LENGTHS[name], pool.block_size)}
     for block in range(pool.num_blocks):
         left, references = block * STEP, pool.references(block)
         names = [name for name, table in held.items() if block in table]

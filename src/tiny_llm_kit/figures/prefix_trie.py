@@ -25,7 +25,7 @@ PROMPTS = {
 """In the order in which they come. D and C end at once; A and B go on."""
 RUNNING = ("A", "B")
 
-Path_ = tuple[str, ...]
+Words = tuple[str, ...]
 """The words from the root to the end of a node."""
 
 
@@ -46,10 +46,10 @@ def serve(cache: PrefixCache) -> dict[str, list[int]]:
     return tables
 
 
-def nodes(cache: PrefixCache) -> dict[Path_, int]:
+def nodes(cache: PrefixCache) -> dict[Words, int]:
     """Each node's words from the root on, and its block: what `match` finds of every prompt."""
     words = sorted({word for prompt in PROMPTS.values() for word in prompt})
-    found: dict[Path_, int] = {}
+    found: dict[Words, int] = {}
     for prompt in PROMPTS.values():
         for place, block in enumerate(cache.match([words.index(word) for word in prompt]).blocks, 1):
             found[tuple(prompt[: place * SIZE])] = block
@@ -83,9 +83,9 @@ def draw(root: Path) -> Figure:
     return figure
 
 
-def _places(tree: dict[Path_, int]) -> dict[Path_, tuple[float, float]]:
+def _places(tree: dict[Words, int]) -> dict[Words, tuple[float, float]]:
     """Leaves side by side, parents above the middle of their children."""
-    places: dict[Path_, tuple[float, float]] = {}
+    places: dict[Words, tuple[float, float]] = {}
     columns = iter(range(len(tree)))
     for path in sorted(tree, key=lambda path: (-len(path), path)):
         below = [places[other][0] for other in tree if other[:-SIZE] == path]
@@ -98,8 +98,8 @@ def _draw_node(axes: Axes, x: float, y: float, words: str, holders: str, referen
     idle = references == 1
     hue = HUES[1] if goes else HUES[0]
     axes.add_patch(Rectangle((x - 0.8, y), 1.6, 0.72, facecolor=hue, alpha=0.15 if idle else 0.45, linewidth=0))
-    frame = {"edgecolor": HUES[1], "linewidth": 2.5} if goes else {"edgecolor": GRID, "linewidth": 1.0}
-    axes.add_patch(Rectangle((x - 0.8, y), 1.6, 0.72, fill=False, **frame))
+    edge, width = (HUES[1], 2.5) if goes else (GRID, 1.0)
+    axes.add_patch(Rectangle((x - 0.8, y), 1.6, 0.72, fill=False, edgecolor=edge, linewidth=width))
     axes.text(x, y + 0.17, words, ha="center", va="center", fontsize=9, color=INK)
     axes.text(x, y + 0.37, holders, ha="center", va="center", fontsize=8, color=INK)
     state = "goes next" if goes else "evictable" if idle else f"{references} references"

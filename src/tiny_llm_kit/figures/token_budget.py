@@ -97,4 +97,6 @@ def _cell(axes: Axes, place: int, number: int, owner: str) -> None:
         axes.add_patch(Rectangle((place, number), 1, 1, facecolor=hue, alpha=0.6 if owner.isupper() else 0.25, linewidth=0))
         axes.text(place + 0.5, number + 0.5, owner, ha="center", va="center", fontsize=8)
     frame = GRID if owner else MUTED
-    axes.add_patch(Rectangle((place, number), 1, 1, fill=False, edgecolor=frame, linestyle="-" if owner else ":", linewidth=0.6))
+    axes.add_patch(
+        Rectangle((place, number), 1, 1, fill=False, edgecolor=frame, linestyle="-" if owner else ":", linewidth=0.6)
+    )
