@@ -6,6 +6,7 @@ from pathlib import Path
 from tiny_llm_kit.figures.style import as_svg, styled
 
 NAMES = (
+NAMES = (
     "attention-grids",
     "rope-hands",
     "silu",
@@ -19,6 +20,10 @@ NAMES = (
     "decode-rows",
     "ways-to-batch",
     "slab-condense",
+    "block-tables",
+    "gather-and-walk",
+    "prefix-trie",
+    "token-budget",
 )
 """In the order in which the book shows them; `decode-rows` is drawn by the module `decode_rows`."""
 
