@@ -8,7 +8,7 @@ from tiny_llm_kit.book.pages import Fault, Page, columns
 from tiny_llm_kit.book.signatures import WIDEST
 
 _COMMAND = re.compile(r"\bpdm run ([\w-]+)")
-_FILE = re.compile(r"\b(?:src|tests|scripts|book)/[\w/.-]*\w")
+_FILE = re.compile(r"(?<![\w/])(?:src|tests|scripts|book)/[\w/.-]*\w")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 

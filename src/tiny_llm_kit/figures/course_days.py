@@ -18,7 +18,7 @@ TITLE = (
 WIDTH, HEIGHT = 2.0, 0.66
 """Of a box, where columns are 2.6 apart and days 1."""
 COLUMN = 2.6
-LETTERS = 21
+LETTERS = 24
 """Of a title that fit into a line of a box."""
 
 
@@ -58,7 +58,7 @@ def _draw_day(axes: Axes, day: Day) -> None:
     axes.add_patch(FancyBboxPatch(box, WIDTH, HEIGHT, boxstyle=rounded, fill=False, edgecolor=hue))
     axes.text(left + 0.14, middle, str(day.number), va="center", ha="center", color=hue, weight="bold", fontsize=11)
     title = "\n".join(textwrap.wrap(day.title, LETTERS))
-    axes.text(left + 0.3, middle, title, va="center", color=INK, fontsize=8.5, linespacing=1.1)
+    axes.text(left + 0.3, middle, title, va="center", color=INK, fontsize=8.0, linespacing=1.1)
 
 
 def _draw_arrow(axes: Axes, earlier: Day, later: Day) -> None:
@@ -73,8 +73,6 @@ def _draw_arrow(axes: Axes, earlier: Day, later: Day) -> None:
 
 
 def _connect(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, style: str) -> None:
-    axes.add_patch(
-        FancyArrowPatch(
-            start, end, connectionstyle=style, arrowstyle="-|>", mutation_scale=9, color=color, shrinkA=0, shrinkB=0, linewidth=1.2
-        )
-    )
+    arrow = FancyArrowPatch(start, end, connectionstyle=style, arrowstyle="-|>", mutation_scale=9, shrinkA=0, shrinkB=0)
+    arrow.set(color=color, linewidth=1.2)
+    axes.add_patch(arrow)
