@@ -11,9 +11,9 @@ from tiny_llm_kit.course.course_map import Course, Day, load_course
 from tiny_llm_kit.figures.style import HUES, INK, MUTED, canvas
 
 TITLE = (
-    "The days of the course in three columns, one per week. Arrows lead from each day to those that build on it. Week 1 goes"
-    " from attention to sampling; week 2 from the KV cache to continuous batching and measuring; week 3 from the paged KV cache to"
-    " a server and its replicas."
+    "The days of the course in three columns, one per week. Arrows lead from each day to those that build on it."
+    " Week 1 goes from attention to sampling; week 2 from the KV cache to continuous batching and measuring;"
+    " week 3 from the paged KV cache to a server and its replicas."
 )
 WIDTH, HEIGHT = 2.0, 0.66
 """Of a box, where columns are 2.6 apart and days 1."""
