@@ -84,6 +84,9 @@ def test_an_unknown_day_is_answered_with_those_there_are(tmp_path: Path) -> None
         (TASKS, f"{TASKS}\n  order = 2", "`order` is 2, but should be of type list"),
         (TASKS, f'{TASKS}\n  parts.3 = ["plan"]', r"`parts.3` is \['plan'\], but should be the names"),
         (TASKS, f"{TASKS}\n  parts.2 = [1]", r"`parts.2` is \[1\]"),
+        (TASKS, f'{TASKS}\n  needs = ["one"]', "week 1 day 1: `needs` holds 'one', but should name days as"),
+        (TASKS, f"{TASKS}\n  needs = [1.2]", "`needs` holds 1.2"),
+        (TASKS, f'{TASKS}\n  needs = ["1.2"]', "week 1 day 1: `needs` names 1.2, which is no earlier day"),
         ("[[week]]", "[[week]", "course.toml: "),
     ],
 )
@@ -91,6 +94,13 @@ def test_a_wrong_map_is_refused_with_the_place(tmp_path: Path, find: str, replac
     assert find in COURSE
     with pytest.raises(ValueError, match=message):
         load(tmp_path, COURSE.replace(find, replace))
+
+
+def test_a_day_names_the_days_that_it_builds_on(tmp_path: Path) -> None:
+    later = 'title = "Batching"'
+    course = load(tmp_path, COURSE.replace(later, f'{later}\n  needs = ["1.1", "1.2"]'))
+    assert course.find_day(2, 6).needs == ((1, 1), (1, 2))
+    assert course.find_day(1, 2).needs == ()
 
 
 def test_tests_run_in_the_working_order_and_first_puts_some_before(tmp_path: Path) -> None:

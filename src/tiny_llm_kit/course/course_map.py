@@ -8,7 +8,7 @@ import inspect
 import itertools
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,7 +57,8 @@ class Day:
     """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package.
 
     `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
-    those of its tests: "plan" stands for the tests named `test_task_4_plan_...`.
+    those of its tests: "plan" stands for the tests named `test_task_4_plan_...`. `needs` holds week and number of the days that
+    it builds on.
     """
 
     week: int
@@ -69,6 +70,7 @@ class Day:
     tasks: tuple[Task, ...]
     order: tuple[int, ...] = ()
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    needs: tuple[tuple[int, int], ...] = ()
 
     def place_of(self, test: str) -> tuple[int, int]:
         """Where the test of that name comes in the working order, to sort by; one that names no task comes last."""
@@ -164,6 +166,7 @@ def load_course(root: Path) -> Course:
         _check_keys(table, "the file", {"week": list})
         weeks = tuple(_week(entry) for entry in table["week"])
         _check_ascending([week.number for week in weeks], "weeks")
+        _check_needs(weeks)
     except ValueError as error:  # tomllib's syntax errors are ValueErrors too
         raise ValueError(f"{path}: {error}") from None
     return Course(weeks)
@@ -181,7 +184,7 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     where = f"week {week} day {table.get('number', '?')}"
     always: dict[str, type] = {"number": int, "title": str}
     when_ready: dict[str, type] = {"chapter": str, "modules": list, "tasks": list}
-    working: dict[str, type] = {"order": list, "parts": dict}
+    working: dict[str, type] = {"order": list, "parts": dict, "needs": list}
     if "tests" in table:
         _check_keys(table, where, {**always, **when_ready, "tests": str}, working)
     else:
@@ -198,8 +201,33 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     if sorted(map(repr, order)) != sorted(map(repr, numbers)):
         raise ValueError(f"{where}: `order` is {order}, but should hold each of {numbers} once")
     return Day(
-        week, number, table["title"], table.get("chapter", ""), table.get("tests"), tuple(modules), tasks, tuple(order), parts
+        week,
+        number,
+        table["title"],
+        table.get("chapter", ""),
+        table.get("tests"),
+        tuple(modules),
+        tasks,
+        tuple(order),
+        parts,
+        _needs(table.get("needs", []), where),
     )
+
+
+def _needs(names: list[Any], where: str) -> tuple[tuple[int, int], ...]:
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"\d+\.\d+", name):
+            raise ValueError(f'{where}: `needs` holds {name!r}, but should name days as "week.day", such as "1.3"')
+    return tuple((int(week), int(day)) for week, day in (name.split(".") for name in names))
+
+
+def _check_needs(weeks: Sequence[Week]) -> None:
+    """A day can build only on days that come before it."""
+    earlier: set[tuple[int, int]] = set()
+    for day in (day for week in weeks for day in week.days):
+        if missing := [f"{week}.{number}" for week, number in day.needs if (week, number) not in earlier]:
+            raise ValueError(f"week {day.week} day {day.number}: `needs` names {', '.join(missing)}, which is no earlier day")
+        earlier.add((day.week, day.number))
 
 
 def _parts(table: dict[str, Any], where: str, numbers: list[int]) -> dict[int, tuple[str, ...]]:

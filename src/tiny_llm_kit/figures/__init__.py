@@ -6,7 +6,7 @@ from pathlib import Path
 from tiny_llm_kit.figures.style import as_svg, styled
 
 NAMES = (
-NAMES = (
+    "course-days",
     "attention-grids",
     "rope-hands",
     "silu",
