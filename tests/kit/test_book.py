@@ -12,6 +12,7 @@ from tiny_llm_kit.course.course_map import find_root, load_course
 ROOT = find_root()
 PAGES = sorted((ROOT / "book/src").glob("*.md"))
 DAYS = {ROOT / day.chapter: day for day in load_course(ROOT).ready_days}
+"""By the first page of its chapter."""
 WIDEST = 88
 """Columns of a code block that mdBook shows in a window of 1400 pixels without cutting it off."""
 
@@ -44,6 +45,11 @@ def code_lines(text: str) -> list[tuple[int, str]]:
 def columns(line: str) -> int:
     """How wide a line is in a font of fixed width; an emoji takes two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
+
+
+def chapter(page: Path) -> str:
+    """The chapter that begins with a page, all its pages in a row."""
+    return "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DAYS[page].pages)
 
 
 def section(text: str, heading: str) -> str:
@@ -87,7 +93,7 @@ def test_code_blocks_fit_on_a_screen(page: Path) -> None:
 
 @each_chapter
 def test_each_prediction_has_a_folded_answer(page: Path) -> None:
-    predictions, folded = section(page.read_text(encoding="utf-8"), "Predict before you code"), ""
+    predictions, folded = section(chapter(page), "Predict before you code"), ""
     if match := _FOLDED.search(predictions):
         predictions, folded = predictions[: match.start()], match[1]
     assert "<details>" not in predictions, (
@@ -103,7 +109,7 @@ def test_each_prediction_has_a_folded_answer(page: Path) -> None:
 def test_a_chapter_explains_each_task_of_the_map(page: Path) -> None:
     day = DAYS[page]
     explained = sorted(
-        int(number) for number in re.findall(r"^### Task (\d+): ", page.read_text(encoding="utf-8"), re.MULTILINE)
+        int(number) for number in re.findall(r"^### Task (\d+): ", chapter(page), re.MULTILINE)
     )
     assert explained == [task.number for task in day.tasks], f"{page.name}: '### Task N: …' for {explained}; see course.toml"
 
@@ -111,7 +117,7 @@ def test_a_chapter_explains_each_task_of_the_map(page: Path) -> None:
 @each_chapter
 def test_a_selection_of_tests_names_a_task_of_the_day(page: Path) -> None:
     day = DAYS[page]
-    selected = re.findall(r"-k (?:\"[^\"]*\"|\S+)", page.read_text(encoding="utf-8"))
+    selected = re.findall(r"-k (?:\"[^\"]*\"|\S+)", chapter(page))
     tasks = {int(number) for selection in selected for number in re.findall(r"task_(\d+)", selection)}
     assert tasks, f"{page.name}: shows no `-k task_N`, so that nobody learns how to run one task"
     assert tasks <= {task.number for task in day.tasks}, f"{page.name}: `-k` for tasks {tasks}, of which the day lacks some"
@@ -119,8 +125,10 @@ def test_a_selection_of_tests_names_a_task_of_the_day(page: Path) -> None:
 
 @each_chapter
 def test_a_chapter_names_its_own_day(page: Path) -> None:
-    day, text = DAYS[page], page.read_text(encoding="utf-8")
-    assert text.startswith(f"# Week {day.week} Day {day.number}: "), f"{page.name} is the chapter of {day}: see its first line"
+    day, text = DAYS[page], chapter(page)
+    for name in day.pages:
+        begins = (ROOT / name).read_text(encoding="utf-8").startswith(f"# Week {day.week} Day {day.number}: ")
+        assert begins, f"{name} is a page of {day}: see its first line"
     named = set(re.findall(r"--week (\d+) --day (\d+)", text))
     assert named == {(str(day.week), str(day.number))}, f"{page.name}: `pdm run test` for {named} in the chapter of {day}"
 

@@ -56,6 +56,7 @@ class Task:
 class Day:
     """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package.
 
+    A chapter of several pages begins with `chapter` and goes on with `more_pages`, in the order in which they are read.
     `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
     those of its tests: "plan" stands for the tests named `test_task_4_plan_...`.
     """
@@ -69,6 +70,12 @@ class Day:
     tasks: tuple[Task, ...]
     order: tuple[int, ...] = ()
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    more_pages: tuple[str, ...] = ()
+
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """All pages of its chapter, in order."""
+        return self.chapter, *self.more_pages
 
     def place_of(self, test: str) -> tuple[int, int]:
         """Where the test of that name comes in the working order, to sort by; one that names no task comes last."""
@@ -181,14 +188,14 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     where = f"week {week} day {table.get('number', '?')}"
     always: dict[str, type] = {"number": int, "title": str}
     when_ready: dict[str, type] = {"chapter": str, "modules": list, "tasks": list}
-    working: dict[str, type] = {"order": list, "parts": dict}
+    working: dict[str, type] = {"order": list, "parts": dict, "more_pages": list}
     if "tests" in table:
         _check_keys(table, where, {**always, **when_ready, "tests": str}, working)
     else:
         _check_keys(table, where, always, when_ready | working)
-    modules, titles = table.get("modules", []), table.get("tasks", [])
-    if not all(isinstance(text, str) for text in [*modules, *titles]):
-        raise ValueError(f"{where}: `modules` and `tasks` are lists of strings")
+    modules, titles, more_pages = (table.get(key, []) for key in ("modules", "tasks", "more_pages"))
+    if not all(isinstance(text, str) for text in [*modules, *titles, *more_pages]):
+        raise ValueError(f"{where}: `modules`, `tasks` and `more_pages` are lists of strings")
     if "tests" in table and not titles:
         raise ValueError(f"{where} has tests but no tasks")
     number = table["number"]
@@ -198,7 +205,16 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     if sorted(map(repr, order)) != sorted(map(repr, numbers)):
         raise ValueError(f"{where}: `order` is {order}, but should hold each of {numbers} once")
     return Day(
-        week, number, table["title"], table.get("chapter", ""), table.get("tests"), tuple(modules), tasks, tuple(order), parts
+        week,
+        number,
+        table["title"],
+        table.get("chapter", ""),
+        table.get("tests"),
+        tuple(modules),
+        tasks,
+        tuple(order),
+        parts,
+        tuple(more_pages),
     )
 
 

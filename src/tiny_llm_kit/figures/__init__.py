@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiny_llm_kit.figures.style import as_svg, styled
 
-NAMES = ("attention-grids", "rope-hands", "sampling-filters", "decode-rows", "ways-to-batch", "slab-condense")
+NAMES = ("attention-grids", "rope-hands", "sampling-filters", "decode-rows", "ways-to-batch", "slab-condense", "slots-tradeoff")
 """In the order in which the book shows them; `decode-rows` is drawn by the module `decode_rows`."""
 
 
