@@ -108,9 +108,7 @@ def test_each_prediction_has_a_folded_answer(page: Path) -> None:
 @each_chapter
 def test_a_chapter_explains_each_task_of_the_map(page: Path) -> None:
     day = DAYS[page]
-    explained = sorted(
-        int(number) for number in re.findall(r"^### Task (\d+): ", chapter(page), re.MULTILINE)
-    )
+    explained = sorted(int(number) for number in re.findall(r"^### Task (\d+): ", chapter(page), re.MULTILINE))
     assert explained == [task.number for task in day.tasks], f"{page.name}: '### Task N: …' for {explained}; see course.toml"
 
 

@@ -9,6 +9,7 @@ import tiny_llm_ref as ref
 from tiny_llm_kit.course.course_map import find_root
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 from tiny_llm_kit.timeline.worked_example import ANSWERS, PROMPT_TOKENS, SLOTS
+from tiny_llm_ref.slot_lengths import SlotLengths
 
 BUILD = (find_root() / "book/src/week2-06b-build.md").read_text(encoding="utf-8")
 WHY = (find_root() / "book/src/week2-06-continuous-batching.md").read_text(encoding="utf-8")
@@ -92,7 +93,7 @@ def test_the_moves_are_those_that_are_shown(before: str, moves: list[tuple[int, 
 
 
 def test_the_places_are_those_that_are_shown() -> None:
-    lengths = ref.SlotLengths({0: 2, 1: 4}).longer(1)
+    lengths = SlotLengths({0: 2, 1: 4}).longer(1)
     assert "lengths before   {0: 2, 1: 4}" in BUILD
     assert f"lengths after    {lengths.lengths}" in BUILD
     for name, places in zip(("slot", "head", "position"), lengths.places(1, 1), strict=True):

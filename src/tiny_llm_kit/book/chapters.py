@@ -92,7 +92,9 @@ def answers(path: Path, day: Day) -> list[str]:
     found = []
     for scope in ast.walk(tree):
         for node in ast.iter_child_nodes(scope):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(_is_of(mark, day) for mark in node.decorator_list):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+                _is_of(mark, day) for mark in node.decorator_list
+            ):
                 found.append(scope.name if node.name == "__init__" and isinstance(scope, ast.ClassDef) else node.name)
     return found
 

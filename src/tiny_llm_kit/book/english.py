@@ -23,7 +23,10 @@ _IN_ORDER = "row|sequence|last|end|first|match|new|known|knee|length|gap|drafts?
 _RULES = [
     (re.compile(rf"\b(?:one (?:{_MEASURE})|(?:two|three|four) \w+s) an? (?:{_UNITS})\b"), "write 'per': one slab per layer"),
     (re.compile(rf"\b(?:{_MEASURES}) an? (?:{_UNITS})\b"), "write 'per': tokens per second"),
-    (re.compile(r"(?:(?<=[.?!:] )|(?<=\n\n)|(?<=^- ))Of (?:[^.,?!]|\.\d)*[.?!](?!\S)", re.MULTILINE), "a sentence has a subject and a verb"),
+    (
+        re.compile(r"(?:(?<=[.?!:] )|(?<=\n\n)|(?<=^- ))Of (?:[^.,?!]|\.\d)*[.?!](?!\S)", re.MULTILINE),
+        "a sentence has a subject and a verb",
+    ),
     (re.compile(r"\bbeside\b"), "write 'alongside', 'next to' or 'besides'"),
     (re.compile(rf"\bbehind (?:its own|each|all|a wrong|the (?:{_IN_ORDER}))\b"), "write 'after'"),
     (re.compile(r"\b(?:−inf|at or) behind\b"), "write 'after'"),

@@ -89,9 +89,7 @@ def _arguments(given: ast.arguments) -> list[tuple[str, str]]:
         found.append((f"*{ast.unparse(given.vararg)}", ""))
     elif given.kwonlyargs:
         found.append(("*", ""))
-    found += [
-        (ast.unparse(arg), _default(default)) for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
-    ]
+    found += [(ast.unparse(arg), _default(default)) for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
     return found + ([(f"**{ast.unparse(given.kwarg)}", "")] if given.kwarg else [])
 
 

@@ -10,7 +10,9 @@ from tiny_llm_kit.course.course_map import find_root
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), help="The folder, book/book by default. What else lies in it is deleted.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The folder, book/book by default. What else lies in it is deleted."
+)
 def main(out: Path | None) -> None:
     """Build the book, and say where it begins."""
     root = find_root()

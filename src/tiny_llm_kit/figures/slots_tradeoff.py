@@ -36,7 +36,9 @@ def draw(root: Path) -> Figure:
 
     figure = canvas(3.6)
     left, right = figure.subplots(1, 2)
-    _plot(left, [simulated[slots]["TTFT p50"] for slots in SLOTS], [simulated[slots]["tokens/s"] for slots in SLOTS], HUES[0], "")
+    _plot(
+        left, [simulated[slots]["TTFT p50"] for slots in SLOTS], [simulated[slots]["tokens/s"] for slots in SLOTS], HUES[0], ""
+    )
     for slots in SLOTS:
         place = (simulated[slots]["TTFT p50"], simulated[slots]["tokens/s"])
         left.annotate(str(slots), place, (4, 6), textcoords="offset points")
