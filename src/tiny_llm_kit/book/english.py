@@ -19,17 +19,20 @@ _UNITS = (
     "token|request|row|slot|layer|step|head|query|key|second|minute|page|block|iteration|lane|thread|number|call|batch|line|"
     "prompt|answer|pass|group|matrix|product|weight|element|entry|tile|team|run|replica|task"
 )
-_IN_ORDER = "row|sequence|last|end|first|match|new|known|knee|length|gap|drafts?|tokens?|blocks?"
+_IN_ORDER = "row|sequence|last|first|match|new|known|knee|length|gap|drafts?|tokens?|blocks?"
 _RULES = [
-    (re.compile(rf"\b(?:one (?:{_MEASURE})|(?:two|three|four) \w+s) an? (?:{_UNITS})\b"), "write 'per': one slab per layer"),
-    (re.compile(rf"\b(?:{_MEASURES}) an? (?:{_UNITS})\b"), "write 'per': tokens per second"),
     (
-        re.compile(r"(?:(?<=[.?!:] )|(?<=\n\n)|(?<=^- ))Of (?:[^.,?!]|\.\d)*[.?!](?!\S)", re.MULTILINE),
+        re.compile(rf"\b(?:one\s(?:{_MEASURE})|(?:two|three|four)\s(?!times)\w+s)\san?\s(?:{_UNITS})\b"),
+        "write 'per': one slab per layer",
+    ),
+    (re.compile(rf"\b(?:{_MEASURES})\san?\s(?:{_UNITS})\b"), "write 'per': tokens per second"),
+    (
+        re.compile(r"(?:(?<=[.?!:]\s)|(?<=\n\n)|(?<=^- ))Of\s(?:[^.,?!]|\.\d)*[.?!](?!\S)", re.MULTILINE),
         "a sentence has a subject and a verb",
     ),
     (re.compile(r"\bbeside\b"), "write 'alongside', 'next to' or 'besides'"),
-    (re.compile(rf"\bbehind (?:its own|each|all|a wrong|the (?:{_IN_ORDER}))\b"), "write 'after'"),
-    (re.compile(r"\b(?:−inf|at or) behind\b"), "write 'after'"),
+    (re.compile(rf"\bbehind\s(?:its\sown|each|all|a\swrong|the\s(?:{_IN_ORDER}))\b"), "write 'after'"),
+    (re.compile(r"\b(?:−inf|at\sor)\sbehind\b"), "write 'after'"),
 ]
 
 
