@@ -60,6 +60,12 @@ def test_reads_weeks_days_and_tasks(tmp_path: Path) -> None:
     ]
 
 
+def test_a_chapter_may_have_several_pages(tmp_path: Path) -> None:
+    course = load(tmp_path, COURSE.replace(TASKS, f'{TASKS}\n  more_pages = ["book/src/more.md"]'))
+    assert course.find_day(1, 1).pages == ("book/src/doubling.md", "book/src/more.md")
+    assert course.find_day(1, 2).pages == ("book/src/shapes.md",)
+
+
 def test_an_unknown_day_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no week 3 day 1") as caught:
         load(tmp_path, COURSE).find_day(3, 1)
@@ -78,6 +84,12 @@ def test_an_unknown_day_is_answered_with_those_there_are(tmp_path: Path) -> None
         ("number = 6", 'number = "6"', "week 2 day 6: `number` is '6', but should be of type int"),
         (TASKS, "tasks = []", "week 1 day 1 has tests but no tasks"),
         (TASKS, "tasks = [1]", "lists of strings"),
+        (TASKS, f"{TASKS}\n  more_pages = [1]", "lists of strings"),
+        (
+            TASKS,
+            f'{TASKS}\n  more_pages = "book/src/more.md"',
+            "`more_pages` is 'book/src/more.md', but should be of type list",
+        ),
         (TASKS, f"{TASKS}\n  order = [2]", r"week 1 day 1: `order` is \[2\], but should hold each of \[1, 2\] once"),
         (TASKS, f"{TASKS}\n  order = [2, 1, 2]", "each of"),
         (TASKS, f'{TASKS}\n  order = [2, "1"]', "each of"),

@@ -17,8 +17,8 @@ COURSE = load_course(find_root())
 def test_tests_run_in_the_order_of_their_page(day: Day) -> None:
     collected = collect(day)
     tasks = [name.split("_")[2] for name in collected]
-    page = (find_root() / day.chapter).read_text(encoding="utf-8")
-    explained = re.findall(r"^### Task (\d+): ", page, re.MULTILINE)
+    chapter = "\n".join((find_root() / page).read_text(encoding="utf-8") for page in day.pages)
+    explained = re.findall(r"^### Task (\d+): ", chapter, re.MULTILINE)
     assert list(dict.fromkeys(tasks)) == explained, "a task's tests stand together, in the order of the page"
     assert sum(one != other for one, other in pairwise(tasks)) == len(explained) - 1, "each task once"
     for number, parts in day.parts.items():

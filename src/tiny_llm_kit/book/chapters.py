@@ -11,20 +11,25 @@ from tiny_llm_kit.course.course_map import REFERENCE, Day
 _FOLDED = re.compile(r"\n\n<details>\n<summary>Answers</summary>\n\n(.*?)\n\n</details>\n", re.DOTALL)
 
 
-def find_faults(page: Page, day: Day, root: Path) -> list[Fault]:
-    reasons = [
-        *_own_day(page.text, day),
-        *_predictions(page.text),
-        *_tasks(page.text, day),
-        *_selections(page.text, day),
-        *_names(page, day, root),
+def find_faults(pages: list[Page], day: Day, root: Path) -> list[Fault]:
+    """Of a chapter, whose pages are taken together: a fault of the whole is told of the first."""
+    text, marked = ("\n".join(parts) for parts in zip(*((page.text, page.marked) for page in pages), strict=True))
+    faults = [
+        page.fault(0, f"is a page of {day}: see its first line")
+        for page in pages
+        if not page.text.startswith(f"# Week {day.week} Day {day.number}: ")
     ]
-    return [page.fault(0, reason) for reason in reasons]
+    reasons = [
+        *_own_day(text, day),
+        *_predictions(text),
+        *_tasks(text, day),
+        *_selections(text, day),
+        *_names(marked, day, root),
+    ]
+    return faults + [pages[0].fault(0, reason) for reason in reasons]
 
 
 def _own_day(text: str, day: Day) -> Iterator[str]:
-    if not text.startswith(f"# Week {day.week} Day {day.number}: "):
-        yield f"is the chapter of {day}: see its first line"
     named = set(re.findall(r"--week (\d+) --day (\d+)", text))
     if named != {(str(day.week), str(day.number))}:
         yield f"shows `pdm run test` for {sorted(named)} in the chapter of {day}"
@@ -72,12 +77,12 @@ def _selections(text: str, day: Day) -> Iterator[str]:
         yield f"`-k` for the tasks {sorted(lacking)}, which the day lacks"
 
 
-def _names(page: Page, day: Day, root: Path) -> Iterator[str]:
+def _names(marked: str, day: Day, root: Path) -> Iterator[str]:
     """What is to be written has to be named, as code or in bold: a learner looks for it on the page."""
     package = root / "src" / REFERENCE
     for path in sorted(package.rglob("*.py")):
         for name in answers(path, day):
-            if not re.search(rf"\b{re.escape(name)}\b", page.marked):
+            if not re.search(rf"\b{re.escape(name)}\b", marked):
                 yield f"does not name `{name}`, an answer in {path.relative_to(package).as_posix()}"
 
 

@@ -14,7 +14,6 @@ def find_faults(root: Path, course: Course, slow: bool = False) -> list[Fault]:
     ValueError if the book cannot be built: what its includes, signatures and formulas have wrong is in its message.
     """
     pages = read_pages(root)
-    days = {root / day.chapter: day for day in course.ready_days}
     readme = Page.read(root / "README.md", root)
     allowed = english.load_allowed(root)
     faults = sources.find_unlisted(pages) + sources.find_broken_links(readme) + spelling.find_misspelled([*pages, readme], root)
@@ -23,8 +22,9 @@ def find_faults(root: Path, course: Course, slow: bool = False) -> list[Fault]:
     for page in pages:
         faults += sources.find_wide(page) + spelling.find_repeated(page) + english.find_faults(page, allowed)
         faults += consoles.find_faults(page, root, slow)
-        if page.path in days:
-            faults += chapters.find_faults(page, days[page.path], root)
+    for day in course.ready_days:
+        chapter = [page for name in day.pages for page in pages if page.name == name]
+        faults += chapters.find_faults(chapter, day, root)
     return sorted(faults) + _built(root)
 
 

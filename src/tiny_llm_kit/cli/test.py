@@ -29,7 +29,7 @@ def main(week: int | None, day: int | None, solution: str, pytest_arguments: tup
     except ValueError as error:
         raise BadInput(str(error)) from None
     for chosen in days:
-        click.echo(f"{chosen}   (read {chosen.chapter})")
+        click.echo(f"{chosen}   (read {', '.join(chosen.pages)})")
     tests = [chosen.tests for chosen in days if chosen.tests]
     sys.exit(_run(root, [*tests, "--solution", solution, "--tb=short", *pytest_arguments]))
 

@@ -17,7 +17,7 @@ def find_contradictions(root: Path, course: Course, skeleton: Skeleton) -> list[
 
 
 def _contradictions(root: Path, day: Day, skeleton: Skeleton) -> list[str]:
-    paths = [day.chapter, str(day.tests), *(f"src/{REFERENCE}/{module}" for module in day.modules)]
+    paths = [*day.pages, str(day.tests), *(f"src/{REFERENCE}/{module}" for module in day.modules)]
     lines = [f"{day}: there is no {path}" for path in paths if not (root / path).exists()]
     tested = _tested_numbers(root / str(day.tests))
     for task in day.tasks:

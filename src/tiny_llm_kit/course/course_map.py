@@ -56,6 +56,7 @@ class Task:
 class Day:
     """One day. `chapter` and `tests` are paths from the project's root, `modules` from that of an answer package.
 
+    A chapter of several pages begins with `chapter` and goes on with `more_pages`, in the order in which they are read.
     `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
     those of its tests: "plan" stands for the tests named `test_task_4_plan_...`. `needs` holds week and number of the days that
     it builds on.
@@ -71,6 +72,12 @@ class Day:
     order: tuple[int, ...] = ()
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
     needs: tuple[tuple[int, int], ...] = ()
+    more_pages: tuple[str, ...] = ()
+
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """All pages of its chapter, in order."""
+        return self.chapter, *self.more_pages
 
     def place_of(self, test: str) -> tuple[int, int]:
         """Where the test of that name comes in the working order, to sort by; one that names no task comes last."""
@@ -184,14 +191,14 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     where = f"week {week} day {table.get('number', '?')}"
     always: dict[str, type] = {"number": int, "title": str}
     when_ready: dict[str, type] = {"chapter": str, "modules": list, "tasks": list}
-    working: dict[str, type] = {"order": list, "parts": dict, "needs": list}
+    working: dict[str, type] = {"order": list, "parts": dict, "needs": list, "more_pages": list}
     if "tests" in table:
         _check_keys(table, where, {**always, **when_ready, "tests": str}, working)
     else:
         _check_keys(table, where, always, when_ready | working)
-    modules, titles = table.get("modules", []), table.get("tasks", [])
-    if not all(isinstance(text, str) for text in [*modules, *titles]):
-        raise ValueError(f"{where}: `modules` and `tasks` are lists of strings")
+    modules, titles, more_pages = (table.get(key, []) for key in ("modules", "tasks", "more_pages"))
+    if not all(isinstance(text, str) for text in [*modules, *titles, *more_pages]):
+        raise ValueError(f"{where}: `modules`, `tasks` and `more_pages` are lists of strings")
     if "tests" in table and not titles:
         raise ValueError(f"{where} has tests but no tasks")
     number = table["number"]
@@ -211,6 +218,7 @@ def _day(week: int, table: dict[str, Any]) -> Day:
         tuple(order),
         parts,
         _needs(table.get("needs", []), where),
+        tuple(more_pages),
     )
 
 

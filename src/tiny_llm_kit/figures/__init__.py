@@ -20,6 +20,7 @@ NAMES = (
     "decode-rows",
     "ways-to-batch",
     "slab-condense",
+    "slots-tradeoff",
     "block-tables",
     "gather-and-walk",
     "prefix-trie",

@@ -1,4 +1,4 @@
-"""Task 4, fourth part: launching ahead. Step n + 1 is launched before the tokens of step n are read.
+"""Task 4, fifth part: launching ahead. Step n + 1 is launched before the tokens of step n are read.
 
 An engine that reads at once gives the same answers, and the device stands still while it does: it passes all but these tests.
 """

@@ -148,7 +148,7 @@ def test_task_4_engine_computes_the_picture(toy: ToyModel) -> None:
     steps = 0
     while scheduler.has_work:
         steps += 1
-        assert steps <= 15, "14 iterations compute, and one more reads: see the picture at the beginning of the chapter"
+        assert steps <= 15, "14 iterations compute, and one more reads: see the picture of six requests on the day's first page"
         scheduler.step()
     assert_alone(toy, *requests)
     assert sum(model.decode_rows) == 20, "26 tokens, 6 of which come from prompts: 20 rows, as the first prediction says"

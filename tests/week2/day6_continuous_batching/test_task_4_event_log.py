@@ -29,7 +29,7 @@ def test_task_4_engine_log_of_a_run(toy: ToyModel) -> None:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_task_4_engine_log_of_every_end(toy: ToyModel, end: str) -> None:
+def test_task_4_failures_log_of_every_end(toy: ToyModel, end: str) -> None:
     run = run_of(toy)
     request = run.submit(ask_to_end(toy, end, ask, ask_with_eos), ask(4, 12, seed=9))
     run.finish()
@@ -74,7 +74,7 @@ def test_task_4_ahead_log_of_tokens_comes_after_their_launch(toy: ToyModel) -> N
     assert run.of(request)[-1].time == tokens[-1].time, "with its last token it ends"
 
 
-def test_task_4_engine_log_of_a_cancel(toy: ToyModel) -> None:
+def test_task_4_failures_log_of_a_cancel(toy: ToyModel) -> None:
     run = run_of(toy, slots=2)
     waits, half_read, speaks = ask(4, 3, seed=3), ask(40, 5, seed=1), ask(5, 20, seed=2)
     run.submit(speaks, half_read, waits)
@@ -93,7 +93,7 @@ def test_task_4_engine_log_of_a_cancel(toy: ToyModel) -> None:
     assert 0 < computed == chunks_of(run, half_read)[-1][1] < 40, "the chunks of its prompt that were launched stay in the log"
 
 
-def test_task_4_engine_log_of_a_failing_model(toy: ToyModel) -> None:
+def test_task_4_failures_log_of_a_failing_model(toy: ToyModel) -> None:
     run = run_of(FragileModel(toy, is_poisoned))
     poisoned = run.submit(answer.Request([*make_prompt(10), POISON], 4), ask(5, 3))
     run.finish()
@@ -102,7 +102,7 @@ def test_task_4_engine_log_of_a_failing_model(toy: ToyModel) -> None:
     assert chunks_of(run, poisoned)[0] == (8, 8), "its first chunk was launched all the same"
 
 
-def test_task_4_engine_log_of_a_failing_client(toy: ToyModel) -> None:
+def test_task_4_failures_log_of_a_failing_client(toy: ToyModel) -> None:
     def fail(request: Any, new_text: str) -> None:
         if len(request.generated_tokens) == 2:
             raise OSError("the client's connection is gone")
@@ -117,7 +117,7 @@ def test_task_4_engine_log_of_a_failing_client(toy: ToyModel) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_task_4_engine_log_of_random_traffic(toy: ToyModel, seed: int) -> None:
+def test_task_4_failures_log_of_random_traffic(toy: ToyModel, seed: int) -> None:
     chance, run = random.Random(seed), run_of(toy)
 
     def act(request: Any, new_text: str) -> None:

@@ -1,4 +1,4 @@
-"""Task 4, third part: the engine. What goes wrong stays with those whom it concerns, and the engine is whole afterwards."""
+"""Task 4, fourth part: cancel and failure. What goes wrong stays with those whom it concerns, and the engine stays whole."""
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +52,7 @@ def serve(scheduler: Any) -> list[Any]:
 # A client.
 
 
-def test_task_4_engine_an_empty_prompt_is_refused(toy: ToyModel) -> None:
+def test_task_4_failures_an_empty_prompt_is_refused(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
     before = scheduler.submit(ask(3, 5))
@@ -65,7 +65,7 @@ def test_task_4_engine_an_empty_prompt_is_refused(toy: ToyModel) -> None:
 
 
 @pytest.mark.parametrize("position", [1, 2, 12])
-def test_task_4_engine_a_failing_on_update_ends_its_request_only(toy: ToyModel, position: int) -> None:
+def test_task_4_failures_a_failing_on_update_ends_its_request_only(toy: ToyModel, position: int) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=3)
     error = KeyError("the client has gone")
@@ -84,7 +84,7 @@ def test_task_4_engine_a_failing_on_update_ends_its_request_only(toy: ToyModel, 
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_task_4_engine_a_failing_last_update(toy: ToyModel, end: str) -> None:
+def test_task_4_failures_a_failing_last_update(toy: ToyModel, end: str) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=3)
     error = KeyError("the client has gone")
@@ -104,7 +104,7 @@ def test_task_4_engine_a_failing_last_update(toy: ToyModel, end: str) -> None:
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
 
-def test_task_4_engine_a_failing_last_update_of_a_cancelled_request(toy: ToyModel) -> None:
+def test_task_4_failures_a_failing_last_update_of_a_cancelled_request(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
 
@@ -127,7 +127,7 @@ def test_task_4_engine_a_failing_last_update_of_a_cancelled_request(toy: ToyMode
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("place", [0, 11, 19])
-def test_task_4_engine_a_prompt_on_which_the_model_fails(toy: ToyModel, late: bool, place: int) -> None:
+def test_task_4_failures_a_prompt_on_which_the_model_fails(toy: ToyModel, late: bool, place: int) -> None:
     model = CountingModel(FragileModel(toy, is_poisoned, late))
     scheduler = engine(model, slots=3)
     first = scheduler.submit(ask(4, 15))
@@ -142,7 +142,7 @@ def test_task_4_engine_a_prompt_on_which_the_model_fails(toy: ToyModel, late: bo
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_task_4_engine_the_model_fails_while_decoding(toy: ToyModel, late: bool) -> None:
+def test_task_4_failures_the_model_fails_while_decoding(toy: ToyModel, late: bool) -> None:
     broken = False
     model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
     scheduler = engine(model)
@@ -162,7 +162,7 @@ def test_task_4_engine_the_model_fails_while_decoding(toy: ToyModel, late: bool)
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("chunks_read", [1, 2, 3])
-def test_task_4_engine_a_prompt_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool, chunks_read: int) -> None:
+def test_task_4_failures_a_prompt_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool, chunks_read: int) -> None:
     broken = False
     model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
     scheduler = engine(model, slots=3)
@@ -184,7 +184,7 @@ def test_task_4_engine_a_prompt_outlives_a_decode_step_that_fails(toy: ToyModel,
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_task_4_engine_a_last_token_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool) -> None:
+def test_task_4_failures_a_last_token_outlives_a_decode_step_that_fails(toy: ToyModel, late: bool) -> None:
     broken = False
     model = CountingModel(FragileModel(toy, lambda tokens: broken and tokens.shape[1] == 1, late))
     scheduler = engine(model, slots=3)
@@ -216,7 +216,7 @@ def run_on_a_failing_device(toy: ToyModel, scheduler: Any, model: UnreadableMode
     return ended
 
 
-def test_task_4_engine_a_failure_of_the_device_is_not_silent(toy: ToyModel) -> None:
+def test_task_4_failures_a_failure_of_the_device_is_not_silent(toy: ToyModel) -> None:
     unreadable = UnreadableModel(toy)
     model = CountingModel(unreadable)
     scheduler = engine(model)
@@ -235,7 +235,7 @@ def test_task_4_engine_a_failure_of_the_device_is_not_silent(toy: ToyModel) -> N
 
 
 @pytest.mark.parametrize("inner", [False, True])
-def test_task_4_engine_a_failure_that_shows_when_tokens_are_read(toy: ToyModel, inner: bool) -> None:
+def test_task_4_failures_a_failure_that_shows_when_tokens_are_read(toy: ToyModel, inner: bool) -> None:
     unreadable = UnreadableModel(toy, inner)
     model = CountingModel(unreadable)
     scheduler = engine(model, slots=3)
@@ -251,7 +251,7 @@ def test_task_4_engine_a_failure_that_shows_when_tokens_are_read(toy: ToyModel, 
 
 
 @pytest.mark.parametrize("max_tokens", [1, 9])
-def test_task_4_engine_a_first_token_that_cannot_be_read(toy: ToyModel, max_tokens: int) -> None:
+def test_task_4_failures_a_first_token_that_cannot_be_read(toy: ToyModel, max_tokens: int) -> None:
     unreadable = UnreadableModel(toy)
     model = CountingModel(unreadable)
     scheduler = engine(model, slots=1)
@@ -266,7 +266,7 @@ def test_task_4_engine_a_first_token_that_cannot_be_read(toy: ToyModel, max_toke
     assert_can_still_serve(scheduler, model, toy, slots=1)
 
 
-def test_task_4_engine_a_failure_that_shows_when_a_row_moves(toy: ToyModel) -> None:
+def test_task_4_failures_a_failure_that_shows_when_a_row_moves(toy: ToyModel) -> None:
     unreadable = UnreadableModel(toy, inner=True)
     model = CountingModel(unreadable)
     scheduler = engine(model, slots=3)
@@ -280,7 +280,7 @@ def test_task_4_engine_a_failure_that_shows_when_a_row_moves(toy: ToyModel) -> N
 
 @pytest.mark.parametrize("kind", [RuntimeError, ValueError, MemoryError])
 @pytest.mark.parametrize("place", ["start", "read", "move"])
-def test_task_4_engine_a_failure_of_the_device_may_be_any_exception(
+def test_task_4_failures_a_failure_of_the_device_may_be_any_exception(
     toy: ToyModel, monkeypatch: pytest.MonkeyPatch, place: str, kind: type[Exception]
 ) -> None:
     in_flight = import_module(f"{answer.__name__}.in_flight").InFlight
@@ -317,7 +317,7 @@ def test_task_4_engine_a_failure_of_the_device_may_be_any_exception(
 
 @pytest.mark.parametrize("victim_first", [False, True])
 @pytest.mark.parametrize("place", [0, 2, 5])
-def test_task_4_engine_logits_that_say_nothing_are_an_error(toy: ToyModel, place: int, victim_first: bool) -> None:
+def test_task_4_failures_logits_that_say_nothing_are_an_error(toy: ToyModel, place: int, victim_first: bool) -> None:
     sick = ToyModel()
     sick.token_embedding[POISON] = mx.nan
     scheduler = engine(sick, slots=2)
@@ -357,7 +357,7 @@ class SickOnce(ToyModel):
 
 
 @pytest.mark.parametrize("end", ["max_tokens", "EOS", "a cancel"])
-def test_task_4_engine_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str) -> None:
+def test_task_4_failures_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str) -> None:
     sick = SickOnce()
     scheduler = engine(sick, slots=3, prefill_step=64, max_seq_len=128)
     victim = ask_with_eos(toy, 20, 3, 10) if end == "EOS" else ask(20, 6 if end == "max_tokens" else 10)
@@ -387,7 +387,7 @@ def test_task_4_engine_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str) -
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_task_4_engine_nan_of_a_cancelled_request_is_scrubbed_too(toy: ToyModel, steps: int) -> None:
+def test_task_4_failures_nan_of_a_cancelled_request_is_scrubbed_too(toy: ToyModel, steps: int) -> None:
     sick = ToyModel()
     sick.token_embedding[POISON] = mx.nan
     scheduler = engine(sick, slots=2)
@@ -409,7 +409,7 @@ def test_task_4_engine_nan_of_a_cancelled_request_is_scrubbed_too(toy: ToyModel,
     assert_alone(toy, neighbour, *successors)
 
 
-def test_task_4_engine_infinite_logits_are_an_error(toy: ToyModel) -> None:
+def test_task_4_failures_infinite_logits_are_an_error(toy: ToyModel) -> None:
     sick = ToyModel()
     scheduler = engine(sick, slots=2)
     request = scheduler.submit(ask(4, 9))
@@ -426,7 +426,7 @@ def test_task_4_engine_infinite_logits_are_an_error(toy: ToyModel) -> None:
 # What interrupts an iteration.
 
 
-def test_task_4_engine_a_strategy_that_fails_is_not_silent(toy: ToyModel) -> None:
+def test_task_4_failures_a_strategy_that_fails_is_not_silent(toy: ToyModel) -> None:
     error, broken = ZeroDivisionError("the mean length of nobody"), False
 
     def choose(waiting: Collection[Any], running: Sequence[Any], count: int) -> list[Any]:
@@ -457,7 +457,7 @@ class Interruption(BaseException):
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("decoding", [False, True])
-def test_task_4_engine_an_interrupted_iteration(toy: ToyModel, late: bool, decoding: bool) -> None:
+def test_task_4_failures_an_interrupted_iteration(toy: ToyModel, late: bool, decoding: bool) -> None:
     armed = False
 
     class Interrupted(FragileModel):
@@ -488,7 +488,7 @@ def test_task_4_engine_an_interrupted_iteration(toy: ToyModel, late: bool, decod
 
 
 @pytest.mark.parametrize("position", [1, 3, 9])
-def test_task_4_engine_an_interrupted_update(toy: ToyModel, position: int) -> None:
+def test_task_4_failures_an_interrupted_update(toy: ToyModel, position: int) -> None:
     def interrupt(request: Any, new_text: str) -> None:
         if len(request.generated_tokens) == position:
             raise Interruption
@@ -507,7 +507,7 @@ def test_task_4_engine_an_interrupted_update(toy: ToyModel, position: int) -> No
 # Who may call step.
 
 
-def test_task_4_engine_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
+def test_task_4_failures_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
 
@@ -522,7 +522,7 @@ def test_task_4_engine_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
-def test_task_4_engine_a_step_that_is_refused_does_nothing(toy: ToyModel) -> None:
+def test_task_4_failures_a_step_that_is_refused_does_nothing(toy: ToyModel) -> None:
     scheduler = engine(toy, slots=3)
     changes = []
 
@@ -549,7 +549,7 @@ def test_task_4_engine_a_step_that_is_refused_does_nothing(toy: ToyModel) -> Non
     assert_alone(toy, *requests)
 
 
-def test_task_4_engine_works_in_any_one_thread(toy: ToyModel) -> None:
+def test_task_4_failures_works_in_any_one_thread(toy: ToyModel) -> None:
     def elsewhere() -> list[Any]:
         scheduler = engine(toy)
         requests = [scheduler.submit(ask(4 + seed, 9, seed)) for seed in range(4)]
@@ -561,7 +561,7 @@ def test_task_4_engine_works_in_any_one_thread(toy: ToyModel) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
-def test_task_4_engine_a_model_made_in_one_thread_serves_in_another(architecture: str) -> None:
+def test_task_4_failures_a_model_made_in_one_thread_serves_in_another(architecture: str) -> None:
     config = tiny_config(architecture)
     model = answer.Model(config, random_weights(config))
 
@@ -577,7 +577,7 @@ def test_task_4_engine_a_model_made_in_one_thread_serves_in_another(architecture
     assert there == ask_it(), "the same model, the same prompt: the same answer, whichever thread asks"
 
 
-def test_task_4_engine_refuses_a_second_thread(toy: ToyModel) -> None:
+def test_task_4_failures_refuses_a_second_thread(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
     request = scheduler.submit(ask(4, 9))

@@ -196,7 +196,7 @@ def test_task_4_ahead_metrics_of_the_first_token(toy: ToyModel) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_task_4_engine_metrics_of_random_traffic(toy: ToyModel, seed: int) -> None:
+def test_task_4_failures_metrics_of_random_traffic(toy: ToyModel, seed: int) -> None:
     chance = random.Random(seed)
     run = ObservedRun(toy, 3, prefill_step=8)
 
@@ -242,7 +242,7 @@ class CtrlC(BaseException):
     """Stands for KeyboardInterrupt, which would end the test run if it got out."""
 
 
-def test_task_4_engine_metrics_after_an_interrupt(toy: ToyModel) -> None:
+def test_task_4_failures_metrics_after_an_interrupt(toy: ToyModel) -> None:
     def interrupt(request: Any, new_text: str) -> None:
         raise CtrlC
 

@@ -1,4 +1,4 @@
-"""Task 4, third part: the engine. Requests come and go at any time."""
+"""Task 4, fourth part: cancel and failure. Requests come and go at any time."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from support import CountingModel, ToyModel, alone, assert_alone, expect_no_erro
 
 
 @pytest.mark.parametrize("state", ["waiting", "prefilling", "decoding", "finished"])
-def test_task_4_engine_cancel(toy: ToyModel, state: str) -> None:
+def test_task_4_failures_cancel(toy: ToyModel, state: str) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
     neighbours = [scheduler.submit(ask(4, 20)), scheduler.submit(ask(4, 6, seed=1))]
@@ -29,7 +29,7 @@ def test_task_4_engine_cancel(toy: ToyModel, state: str) -> None:
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
-def test_task_4_engine_a_cancelled_request_makes_room_at_once(toy: ToyModel) -> None:
+def test_task_4_failures_a_cancelled_request_makes_room_at_once(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=1)
     first, second = scheduler.submit(ask(4, 50)), scheduler.submit(ask(4, 5, seed=1))
@@ -41,7 +41,7 @@ def test_task_4_engine_a_cancelled_request_makes_room_at_once(toy: ToyModel) -> 
     assert sum(model.decode_rows) <= 5 + 1, "the cancelled request's row must not be computed any more"
 
 
-def test_task_4_engine_only_those_who_run_own_slots(toy: ToyModel) -> None:
+def test_task_4_failures_only_those_who_run_own_slots(toy: ToyModel) -> None:
     scheduler = engine(toy, slots=4)
 
     def check(what: str) -> None:
@@ -71,7 +71,7 @@ def test_task_4_engine_only_those_who_run_own_slots(toy: ToyModel) -> None:
         check("after a cancel between two iterations")
 
 
-def test_task_4_engine_who_has_ended_is_returned_in_the_order_of_ends(toy: ToyModel) -> None:
+def test_task_4_failures_who_has_ended_is_returned_in_the_order_of_ends(toy: ToyModel) -> None:
     scheduler = engine(toy, slots=3)
     first, second, third = (scheduler.submit(ask(4, 30, seed)) for seed in range(3))
     step_until(scheduler, lambda: len(third.generated_tokens) == 2)
@@ -80,7 +80,7 @@ def test_task_4_engine_who_has_ended_is_returned_in_the_order_of_ends(toy: ToyMo
     assert scheduler.step() == [second, third, first], "step returns those who have ended in the order of their ends"
 
 
-def test_task_4_engine_cancel_when_the_last_token_is_on_its_way(toy: ToyModel) -> None:
+def test_task_4_failures_cancel_when_the_last_token_is_on_its_way(toy: ToyModel) -> None:
     for steps in range(1, 8):
         model = CountingModel(toy)
         scheduler = engine(model)
@@ -94,7 +94,7 @@ def test_task_4_engine_cancel_when_the_last_token_is_on_its_way(toy: ToyModel) -
         assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
-def test_task_4_engine_cancel_of_all(toy: ToyModel) -> None:
+def test_task_4_failures_cancel_of_all(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
     requests = [scheduler.submit(ask(length, 9)) for length in (4, 30, 5, 6)]
@@ -109,7 +109,7 @@ def test_task_4_engine_cancel_of_all(toy: ToyModel) -> None:
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
-def test_task_4_engine_cancel_of_a_refused_request_harms_nobody(toy: ToyModel) -> None:
+def test_task_4_failures_cancel_of_a_refused_request_harms_nobody(toy: ToyModel) -> None:
     scheduler = engine(toy)
     served, refused = scheduler.submit(ask(3, 5)), ask(100, 1)
     with refuses(ValueError, "submit, of a prompt that leaves no room"):
@@ -119,7 +119,7 @@ def test_task_4_engine_cancel_of_a_refused_request_harms_nobody(toy: ToyModel) -
     assert_alone(toy, served)
 
 
-def test_task_4_engine_a_request_may_cancel_itself(toy: ToyModel) -> None:
+def test_task_4_failures_a_request_may_cancel_itself(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
     updates: list[str] = []
@@ -141,7 +141,7 @@ def test_task_4_engine_a_request_may_cancel_itself(toy: ToyModel) -> None:
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
-def test_task_4_engine_a_step_in_the_update_of_a_cancel_is_refused(toy: ToyModel) -> None:
+def test_task_4_failures_a_step_in_the_update_of_a_cancel_is_refused(toy: ToyModel) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
 
@@ -160,7 +160,7 @@ def test_task_4_engine_a_step_in_the_update_of_a_cancel_is_refused(toy: ToyModel
 
 
 @pytest.mark.parametrize("killer", [0, 1])
-def test_task_4_engine_a_request_may_cancel_another(toy: ToyModel, killer: int) -> None:
+def test_task_4_failures_a_request_may_cancel_another(toy: ToyModel, killer: int) -> None:
     model = CountingModel(toy)
     scheduler = engine(model, slots=3)
     requests: list[Any] = []
@@ -183,7 +183,7 @@ def test_task_4_engine_a_request_may_cancel_another(toy: ToyModel, killer: int) 
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 3, 4, 5])
-def test_task_4_engine_cancelling_another_whose_last_token_is_there(toy: ToyModel, max_tokens: int) -> None:
+def test_task_4_failures_cancelling_another_whose_last_token_is_there(toy: ToyModel, max_tokens: int) -> None:
     model = CountingModel(toy)
     scheduler = engine(model)
     requests: list[Any] = []
@@ -202,7 +202,7 @@ def test_task_4_engine_cancelling_another_whose_last_token_is_there(toy: ToyMode
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
-def test_task_4_engine_an_answer_may_lead_to_the_next_question(toy: ToyModel) -> None:
+def test_task_4_failures_an_answer_may_lead_to_the_next_question(toy: ToyModel) -> None:
     scheduler = engine(toy)
     chain: list[Any] = []
 
