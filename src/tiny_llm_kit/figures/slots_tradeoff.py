@@ -18,8 +18,8 @@ from tiny_llm_kit.models.shapes import shape
 from tiny_llm_kit.workloads.lists import heavy_tail
 
 TITLE = (
-    "Two panels for 1 to 32 slots. With more slots, tokens per second rise up to eight slots and hardly beyond, while the median"
-    " time to the first token keeps falling. The median latency is shortest at eight slots and rises with more."
+    "Two panels for 1 to 32 slots. With more slots, tokens per second rise up to eight slots and hardly beyond, while the"
+    " median time to the first token keeps falling. The median latency is shortest at eight slots and rises with more."
 )
 SLOTS = (1, 2, 4, 8, 16, 32)
 MEASURED = ("4 slots", "heavy-tail, 8 slots", "16 slots")
@@ -27,7 +27,7 @@ MEASURED = ("4 slots", "heavy-tail, 8 slots", "16 slots")
 
 
 def draw(root: Path) -> Figure:
-    """On the left tokens per second over the median TTFT, a point per number of slots; on the right the median times over slots."""
+    """Left: tokens per second over the median TTFT, a point per number of slots. Right: the median times over slots."""
     found = recorded.load(root, "predict")
     cost = load_fit(tiny_llm_ref, root / "book" / "figures" / "predict.json")
     items = heavy_tail(shape("smollm2-135m").vocab_size, count=found["requests"])
