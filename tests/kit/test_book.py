@@ -179,8 +179,17 @@ def test_links_of_the_readme_lead_somewhere(root: Path) -> None:
 
 
 def test_a_good_chapter_has_no_fault(root: Path) -> None:
-    assert not chapters.find_faults(page(root, CHAPTER), DAY, root)
-    assert not chapters.find_faults(page(root, CHAPTER.replace("`double`", "**double**(x)")), DAY, root), "bold will do, too"
+    assert not chapters.find_faults([page(root, CHAPTER)], DAY, root)
+    assert not chapters.find_faults([page(root, CHAPTER.replace("`double`", "**double**(x)"))], DAY, root), "bold will do, too"
+
+
+def test_the_pages_of_a_chapter_are_taken_together(root: Path) -> None:
+    why, _, tasks = CHAPTER.partition("### Task 1: ")
+    first, begins = page(root, why), "# Week 1 Day 2: the tasks\n\n### Task 1: "
+    assert not chapters.find_faults([first, page(root, begins + tasks, "tasks.md")], DAY, root)
+    assert chapters.find_faults([first], DAY, root), "its tasks are missing"
+    (fault,) = chapters.find_faults([first, page(root, begins.replace("Day 2", "Day 3") + tasks, "tasks.md")], DAY, root)
+    assert "tasks.md" in fault.page
 
 
 @pytest.mark.parametrize(
@@ -199,7 +208,7 @@ def test_a_good_chapter_has_no_fault(root: Path) -> None:
 )
 def test_what_a_chapter_owes_the_map(root: Path, good: str, bad: str) -> None:
     assert good in CHAPTER
-    assert chapters.find_faults(page(root, CHAPTER.replace(good, bad)), DAY, root), f"{bad!r} in place of {good!r} passed"
+    assert chapters.find_faults([page(root, CHAPTER.replace(good, bad))], DAY, root), f"{bad!r} in place of {good!r} passed"
 
 
 def test_misspelled_and_repeated_words_are_faults(root: Path) -> None:
