@@ -10,7 +10,7 @@ from tiny_llm_kit.bench.drafts import served_as_json
 from tiny_llm_kit.bench.over_lists import Measured, Spread
 from tiny_llm_kit.bench.run import Result, find, share_equal
 from tiny_llm_kit.bench.serving import SIMULATED
-from tiny_llm_kit.cli.tables import duration, or_dash
+from tiny_llm_kit.cli.tables import duration, markdown, or_dash
 
 COLUMNS = [
     "engine",
@@ -33,6 +33,11 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[str]]
+
+
+def as_markdown(tables: Sequence[Table], *notes: str) -> str:
+    """Tables under their titles, and the notes below them, as a program writes them to its .md file."""
+    return "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), *notes])
 
 
 @dataclass(frozen=True)

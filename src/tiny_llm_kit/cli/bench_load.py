@@ -12,7 +12,7 @@ from tiny_llm_kit.bench import load_report
 from tiny_llm_kit.bench.engines import RequestFailed
 from tiny_llm_kit.bench.fits import fit_as_json, load_fit
 from tiny_llm_kit.bench.load_test import KEPT, LoadTest, Point, climbing_rates
-from tiny_llm_kit.bench.report import Table
+from tiny_llm_kit.bench.report import Table, as_markdown
 from tiny_llm_kit.bench.serving import SCHEDULES, ServingOptions
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
 from tiny_llm_kit.cli.load_sweep import Sweep
@@ -33,7 +33,7 @@ from tiny_llm_kit.cli.options import (
 )
 from tiny_llm_kit.cli.outputs import check_apart, write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
-from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
+from tiny_llm_kit.cli.tables import make_console, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.load import load
@@ -172,7 +172,7 @@ def main(
     for table in tables:
         console.print(plain_table(table.title, table.columns, table.rows))
     console.print(load_report.NOTE, highlight=False)
-    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), load_report.NOTE])
+    text = as_markdown(tables, load_report.NOTE)
     document = {
         "machine": describe_machine(),
         "model": loaded.name,

@@ -16,7 +16,7 @@ from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine, RequestFailed
 from tiny_llm_kit.bench.paged_costs import PARTS, Costs, expected_seconds, measure_costs
 from tiny_llm_kit.bench.paged_report import ENGINES, Served
 from tiny_llm_kit.bench.peer import mlx_lm_model
-from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
+from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table, as_markdown
 from tiny_llm_kit.bench.run import MAX_TRIES, Case, Run, run_in_turn
 from tiny_llm_kit.bench.step_times import StepTimes, measure_step_times
 from tiny_llm_kit.cli.answers import choose_operators, ends_politely, import_answer
@@ -38,7 +38,7 @@ from tiny_llm_kit.cli.options import (
 )
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
-from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
+from tiny_llm_kit.cli.tables import make_console, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import LoadMeter, describe_machine
 from tiny_llm_kit.models.load import load
@@ -170,7 +170,7 @@ def main(
         **costs.as_json(),
         "cpu_share_of_others": others,
     }
-    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), *notes])
+    text = as_markdown(tables, *notes)
     draw = partial(paged_report.draw, served, costs.gaps, slots, title=loaded.name)
     write_results(console, out, "paged", document, text, draw)
     if trace:

@@ -10,7 +10,7 @@ import click
 
 from tiny_llm_kit.bench import serve_report
 from tiny_llm_kit.bench.engines import RequestFailed
-from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
+from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table, as_markdown
 from tiny_llm_kit.bench.run import MAX_TRIES
 from tiny_llm_kit.bench.serve_report import CostResult
 from tiny_llm_kit.bench.server_cost import WAYS, CostRun, ServerCost
@@ -27,7 +27,7 @@ from tiny_llm_kit.cli.options import (
 )
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
-from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
+from tiny_llm_kit.cli.tables import make_console, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.load import load
@@ -126,7 +126,7 @@ def main(
         "targets": [goal.as_json() for goal in goals],
         "results": serve_report.as_json(result),
     }
-    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), NOTE])
+    text = as_markdown(tables, NOTE)
     write_results(console, out, "serve", document, text)
     if any(not result.of(way) for way in WAYS):
         raise click.ClickException("a way had no quiet run and so has no result: close other programs, and run again")

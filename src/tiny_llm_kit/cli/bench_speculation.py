@@ -9,7 +9,7 @@ import click
 
 from tiny_llm_kit.bench import speculation_report
 from tiny_llm_kit.bench.engines import AnswerEngines, RequestFailed
-from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
+from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table, as_markdown
 from tiny_llm_kit.bench.run import Case, Run, run_in_turn
 from tiny_llm_kit.bench.speculation_report import ENGINES, Served
 from tiny_llm_kit.bench.step_times import measure_step_times
@@ -18,7 +18,7 @@ from tiny_llm_kit.cli.bench import show_run
 from tiny_llm_kit.cli.options import Numbers, kernels_option, model_option, noise_option, out_option
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
-from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
+from tiny_llm_kit.cli.tables import make_console, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.load import load
@@ -121,7 +121,7 @@ def main(
         "targets": [goal.as_json() for goal in goals],
         "results": speculation_report.as_json(served),
     }
-    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), NOTE])
+    text = as_markdown(tables, NOTE)
     write_results(console, out, "speculation", document, text)
     if any(not result.quiet for one in served for result in one.results):
         raise click.ClickException("some cases had no quiet run and so have no result: close other programs, and run again")

@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 
 from tiny_llm_kit.bench import served_report
-from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table
+from tiny_llm_kit.bench.report import TARGET_COLUMNS, Table, as_markdown
 from tiny_llm_kit.bench.served_process import served
 from tiny_llm_kit.bench.served_run import LoadRun
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
 from tiny_llm_kit.cli.options import Numbers, model_option, out_option, seed_type
 from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import progress_bar, working
-from tiny_llm_kit.cli.tables import make_console, markdown, minutes, plain_table
+from tiny_llm_kit.cli.tables import make_console, minutes, plain_table
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.course.processes import stopped_by_signals
 from tiny_llm_kit.machine.description import describe_machine
@@ -128,6 +128,6 @@ def main(
         "targets": [goal.as_json() for goal in goals],
         "stages": [served_report.stage_as_json(stage) for stage in stages],
     }
-    text = "\n\n".join([*(f"{table.title}\n\n{markdown(table.columns, table.rows)}" for table in tables), served_report.NOTE])
+    text = as_markdown(tables, served_report.NOTE)
     write_results(console, out, "load-test", document, text)
     sys.exit(0 if all(goal.met for goal in goals) else 1)

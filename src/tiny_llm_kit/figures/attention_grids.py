@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, canvas, leave_bare
 from tiny_llm_ref import causal_mask, softmax
 
 TITLE = (
@@ -43,5 +43,4 @@ def _draw_grid(axes: Axes, name: str, weights: np.ndarray) -> None:
     axes.set_xticks(np.arange(len(WORDS)) + 0.5, WORDS)
     axes.set_yticks(np.arange(len(weights)) + 0.5, WORDS[-len(weights) :])
     axes.tick_params(length=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)

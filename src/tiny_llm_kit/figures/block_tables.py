@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import BlockPool, slot_mapping
 
 TITLE = (
@@ -55,8 +55,7 @@ def draw(root: Path) -> Figure:
         left += len(table) + 1.6
     axes.text(-0.15, 4.0, "tables", ha="right", va="center", fontsize=9)
     axes.set(xlim=(-1.9, BLOCKS * STEP), ylim=(5.1, -0.5), xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas, leave_bare
 from tiny_llm_ref import causal_mask, chunk_bounds
 
 PROMPT, STEP = 10, 4
@@ -43,8 +43,7 @@ def _draw_chunks(axes: Axes, step: int) -> None:
     axes.set_xticks(places, map(str, range(PROMPT)))
     axes.set_yticks(places, map(str, range(PROMPT)))
     axes.tick_params(length=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
 
 
 def _draw_cell(axes: Axes, column: int, row: int, hue: str, seen: bool | None) -> None:

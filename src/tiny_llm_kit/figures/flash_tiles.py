@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas, leave_bare
 from tiny_llm_ref import causal_mask
 
 BQ, BK, KEYS = 16, 32, 128
@@ -42,8 +42,7 @@ def _draw_grid(axes: Axes, queries: int) -> None:
     axes.set_ylabel(f"queries, {BQ} per tile")
     axes.set_xticks(range(KEYS // BK + 1), map(str, range(0, KEYS + 1, BK)))
     axes.set_yticks(range(queries // BQ + 1), map(str, range(0, queries + 1, BQ)))
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
 
 
 def _draw_tile(axes: Axes, column: int, row: int, seen: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import blocks_for, gather
 
 TITLE = (
@@ -59,8 +59,7 @@ def _draw_places(axes: Axes, name: str) -> None:
     axes.text(4.8, 4.25, "attention", ha="center", va="top", fontsize=9)
     axes.set_title("gather: copied, then read" if name == "gather" else "walk: read where they lie")
     axes.set(xlim=(-0.2, BLOCKS * 1.5), ylim=(5.2, -0.7), xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
 
 
 def _draw_block(axes: Axes, left: float, top: float, filled: int, label: str) -> None:

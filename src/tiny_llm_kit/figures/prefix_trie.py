@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import BlockPool, PrefixCache, admit
 
 TITLE = (
@@ -78,8 +78,7 @@ def draw(root: Path) -> Figure:
             axes.plot([above[0], x], [above[1] + 0.72, y], color=MUTED, linewidth=1.2)
         _draw_node(axes, x, y, " ".join(path[-SIZE:]), f"block {block}: {', '.join(names)}", references[block], block == goes)
     axes.set(xlim=(-1.1, 4.55), ylim=(4.35, -0.15), xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
     return figure
 
 

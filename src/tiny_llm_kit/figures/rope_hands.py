@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import rope_frequencies
 
 DIM, BASE = 8, 10000.0
@@ -38,5 +38,4 @@ def _draw_clock(axes: Axes, angle: float, hue: str) -> None:
     if turns := int(angle / (2 * np.pi)):
         axes.text(0, -1.15, f"round {turns} ×", ha="center", va="top", fontsize=8, color=MUTED)
     axes.set(xlim=(-1.3, 1.3), ylim=(-1.6, 1.2), aspect="equal", xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)

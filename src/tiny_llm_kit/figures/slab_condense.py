@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import BatchingKvCache, KvCache, SlotManager
 
 TITLE = (
@@ -65,5 +65,4 @@ def _draw_slab(axes: Axes, name: str, held: np.ndarray, owned: np.ndarray) -> No
     axes.set(title=name, xlim=(0, COLUMNS), ylim=(len(held), 0), aspect="equal", xticks=[])
     axes.set_yticks(np.arange(len(held)) + 0.5, [f"slot {slot}" for slot in range(len(held))])
     axes.tick_params(length=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)

@@ -7,7 +7,7 @@ import mlx.core as mx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tiny_llm_kit.figures.style import GROUND, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GROUND, HUES, INK, MUTED, canvas, leave_bare
 
 PARTS = ((1.0, 3.0), (2.0, 0.0), (4.0, 1.0), (2.0, 3.0))
 TITLE = (
@@ -56,8 +56,7 @@ def draw(root: Path) -> Figure:
     for number, part in enumerate(PARTS):
         axes.text(_x(0, number), -0.75, "scores " + ", ".join(f"{score:g}" for score in part), ha="center", color=INK)
     axes.set(xlim=(-0.6, 3.6), ylim=(-1.0, 2.5), xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
     return figure
 
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID, GROUND = "#010101", "#020202", "#030303", "#040404"
@@ -61,6 +62,12 @@ def styled() -> AbstractContextManager[None]:
     """The context in which a figure is made and written."""
     context: AbstractContextManager[None] = rc_context(STYLE)
     return context
+
+
+def leave_bare(axes: Axes) -> None:
+    """Without frame and grid: for a drawing, which has no scale to read from."""
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 def as_svg(name: str, title: str, figure: Figure) -> str:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 from tiny_llm_ref import Engine, MixedPlan, Model, PagedRequest, Scheduler
 
@@ -86,8 +86,7 @@ def draw(root: Path) -> Figure:
     for axes, width in ((budget, BUDGET), (pool, BLOCKS)):
         axes.set(xlim=(-0.1, width + 0.1), ylim=(len(rows) + 0.1, -0.1), xticks=[])
         axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
+        leave_bare(axes)
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas
+from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas, leave_bare
 
 TOKENS = {"A": 1, "B": 1, "C": 6}
 """New tokens of each request: A and B decode, C computes a chunk of its prompt."""
@@ -50,8 +50,7 @@ def _draw_calls(axes: Axes, name: str, calls: list[Call]) -> None:
     axes.set_title(name)
     passes = f"{len(calls)} pass{'es' if len(calls) > 1 else ''} over the weights"
     axes.text(0, 3.3, f"{passes}\n{len(places)} places, {places.count('')} padding", va="top", fontsize=9)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    leave_bare(axes)
 
 
 def _draw_cell(axes: Axes, column: float, row: int, owner: str) -> None:
