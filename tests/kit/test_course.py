@@ -94,7 +94,7 @@ def test_an_unknown_day_is_answered_with_those_there_are(tmp_path: Path) -> None
         (TASKS, f"{TASKS}\n  order = [2, 1, 2]", "each of"),
         (TASKS, f'{TASKS}\n  order = [2, "1"]', "each of"),
         (TASKS, f"{TASKS}\n  order = 2", "`order` is 2, but should be of type list"),
-        (TASKS, f'{TASKS}\n  parts.3 = ["plan"]', r"`parts.3` is \['plan'\], but should be the names"),
+        (TASKS, f'{TASKS}\n  parts.3 = ["plan"]', r"`parts.3` is \['plan'\], but should be a list of texts"),
         (TASKS, f"{TASKS}\n  parts.2 = [1]", r"`parts.2` is \[1\]"),
         (TASKS, f'{TASKS}\n  needs = ["one"]', "week 1 day 1: `needs` holds 'one', but should name days as"),
         (TASKS, f"{TASKS}\n  needs = [1.2]", "`needs` holds 1.2"),

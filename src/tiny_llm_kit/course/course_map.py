@@ -59,7 +59,7 @@ class Day:
     A chapter of several pages begins with `chapter` and goes on with `more_pages`, in the order in which they are read.
     `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
     those of its tests: "plan" stands for the tests named `test_task_4_plan_...`. `needs` holds week and number of the days that
-    it builds on.
+    it builds on. `hints` holds, by the number of a task, what helps one who is stuck: from gentle to plain.
     """
 
     week: int
@@ -73,6 +73,7 @@ class Day:
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
     needs: tuple[tuple[int, int], ...] = ()
     more_pages: tuple[str, ...] = ()
+    hints: dict[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def pages(self) -> tuple[str, ...]:
@@ -191,7 +192,7 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     where = f"week {week} day {table.get('number', '?')}"
     always: dict[str, type] = {"number": int, "title": str}
     when_ready: dict[str, type] = {"chapter": str, "modules": list, "tasks": list}
-    working: dict[str, type] = {"order": list, "parts": dict, "needs": list, "more_pages": list}
+    working: dict[str, type] = {"order": list, "parts": dict, "needs": list, "more_pages": list, "hints": dict}
     if "tests" in table:
         _check_keys(table, where, {**always, **when_ready, "tests": str}, working)
     else:
@@ -204,7 +205,8 @@ def _day(week: int, table: dict[str, Any]) -> Day:
     number = table["number"]
     tasks = tuple(Task(week, number, i, title) for i, title in enumerate(titles, start=1))
     numbers = [task.number for task in tasks]
-    order, parts = table.get("order", numbers), _parts(table.get("parts", {}), where, numbers)
+    order = table.get("order", numbers)
+    parts, hints = (_texts_by_task(table, key, where, numbers) for key in ("parts", "hints"))
     if sorted(map(repr, order)) != sorted(map(repr, numbers)):
         raise ValueError(f"{where}: `order` is {order}, but should hold each of {numbers} once")
     return Day(
@@ -219,6 +221,7 @@ def _day(week: int, table: dict[str, Any]) -> Day:
         parts,
         _needs(table.get("needs", []), where),
         tuple(more_pages),
+        hints,
     )
 
 
@@ -238,13 +241,14 @@ def _check_needs(weeks: Sequence[Week]) -> None:
         earlier.add((day.week, day.number))
 
 
-def _parts(table: dict[str, Any], where: str, numbers: list[int]) -> dict[int, tuple[str, ...]]:
-    for number, names in table.items():
-        if number not in map(str, numbers) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+def _texts_by_task(table: dict[str, Any], key: str, where: str, numbers: list[int]) -> dict[int, tuple[str, ...]]:
+    """`parts` or `hints`: for the numbers of some tasks a list of texts each."""
+    for number, texts in table.get(key, {}).items():
+        if number not in map(str, numbers) or not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(
-                f"{where}: `parts.{number}` is {names!r}, but should be the names of parts of one of the tasks {numbers}"
+                f"{where}: `{key}.{number}` is {texts!r}, but should be a list of texts for one of the tasks {numbers}"
             )
-    return {int(number): tuple(names) for number, names in table.items()}
+    return {int(number): tuple(texts) for number, texts in table.get(key, {}).items()}
 
 
 def _check_keys(table: dict[str, Any], where: str, required: dict[str, type], optional: dict[str, type] | None = None) -> None:
