@@ -1,12 +1,17 @@
 """Known wrong answers: which count as caught, and that one which has gone stale is noticed."""
 
+import os
+import py_compile
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kit.small_course import edit, write, write_small_course
+from tiny_llm_kit.course.altered import Edit, copied_reference
 from tiny_llm_kit.course.catchers import FILE, describe_changes, load_catchers, write_catchers
-from tiny_llm_kit.course.course_map import load_course
+from tiny_llm_kit.course.course_map import find_root, load_course
 from tiny_llm_kit.course.mistakes import Mistake, Verdict, load_mistakes, run_mistake
 
 HEAD = '[[mistake]]\nname = "a"\nweek = 1\nday = 1\ntask = 1\n'
@@ -30,6 +35,22 @@ def run(root: Path, text: str, seconds: float = 60) -> list[Verdict]:
 
 def entry(find: str, replace: str, more: str = "") -> str:
     return f"{HEAD}file = 'numbers.py'\nfind = '{find}'\nreplace = '{replace}'\n{more}\n"
+
+
+def test_bytecode_of_the_reference_is_used_but_not_that_of_a_file_that_changed(small: Path) -> None:
+    reference = small / "src/tiny_llm_ref"
+    for path in reference.glob("*.py"):
+        py_compile.compile(str(path))
+    with copied_reference(small, "numbers_copy") as package:
+        compiled = {path.name.partition(".")[0] for path in package.glob("__pycache__/*.pyc")}
+        before = (package / "numbers.py").stat()
+        Edit("numbers.py", "2 * x", "3 * x").apply(package)
+        os.utime(package / "numbers.py", ns=(before.st_atime_ns, before.st_mtime_ns))  # written in the same second
+        command = [sys.executable, "-c", "from numbers_copy.numbers import double; print(double(4))"]
+        environment = os.environ | {"PYTHONPATH": f"{package.parent}{os.pathsep}{find_root() / 'src'}"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "numbers" in compiled
+    assert done.stdout == "12\n", done.stderr
 
 
 def test_a_failing_test_catches_and_nothing_else_does(small: Path) -> None:

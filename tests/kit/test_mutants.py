@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from kit.small_course import NUMBERS, WAITING_TEST, edit, is_gone, start_command, wait_until, write, write_small_course
 from tiny_llm_kit.cli.mutants import main
 from tiny_llm_kit.course.course_map import find_root, load_course
-from tiny_llm_kit.course.mutants import find_stale, load_equivalents
+from tiny_llm_kit.course.mutants import load_known
 from tiny_llm_kit.course.mutation import find_mutants, mutate
 
 EQUIVALENT = """
@@ -24,6 +24,9 @@ before = "while start > 0:"
 after = "while start >= 0:"
 reason = "it is not, but the list says so"
 """
+
+
+DAY = "Week 1 Day 1: Doubling"
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_survivors_are_shown_and_counted(small: Path) -> None:
     survivors = [f"{line} + max(x, 0)", f"{line} + max(x, 2)"]
     assert sorted(re.findall(r"^survived: (.*)$", done.output, re.MULTILINE)) == survivors
     assert f"killed, by test_task_1_doubles: {line.removesuffix('x')}None" in done.output.splitlines()
-    assert done.output.splitlines()[-1] == "killed 3 of 5 (60.0%), 0 are known to be equivalent"
+    assert done.output.splitlines()[-1] == f"{DAY}: killed 3 of 5 (60.0%), 0 are known to be equivalent"
 
 
 def test_a_sample_is_drawn_by_its_seed(small: Path) -> None:
@@ -125,7 +128,7 @@ def test_a_sample_is_drawn_by_its_seed(small: Path) -> None:
     assert len(first.splitlines()) == 4 + 1
     done = run("--task", "1", "--sample", "1")
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[-1] == "killed 1 of 1 (100.0%), 0 are known to be equivalent"
+    assert done.output.splitlines()[-1] == f"{DAY}: killed 1 of 1 (100.0%), 0 are known to be equivalent"
 
 
 def test_equivalent_mutants_are_not_run(small: Path) -> None:
@@ -135,6 +138,23 @@ def test_equivalent_mutants_are_not_run(small: Path) -> None:
     assert len(others) == len(everyone) - 1
     assert others[-1].endswith("beside 1 that are known to be equivalent")
     assert set(everyone) - set(others) == {"numbers.py:17 count_down: while start > 0:  →  while start >= 0:", everyone[-1]}
+
+
+def test_a_survivor_is_shown_with_its_reason_and_counts(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", "return x + max(x, 1)")
+    before, after = "return x + max(x, 1)", "return x + max(x, 2)"
+    entry = EQUIVALENT.replace("equivalent", "survivor").replace("count_down", "double")
+    entry = entry.replace("while start > 0:", before).replace("while start >= 0:", after)
+    write(small / "tests/mutants/a.toml", entry.replace("it is not, but the list says so", "the suite doubles 4 only"))
+    done = run("--task", "1")
+    assert f"survived: numbers.py:12 double: {before}  →  {after} (the suite doubles 4 only)" in done.output.splitlines()
+    assert done.output.splitlines()[-1] == f"{DAY}: killed 3 of 5 (60.0%), 0 are known to be equivalent"
+
+
+def test_without_a_day_it_takes_them_all(small: Path) -> None:
+    done = CliRunner().invoke(main, ["--sample", "1"])
+    assert done.exit_code == 0, done.output
+    assert [line.partition(":")[0] for line in done.output.splitlines()[-2:]] == ["Week 1 Day 1", "Week 1 Day 2"]
 
 
 def test_an_equivalent_that_describes_no_mutant_is_stale(small: Path) -> None:
@@ -148,7 +168,7 @@ def test_a_suite_that_never_ends_has_killed_its_mutant(small: Path, monkeypatch:
     done = run("--task", "1")
     assert done.exit_code == 0, done.output
     assert re.search(r"^killed, hang: the suite had not ended after 5 s: .* while not x:  →  while x:$", done.output, re.M)
-    assert done.output.splitlines()[-1] == "killed 4 of 4 (100.0%), 0 are known to be equivalent"
+    assert done.output.splitlines()[-1] == f"{DAY}: killed 4 of 4 (100.0%), 0 are known to be equivalent"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +197,9 @@ def test_a_day_that_is_planned_or_unknown_is_refused(small: Path) -> None:
         ["--week", "2", "--day", "6"],
         ["--week", "5", "--day", "1"],
         ["--week", "1", "--day", "1", "--task", "7"],
+        ["--week", "5"],
+        ["--day", "1"],
+        ["--week", "1", "--task", "1"],
     ):
         assert CliRunner().invoke(main, arguments).exit_code == 2
 
@@ -192,7 +215,7 @@ def test_ctrl_c_says_how_far_it_came(small: Path) -> None:
         command.send_signal(signal.SIGINT)
         output, _ = command.communicate(timeout=30)
     assert command.returncode == 130, output
-    assert output.splitlines()[-1] == "Interrupted; so far: killed 0 of 0 (100.0%), 0 are known to be equivalent"
+    assert output.splitlines()[-2:] == ["Interrupted; so far:", f"{DAY}: killed 0 of 0 (100.0%), 0 are known to be equivalent"]
     for pid in [pid for path in (small / "processes").iterdir() for pid in path.name.split()]:
         wait_until(lambda pid=pid: is_gone(int(pid)))
 
@@ -200,6 +223,6 @@ def test_ctrl_c_says_how_far_it_came(small: Path) -> None:
 def test_the_lists_of_this_course_are_not_stale() -> None:
     course = load_course(find_root())
     for day in course.ready_days:
-        equivalents = load_equivalents(find_root(), day)
-        stale = find_stale(equivalents, find_mutants(find_root(), course, day) if equivalents else [])
+        known = load_known(find_root(), day)
+        stale = known.find_stale(find_mutants(find_root(), course, day))
         assert not stale, f"tests/mutants lists what is no mutant of {day} any more: {', '.join(map(str, stale))}"

@@ -13,7 +13,7 @@ from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.course import processes
 from tiny_llm_kit.course.course_map import Course, Day, find_root, load_course
-from tiny_llm_kit.course.mutants import Result, Tally, find_stale, load_equivalents, run_mutant, run_original
+from tiny_llm_kit.course.mutants import KnownMutants, Result, Tally, load_known, run_mutant, run_original
 from tiny_llm_kit.course.mutation import Mutant, find_mutants
 
 WANTED = 0.95
@@ -27,78 +27,124 @@ SILENCE = 30.0
 
 
 @click.command()
-@click.option("--week", type=int, required=True, help="The week.")
-@click.option("--day", type=int, required=True, help="The day of that week.")
+@click.option("--week", type=int, help="The week; without it, the whole course.")
+@click.option("--day", type=int, help="The day of that week; without it, all its days.")
 @click.option("--task", type=int, help="Mutants of this task's answers only. They face the whole suite of the day.")
-@click.option("--sample", type=click.IntRange(min=1), help="So many mutants, drawn at random; without it, all of them.")
+@click.option("--sample", type=click.IntRange(min=1), help="So many mutants per day, drawn at random; without it, all of them.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which mutants a sample draws.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Suites that run at a time.")
 @click.option("--verbose", "-v", is_flag=True, help="Print those that were killed, too, and by which test.")
 @click.option("--list", "listing", is_flag=True, help="List the mutants and stop.")
 def main(
-    week: int, day: int, task: int | None, sample: int | None, seed: int, workers: int, verbose: bool, listing: bool
+    week: int | None,
+    day: int | None,
+    task: int | None,
+    sample: int | None,
+    seed: int,
+    workers: int,
+    verbose: bool,
+    listing: bool,
 ) -> None:
     """Runs the tests of a day on mutants: copies of the reference with one small slip each in the Python code of its answers.
 
     A mutant is killed if a test fails, or if the suite does not end. Each survivor is printed when it is found: it shows what
     the tests do not ask for, unless it is as good as the original; then tests/mutants is the place to say so, and why.
 
-    Ends with 0 if 95 % or more of the mutants that are not equivalent are killed. It takes minutes for a sample, and hours for
-    all mutants of a long day. Ctrl-C prints how far it came.
+    Ends with 0 if on each day 95 % or more of the mutants that are not equivalent are killed. A day takes minutes, and the
+    whole course an hour or more. Ctrl-C prints how far it came.
     """
     root = find_root()
     console = Console()
+    tallies: dict[Day, Tally] = {}
     try:
         course = load_course(root)
-        chosen, tally = _choose(root, course, week, day, task, sample, seed)
-        if listing:
-            for mutant in chosen:
-                click.echo(str(mutant))
-            click.echo(f"{len(chosen)} mutants beside {tally.equivalent} that are known to be equivalent")
-            return
-        if not chosen and not tally.equivalent:
-            raise ValueError(f"there is nothing to mutate in the Python code of {course.find_day(week, day)}")
         with processes.stopped_by_signals(), processes.bytecode_is_kept():
-            _run_all(console, root, course.find_day(week, day), chosen, tally, workers, verbose)
+            for found in _days(course, week, day, task):
+                known = load_known(root, found)
+                chosen, tallies[found] = _choose(root, course, found, known, task, sample, seed)
+                if listing:
+                    _list(chosen, tallies[found])
+                elif chosen:
+                    _run_all(console, root, found, chosen, known, tallies[found], workers, verbose)
     except ValueError as error:
         raise BadInput(str(error)) from None
     except KeyboardInterrupt:
-        click.echo(f"Interrupted; so far: {tally}")
+        click.echo("Interrupted; so far:")
+        _sum_up(tallies)
         sys.exit(130)
-    click.echo(str(tally))
-    sys.exit(0 if tally.share >= WANTED else 1)
+    if not listing:
+        _sum_up(tallies)
+        sys.exit(0 if all(tally.share >= WANTED for tally in tallies.values()) else 1)
+
+
+def _days(course: Course, week: int | None, day: int | None, task: int | None) -> list[Day]:
+    if day is None:
+        if task is not None:
+            raise ValueError("--task is a task of one day: give --week and --day")
+        if not (found := [other for other in course.ready_days if week in (None, other.week)]):
+            raise ValueError(f"week {week} has no day that can be run. The course has:\n\n{course.table()}")
+        return found
+    if week is None:
+        raise ValueError(f"--day {day} of which week? Give --week, too")
+    chosen = course.find_day(week, day)
+    if chosen.planned:
+        raise ValueError(f"{chosen} is planned: it has no tests yet. The course has:\n\n{course.table()}")
+    if task is not None:
+        course.find_task(week, day, task)
+    return [chosen]
 
 
 def _choose(
-    root: Path, course: Course, week: int, day: int, task: int | None, sample: int | None, seed: int
+    root: Path, course: Course, day: Day, known: KnownMutants, task: int | None, sample: int | None, seed: int
 ) -> tuple[list[Mutant], Tally]:
     """The mutants to run, and a tally that knows how many of those that were drawn are equivalent."""
-    found = course.find_day(week, day)
-    if found.planned:
-        raise ValueError(f"{found} is planned: it has no tests yet. The course has:\n\n{course.table()}")
-    if task is not None:
-        course.find_task(week, day, task)
-    equivalents = load_equivalents(root, found)
-    for entry in find_stale(equivalents, find_mutants(root, course, found)):
+    mutants = find_mutants(root, course, day)
+    for entry in known.find_stale(mutants):
         click.echo(f"stale, describes no mutant: {entry}")
-    mutants = find_mutants(root, course, found, task)
+    mutants = [mutant for mutant in mutants if task in (None, mutant.task.number)]
+    if not mutants:
+        raise ValueError(f"there is nothing to mutate in the Python code of {day}")
     if sample is not None:
         drawn = set(random.Random(seed).sample(range(len(mutants)), min(sample, len(mutants))))
         mutants = [mutant for number, mutant in enumerate(mutants) if number in drawn]
-    chosen = [mutant for mutant in mutants if not any(entry.describes(mutant) for entry in equivalents)]
+    chosen = [mutant for mutant in mutants if not known.is_equivalent(mutant)]
     return chosen, Tally(len(mutants) - len(chosen))
 
 
-def _run_all(console: Console, root: Path, day: Day, mutants: list[Mutant], tally: Tally, workers: int, verbose: bool) -> None:
+def _list(mutants: list[Mutant], tally: Tally) -> None:
+    for mutant in mutants:
+        click.echo(str(mutant))
+    click.echo(f"{len(mutants)} mutants beside {tally.equivalent} that are known to be equivalent")
+
+
+def _sum_up(tallies: dict[Day, Tally]) -> None:
+    for day, tally in tallies.items():
+        click.echo(f"{day}: {tally}")
+
+
+def _run_all(
+    console: Console,
+    root: Path,
+    day: Day,
+    mutants: list[Mutant],
+    known: KnownMutants,
+    tally: Tally,
+    workers: int,
+    verbose: bool,
+) -> None:
     began = time.perf_counter()
     with working(console, f"{day}: the suite on the reference", SILENCE):
         run_original(root, day, LONGEST)
     seconds = _limit(time.perf_counter() - began, workers)
-    with ThreadPoolExecutor(workers) as pool, progress_bar(console, "mutants", len(mutants), SILENCE) as bar:
+    with ThreadPoolExecutor(workers) as pool, progress_bar(console, f"{day}: mutants", len(mutants), SILENCE) as bar:
         futures = [pool.submit(run_mutant, root, day, mutant, seconds) for mutant in mutants]
         try:
             for future in as_completed(futures):
-                _report(future.result(), bar, tally, verbose)
+                result = future.result()
+                tally.add(result)
+                bar.advance()
+                bar.describe(f"mutants, {tally.survived} survived")
+                _report(result, known.reason_to_survive(result.mutant), bar, verbose)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -108,12 +154,9 @@ def _limit(seconds: float, workers: int) -> float:
     return 60 + 2 * workers * seconds
 
 
-def _report(result: Result, bar: Bar, tally: Tally, verbose: bool) -> None:
-    tally.add(result)
-    bar.advance()
-    bar.describe(f"mutants, {tally.survived} survived")
+def _report(result: Result, reason: str, bar: Bar, verbose: bool) -> None:
     if not result.killed:
-        bar.print(f"survived: {result.mutant}")
+        bar.print(f"survived: {result.mutant}{reason and f' ({reason})'}")
     elif verbose or result.hung:
         bar.print(f"killed, {result.detail}: {result.mutant}")
 

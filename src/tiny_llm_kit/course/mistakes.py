@@ -12,11 +12,10 @@ from typing import Any
 
 from tiny_llm_kit.course.altered import Edit, copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Course, Task
-from tiny_llm_kit.course.suite import SuiteRun, run_suites
+from tiny_llm_kit.course.suite import IN_VAIN, SuiteRun, files_that_test, run_suites
 
 PACKAGE = "tiny_llm_mistake"
 SECONDS = 300
-PATIENCE = 1.5  # seconds: hundreds of tests wait in vain
 
 
 @dataclass(frozen=True)
@@ -83,23 +82,17 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "",
                 edit.apply(package)
         except ValueError as error:
             return Verdict(mistake, False, f"stale: {error}")
-        tests = _files_that_test(mistake.task, root, str(day.tests))
+        tests = files_that_test(mistake.task, root, str(day.tests))
         if not tests:
             return Verdict(mistake, False, f"{day.tests} has no test of its task")
         noted = [[catcher]] if catcher.partition("::")[0] in tests else []
         for chosen in [*noted, tests]:
             arguments = (root, chosen, PACKAGE, "-x", "-q", "-k", mistake.task.tests_begin)
-            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=PATIENCE)
+            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=IN_VAIN)
             verdict = _judge(mistake, run, seconds)
             if verdict.caught:
                 break
     return verdict
-
-
-def _files_that_test(task: Task, root: Path, suite: str) -> list[str]:
-    """Of a suite, which is a folder or a file: what need not be collected takes no time, and there are hundreds of mistakes."""
-    files = sorted((root / suite).rglob("test_*.py")) if (root / suite).is_dir() else [root / suite]
-    return [str(file.relative_to(root)) for file in files if f"def {task.tests_begin}" in file.read_text(encoding="utf-8")]
 
 
 def _judge(mistake: Mistake, run: SuiteRun, seconds: float) -> Verdict:

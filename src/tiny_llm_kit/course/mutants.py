@@ -1,7 +1,8 @@
 """Runs the suite of a day on mutants of its answers: those that no test notices show what the suite does not ask for.
 
 Mutants that are no worse than the original are listed in `tests/mutants/*.toml`: `week` and `day`, and a list of
-`[[equivalent]]` with the fields of one `Equivalent`. They name no line numbers, so that they outlive changes elsewhere.
+`[[equivalent]]` with the fields of one `Known`. A list `[[survivor]]` of the same form holds those that are worse, or may be,
+and that no test kills, with the reason why none does. They name no line numbers, so that they outlive changes elsewhere.
 """
 
 import tomllib
@@ -11,14 +12,15 @@ from pathlib import Path
 from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Day
 from tiny_llm_kit.course.mutation import Mutant
-from tiny_llm_kit.course.suite import SuiteRun, run_suites
+from tiny_llm_kit.course.suite import IN_VAIN, SuiteRun, files_that_test, run_suites
 
 PACKAGE = "tiny_llm_mutant"
+NONE_CHOSEN = 5  # pytest's exit code where `-k` leaves no test
 
 
 @dataclass(frozen=True)
-class Equivalent:
-    """A mutant of `function` in `file` that does the same as the original: the line `before`, changed to `after`."""
+class Known:
+    """A mutant of `function` in `file`, the line `before` changed to `after`, and the `reason` why it lives."""
 
     file: str
     function: str
@@ -70,22 +72,37 @@ class Tally:
         return f"killed {self.killed} of {judged} ({self.share:.1%}), {self.equivalent} {verb} known to be equivalent"
 
 
-def load_equivalents(root: Path, day: Day) -> list[Equivalent]:
+@dataclass(frozen=True)
+class KnownMutants:
+    """What `tests/mutants` says of one day."""
+
+    equivalents: list[Known]
+    survivors: list[Known]
+
+    def is_equivalent(self, mutant: Mutant) -> bool:
+        return any(entry.describes(mutant) for entry in self.equivalents)
+
+    def reason_to_survive(self, mutant: Mutant) -> str:
+        """ "" if nobody has said why no test kills it."""
+        return next((entry.reason for entry in self.survivors if entry.describes(mutant)), "")
+
+    def find_stale(self, mutants: list[Mutant]) -> list[Known]:
+        """Those that describe none of a day's mutants: the answer has changed since."""
+        return [entry for entry in self.equivalents + self.survivors if not any(entry.describes(mutant) for mutant in mutants)]
+
+
+def load_known(root: Path, day: Day) -> KnownMutants:
     """Those of a day; ValueError names the file and the entry that is wrong."""
-    found = []
+    known = KnownMutants([], [])
     for path in sorted((root / "tests/mutants").glob("*.toml")):
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
             if (table["week"], table["day"]) == (day.week, day.number):
-                found += [Equivalent(**entry) for entry in table.get("equivalent", [])]
+                known.equivalents.extend(Known(**entry) for entry in table.get("equivalent", []))
+                known.survivors.extend(Known(**entry) for entry in table.get("survivor", []))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path.relative_to(root)}: {describe_bad_entry(error)}") from None
-    return found
-
-
-def find_stale(equivalents: list[Equivalent], mutants: list[Mutant]) -> list[Equivalent]:
-    """Those that describe none of a day's mutants: the answer has changed since."""
-    return [entry for entry in equivalents if not any(entry.describes(mutant) for mutant in mutants)]
+    return known
 
 
 def run_original(root: Path, day: Day, seconds: float) -> None:
@@ -102,15 +119,18 @@ def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float) -> Result:
     """Runs the suite of the day on a mutant, its task's tests first, until one fails, for so many seconds at most."""
     with copied_reference(root, PACKAGE) as package:
         mutant.apply(package)
-        first = ["--first", mutant.task.tests_begin]
-        run = run_suites(root, [str(day.tests)], PACKAGE, "-x", "-q", *first, python_path=package.parent, timeout=seconds)
-    return Result(mutant, run.exit_code != 0, _describe(run, seconds), run.exit_code is None)
+        own = mutant.task.tests_begin
+        for tests, chosen in ((files_that_test(mutant.task, root, str(day.tests)), own), ([str(day.tests)], f"not {own}")):
+            arguments = (root, tests, PACKAGE, "-x", "-q", "-k", chosen)
+            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=IN_VAIN)
+            if run.exit_code not in (0, NONE_CHOSEN):
+                break
+    killed = run.exit_code not in (0, NONE_CHOSEN)
+    return Result(mutant, killed, _describe(run, seconds) if killed else "", run.exit_code is None)
 
 
 def _describe(run: SuiteRun, seconds: float) -> str:
     match run.exit_code:
-        case 0:
-            return ""
         case None:
             return f"hang: the suite had not ended after {seconds:.0f} s"
         case 1 if run.failures:

@@ -15,6 +15,7 @@ from pathlib import Path
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, CodeSpan, MetadataWrapper
 
+from tiny_llm_kit.course.altered import overwrite
 from tiny_llm_kit.course.course_map import REFERENCE, Course, Day, Task
 from tiny_llm_kit.course.marks import find_mark, read_mark
 
@@ -53,7 +54,7 @@ class Mutant:
         return f"{self.file}:{self.line} {self.function}: {self.before}  →  {self.after}"
 
     def apply(self, package: Path) -> None:
-        (package / self.file).write_bytes(self.text)
+        overwrite(package / self.file, self.text)
 
 
 def find_mutants(root: Path, course: Course, day: Day, task: int | None = None) -> list[Mutant]:

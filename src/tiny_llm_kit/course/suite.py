@@ -13,7 +13,7 @@ from typing import Literal
 
 from metal_anywhere.errors import NO_COMPILER
 from tiny_llm_kit.course import forks, processes, session
-from tiny_llm_kit.course.course_map import Day
+from tiny_llm_kit.course.course_map import Day, Task
 
 ENDED_EARLY = 3  # for pytest, an internal error
 Outcome = Literal["passed", "failed", "error", "skipped"]
@@ -73,6 +73,15 @@ class SuiteRun:
 
 PATIENCE = "TINY_LLM_PATIENCE"
 """The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
+
+IN_VAIN = 1.5
+"""That many seconds where wrong answers are tried: hundreds of tests wait for what does not come."""
+
+
+def files_that_test(task: Task, root: Path, suite: str) -> list[str]:
+    """Of a suite, which is a folder or a file: what need not be collected takes no time, and there are hundreds of runs."""
+    files = sorted((root / suite).rglob("test_*.py")) if (root / suite).is_dir() else [root / suite]
+    return [str(file.relative_to(root)) for file in files if f"def {task.tests_begin}" in file.read_text(encoding="utf-8")]
 
 
 def run_suites(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import libcst as cst
 
-from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry
+from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry, overwrite
 from tiny_llm_kit.course.course_map import Course, Day
 from tiny_llm_kit.course.overlay import lay_over
 from tiny_llm_kit.course.suite import SuiteRun, TestResult, run_suites
@@ -46,7 +46,7 @@ class Variant:
                 raise ValueError(f"{file} does not fit the reference: {error}") from None
             if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
                 raise ValueError(f"{file} holds nothing but what the reference has")
-            (package / file).write_text(changed, encoding="utf-8")
+            overwrite(package / file, changed.encode())
 
     def __str__(self) -> str:
         return f"{self.folder.name} (week {self.day.week} day {self.day.number})"
