@@ -69,6 +69,7 @@ def mutants_of(body: str) -> list[str]:
         ("x = f(y, x, k=True)", {"x = f(x, y, k=True)", "x = f(y, x, k=False)", "pass"}),
         ("x = f(y, y)", {"pass"}),
         ("min(y, x)", {"max(y, x)", "pass"}),
+        ("y.swapaxes(f, x)", {"pass"}),
         ("x.max()", {"x.min()", "pass"}),
         ("x = y[f:]", {"x = y[:]", "x = y[f + 1:]", "pass"}),
         ("x = y[: f or x]", {"x = y[:]", "x = y[: (f or x) - 1]", "x = y[: f and x]", "pass"}),

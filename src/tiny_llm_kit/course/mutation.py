@@ -35,6 +35,9 @@ COMPARISONS: dict[type[cst.BaseCompOp], tuple[str, ...]] = {
 
 SIGNS: dict[type[cst.CSTNode], str] = {cst.Add: "-", cst.Subtract: "+", cst.AddAssign: "-=", cst.SubtractAssign: "+="}
 OPPOSITES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "any": "all", "all": "any"}
+SYMMETRIC = {*OPPOSITES, "swapaxes"}
+"""Methods and functions for which the order of arguments means nothing: of axes, for `swapaxes`."""
+
 SIMPLE = (cst.Name, cst.Attribute, cst.Call, cst.Subscript)
 
 
@@ -145,7 +148,8 @@ class _Finder(cst.CSTVisitor):
         name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
         if isinstance(name, cst.Name) and name.value in OPPOSITES:
             self._replace(name, OPPOSITES[name.value])
-            return  # the order of their arguments means nothing
+        if isinstance(name, cst.Name) and name.value in SYMMETRIC:
+            return
         positional = [arg for arg in node.args if arg.keyword is None and not arg.star]
         for first, second in pairwise(positional):
             self._swap(first, second)
