@@ -3,13 +3,26 @@
 The real book is looked at by a step of its own: pdm run check --only book.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tiny_llm_kit.book import chapters, consoles, english, formulas, includes, links, mdbook, signatures, sources, spelling
+from tiny_llm_kit.book import (
+    chapters,
+    consoles,
+    english,
+    formulas,
+    includes,
+    links,
+    mdbook,
+    signatures,
+    sources,
+    spelling,
+    units,
+)
 from tiny_llm_kit.book.pages import Page
 from tiny_llm_kit.book.preprocessor import prepare
 from tiny_llm_kit.course.course_map import Day, Task, find_root
@@ -105,6 +118,36 @@ def test_a_signature_stands_on_the_page_as_in_the_skeleton(root: Path) -> None:
         assert hidden not in text, f"the answer or its mark got onto the page: {text}"
 
 
+def test_the_items_of_a_docstring_are_wrapped_one_by_one(root: Path) -> None:
+    long = " ".join(["word"] * 20)
+    docstring = f"""What it does.
+
+    Args:
+        first: {long},
+            and more.
+        second: short.
+    Returns:
+        {long}.
+    """
+    (root / "src/tiny_llm/wide.py").write_text(f'def f(first, second):\n    """{docstring}"""\n')
+    lines = signatures.describe(root / "src/tiny_llm", "wide:f").splitlines()
+    assert max(map(len, lines)) <= signatures.WIDEST
+    assert [line.strip().partition(" ")[0] for line in lines if re.match(" {8}\\S", line)] == [
+        "first:",
+        "second:",
+        "word",
+        "word",
+    ]
+    assert any(line.startswith(" " * 12) and line.endswith("and more.") for line in lines), lines
+
+
+def test_every_signature_fits_the_page() -> None:
+    for path in sorted((find_root() / "book/src").glob("*.md")):
+        for symbol in re.findall(r"^\{\{#signature (\S+)\}\}", path.read_text(encoding="utf-8"), re.MULTILINE):
+            lines = signatures.describe(find_root() / "src/tiny_llm", symbol).splitlines()
+            assert max(map(len, lines)) <= signatures.WIDEST, f"{path.name}: {symbol}"
+
+
 def test_a_long_signature_is_broken_for_the_page(root: Path) -> None:
     text = signatures.describe(root / "src/tiny_llm", "numbers:Doubler.far")
     assert max(map(len, text.splitlines())) <= signatures.WIDEST, text
@@ -129,6 +172,11 @@ def test_formulas_become_mathml_and_code_stays() -> None:
     for kept in ("`$HOME`", "$5.", "    cost $a and $b", "echo $a $b"):
         assert kept in text, f"{kept!r} is no formula: {text}"
     assert "*" not in text.partition("</math>")[0], "Markdown would read an asterisk between tags as emphasis"
+
+
+def test_in_a_table_a_number_stays_with_its_unit() -> None:
+    text, space = "| a | `3 ms` | 43 ms | 2.6 × | 3 slots | 5 tokens/s |\n\n43 ms", units.NO_BREAK
+    assert units.keep_together(text) == text.replace("43 ms |", f"43{space}ms |").replace("2.6 ×", f"2.6{space}×")
 
 
 def test_prices_are_no_formula() -> None:

@@ -1,4 +1,4 @@
-"""What mdBook calls between reading the pages and rendering them: signatures are put in, formulas become MathML.
+"""What mdBook calls between reading and rendering: signatures are put in, formulas become MathML, tables keep their units.
 
 The protocol: `supports RENDERER` is answered by the exit code; otherwise [context, book] comes as JSON on standard input, and
 the book goes back to standard output (mdBook's guide, "Preprocessors").
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tiny_llm_kit.book import formulas, includes, signatures
+from tiny_llm_kit.book import formulas, includes, signatures, units
 from tiny_llm_kit.book.pages import Fault, Page
 
 
@@ -20,7 +20,7 @@ def prepare(page: Page, root: Path) -> tuple[str, list[Fault]]:
     # The lines of the page itself, which are no longer those of the text once a signature stands in it.
     _, unreadable = formulas.render(page.text)
     rendered, _ = formulas.render(text)
-    return rendered, faults + missing + [page.fault(line, reason) for line, reason in unreadable]
+    return units.keep_together(rendered), faults + missing + [page.fault(line, reason) for line, reason in unreadable]
 
 
 def prepare_book(context: dict[str, Any], book: dict[str, Any]) -> list[Fault]:

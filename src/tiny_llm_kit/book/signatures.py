@@ -3,6 +3,7 @@
 import ast
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from tiny_llm_kit.book.pages import Fault, Page
@@ -12,6 +13,12 @@ WIDEST = 88
 """Columns of a code block that mdBook shows in a window of 1400 pixels without cutting it off."""
 
 _SIGNATURE = re.compile(r"(?<!\\)\{\{#signature\s+([^}\s]*)\s*\}\}")
+
+INDENT = 10
+"""Columns that a docstring needs beside its text: four before it, and its quotes."""
+
+_ITEM = re.compile(r"(Args|Returns|Raises|Yields|Attributes):| +[\w*, `]+: | *(?:[-*]|\d+\.) ")
+"""What begins an item of a docstring: a section, an argument, or a point of a list."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -98,9 +105,22 @@ def _default(value: ast.expr | None) -> str:
 
 
 def _wrapped(docstring: str) -> str:
-    """Each plain paragraph wrapped to the page; what is indented, or a list, stays as it is."""
-    paragraphs = docstring.split("\n\n")
-    return "\n\n".join(
-        part if re.search(r"^(?: |[-*] |\d+\. )", part, re.MULTILINE) else textwrap.fill(part, WIDEST - 8)
-        for part in paragraphs
-    )
+    """Each paragraph that is too wide wrapped to the page: a plain one as a whole, `Args:` and lists item by item."""
+    return "\n\n".join(part if _fits(part) else "\n".join(_rewrapped(part)) for part in docstring.split("\n\n"))
+
+
+def _fits(paragraph: str) -> bool:
+    return all(len(line) <= WIDEST - INDENT for line in paragraph.splitlines())
+
+
+def _rewrapped(paragraph: str) -> Iterator[str]:
+    items: list[str] = []
+    for line in paragraph.splitlines():
+        if not items or _ITEM.match(line) or _ITEM.fullmatch(items[-1]):
+            items.append(line)
+        else:  # it goes on with what the line before says
+            items[-1] += f" {line.strip()}"
+    for item in items:
+        indent = item[: len(item) - len(item.lstrip())]
+        hanging = indent + "    " * bool(_ITEM.match(item) and indent)
+        yield from textwrap.wrap(item.strip(), WIDEST - INDENT, initial_indent=indent, subsequent_indent=hanging)

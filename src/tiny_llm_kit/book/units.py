@@ -1,0 +1,18 @@
+"""In the tables of a page a number stays on one line with its unit: a space between them does not break."""
+
+import re
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+_TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+_CODE = re.compile(r"(`+.*?`+)")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[mµn]?s|[KMG]i?B|%|×)(?![\w/]))")
+
+
+def keep_together(text: str) -> str:
+    """The page with such spaces; code stays as it is, so that what is copied from it can be run."""
+    return _TABLE_ROW.sub(lambda row: "".join(map(_joined, _CODE.split(row[0]))), text)
+
+
+def _joined(part: str) -> str:
+    return part if part.startswith("`") else _BEFORE_UNIT.sub(NO_BREAK, part)
