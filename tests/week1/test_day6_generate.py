@@ -62,8 +62,10 @@ def test_task_1_tokens_come_as_soon_as_they_are_known() -> None:
 
 
 def test_task_1_an_empty_prompt_is_refused() -> None:
-    with refuses(ValueError, "there is no token to continue: refuse an empty prompt before the model runs"):
-        list(answer.generate_tokens(counter(), [], 3))
+    model, look_at = counter(), "there is no token to continue: refuse an empty prompt before the model runs"
+    with refuses(ValueError, look_at):
+        list(answer.generate_tokens(model, [], 3))
+    assert not model.lengths, look_at
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
@@ -158,6 +160,9 @@ def test_task_2_the_longest_possible_beginning_is_held_back() -> None:
     stops = ["aab", "b!"]
     assert shown(answer.StopStrings(stops), ["x", "a", "a", "a", "b"]) == "xa", '"aaab": the stop "aab" begins at the second a'
     assert shown(answer.StopStrings(stops), ["ab", "!"]) == "a", "any of the stop strings may have begun"
+    stop = answer.StopStrings(["abcde"])
+    assert stop.push("abc") == "", '"abc" is shorter than the stop "abcde", and may become it: hold back all of it'
+    assert stop.push("de") == "", '"abcde" is complete: none of it is shown'
 
 
 stop_lists = st.lists(st.text("ab.", min_size=1, max_size=4), max_size=3)
