@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from tiny_llm_kit.course.course_map import REFERENCE, Course, Day
+from tiny_llm_kit.course.hint_faults import SkeletonNames, find_hint_faults
 from tiny_llm_kit.course.skeleton import Skeleton
 from tiny_llm_kit.course.suite import TestResult
 
@@ -13,7 +14,12 @@ _TASK_NAMED = re.compile(r"Week (\d+) Day (\d+), task (\d+)")
 
 def find_contradictions(root: Path, course: Course, skeleton: Skeleton) -> list[str]:
     """One line for each thing that `course.toml` says of a ready day and that the files do not bear out."""
-    return [line for day in course.ready_days for line in _contradictions(root, day, skeleton)]
+    names = SkeletonNames(skeleton)
+    return [
+        line
+        for day in course.ready_days
+        for line in [*_contradictions(root, day, skeleton), *find_hint_faults(root, day, names)]
+    ]
 
 
 def _contradictions(root: Path, day: Day, skeleton: Skeleton) -> list[str]:
