@@ -43,6 +43,7 @@ def test_every_task_has_hints() -> None:
     [
         "`double` it",
         "read the `thread_position_in_grid`",
+        "`task_1` is in the chapter alone",
         "`mx.fast.rms_norm(x)` and `mx.float32`",
         "`Square.side` and `Square.area`",
         "`Iterator.whatever` comes from elsewhere",
