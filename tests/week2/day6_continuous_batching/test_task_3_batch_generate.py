@@ -176,6 +176,7 @@ def test_task_3_sampling_does_not_depend_on_company(toy: ToyModel) -> None:
     assert together[1] != alone(toy, TOKENIZER.encode(TEXTS[1]), 8), "at temperature 5 the likeliest tokens are not what comes"
 
 
+@pytest.mark.real_model
 def test_task_3_the_real_model_says_what_mlx_lm_says(toy: ToyModel, request: pytest.FixtureRequest) -> None:
     assert answer.batch_generate(toy, TOKENIZER, []) == []  # before the real model is loaded, which takes a while
     real: RealModel = request.getfixturevalue("real")

@@ -137,6 +137,7 @@ def test_task_9_alone_or_together(toy: ToyModel, clients: list[Client], slots: i
 # And with a model that says something.
 
 
+@pytest.mark.real_model
 def test_task_9_the_real_model_in_changing_company(toy: ToyModel, request: pytest.FixtureRequest) -> None:
     new_engine(toy, slots=1, prefill_step=8).check_integrity()  # before the real model is loaded, which takes a while
     real: RealModel = request.getfixturevalue("real")
