@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from kit.small_course import NUMBERS, OTHER_NUMBERS, VARIANT, write, write_small_course
+from tiny_llm_kit.course.altered import copied_reference
 from tiny_llm_kit.course.course_map import load_course
+from tiny_llm_kit.course.metal_regions import lay_region_over
 from tiny_llm_kit.course.overlay import lay_over
 from tiny_llm_kit.course.variants import Variant, Verdict, load_variants, run_variant
 
@@ -139,6 +141,22 @@ def test_an_overlay_for_another_source_is_refused(find: str, replace: str, messa
         lay_over(SOURCE, OVERLAY.replace(find, replace))
 
 
+KERNEL = """\
+const uint t = 0;
+  // @task(week=1, day=1, number=1)
+  out[t] = 2 * x[t];
+  // @end
+"""
+
+
+def test_a_kernel_has_its_marked_lines_replaced() -> None:
+    other = "out[t] = x[t];\nout[t] += x[t];\n"
+    assert lay_region_over(KERNEL, other) == KERNEL.replace("  out[t] = 2 * x[t];\n", other)
+    for source, count in (("out[t] = 0;\n", 0), (KERNEL + KERNEL, 2)):
+        with pytest.raises(ValueError, match=f"{count} marked regions"):
+            lay_region_over(source, other)
+
+
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
@@ -161,6 +179,22 @@ def test_a_right_answer_is_accepted(small: Path) -> None:
     assert (right.accepted, right.detail) == (True, "accepted: Adds instead of multiplying.")
     assert str(right.variant) == "adds (week 1 day 1)"
     assert (small / "src/tiny_llm_ref/numbers.py").read_text() == NUMBERS, "the reference stays as it is"
+
+
+def test_a_kernel_of_another_shape_is_laid_over_and_one_of_the_same_is_stale(small: Path) -> None:
+    variant = variant_in(small, OTHER_NUMBERS)
+    for text, stale in (("out[thread_position_in_grid.x] = 0;\n", False), ("", True)):
+        with copied_reference(small, "kernels_copy") as package:
+            kernel = package / "kernels/double.metal"
+            region = kernel.read_text().partition("@task")[2].partition("\n")[2].partition("// @end")[0].rstrip(" ")
+            write(variant.folder / "kernels/double.metal", text or region)
+            if stale:
+                with pytest.raises(ValueError, match=r"double\.metal holds nothing but what the reference has"):
+                    variant.apply(package)
+            else:
+                variant.apply(package)
+                assert text in kernel.read_text()
+                assert "@end" in kernel.read_text()
 
 
 def test_every_test_that_refuses_it_is_named(small: Path) -> None:

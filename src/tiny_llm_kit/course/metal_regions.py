@@ -1,4 +1,4 @@
-"""Takes the answers out of a `.metal` file: the lines between `// @task(week=2, day=3, number=1)` and `// @end`.
+"""Takes the answer out of a `.metal` file, or puts another in: what stands between `// @task(week=2, …)` and `// @end`.
 
 It reads marks, and knows nothing of the language between them.
 """
@@ -50,3 +50,12 @@ def remove_regions(source: str, path: Path, course: Course) -> tuple[str, set[Ta
     if opened:
         raise ValueError(f"{path}:{opened}: @task without an @end after it")
     return "".join(lines), tasks
+
+
+def lay_region_over(source: str, other: str) -> str:
+    """`source` with the lines of its one marked region replaced by `other`; ValueError if it has none, or several."""
+    lines = source.splitlines(keepends=True)
+    begins, ends = ([at for at, line in enumerate(lines) if mark.fullmatch(line)] for mark in (_BEGIN, _END))
+    if not (len(begins) == len(ends) == 1):
+        raise ValueError(f"it has {len(begins)} marked regions, not one")
+    return "".join([*lines[: begins[0] + 1], other, *lines[ends[0] :]])

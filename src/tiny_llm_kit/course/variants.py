@@ -1,7 +1,8 @@
 """Right answers of another shape than the reference, all of which the tests of their day have to accept.
 
 Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, and a sentence `says` on what is different. Its
-other files hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`.
+other files hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`. A `.metal`
+file holds the lines of an answer.
 """
 
 import ast
@@ -13,12 +14,14 @@ import libcst as cst
 
 from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry, overwrite
 from tiny_llm_kit.course.course_map import Course, Day
+from tiny_llm_kit.course.metal_regions import lay_region_over
 from tiny_llm_kit.course.overlay import lay_over
 from tiny_llm_kit.course.suite import SuiteRun, TestResult, run_suites
 
 PACKAGE = "tiny_llm_variant"
 SECONDS = 600
 TOML = "variant.toml"
+LAID_OVER = {".py": lay_over, ".metal": lay_region_over}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Variant:
     @property
     def files(self) -> list[Path]:
         """Paths from the folder, and from the root of the package."""
-        return [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*.py"))]
+        return [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")) if path.suffix in LAID_OVER]
 
     def apply(self, package: Path) -> None:
         """Change a copy of the reference; ValueError if the reference is no longer what this differs from."""
@@ -41,15 +44,21 @@ class Variant:
                 raise ValueError(f"the reference has no {file}")
             source, overlay = ((folder / file).read_text(encoding="utf-8") for folder in (package, self.folder))
             try:
-                changed = lay_over(source, overlay)
+                changed = LAID_OVER[file.suffix](source, overlay)
             except (ValueError, cst.ParserSyntaxError) as error:
                 raise ValueError(f"{file} does not fit the reference: {error}") from None
-            if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
+            if _says_the_same(file, changed, source):
                 raise ValueError(f"{file} holds nothing but what the reference has")
             overwrite(package / file, changed.encode())
 
     def __str__(self) -> str:
         return f"{self.folder.name} (week {self.day.week} day {self.day.number})"
+
+
+def _says_the_same(file: Path, text: str, other: str) -> bool:
+    if file.suffix == ".py":
+        return ast.dump(ast.parse(text)) == ast.dump(ast.parse(other))
+    return text.split() == other.split()
 
 
 @dataclass(frozen=True)
