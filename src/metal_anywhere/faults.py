@@ -78,7 +78,7 @@ def _unwritten_read(fault: FaultStruct, buffers: list[Named], *_: Any) -> str:
 def _uninitialized(fault: FaultStruct, *_: Any) -> str:
     return (
         f"reads element {fault.offset} of the threadgroup variable {fault.name.decode()}, which no thread has written yet: "
-        "is there a barrier between the writing and this reading?"
+        "does one write it, and is there a barrier between that and this reading?"
     )
 
 

@@ -60,7 +60,7 @@ def multi_head_attention(
 
     Args:
         x: `(B, L, E)`.
-        w_q, w_k, w_v: `(H·D, E)`; head h owns rows h·D … (h+1)·D. A projection is `x @ w.T`.
+        w_q, w_k, w_v: `(H·D, E)`; head h owns rows h·D to (h+1)·D − 1. A projection is `x @ w.T`.
         w_o: `(E, H·D)`, from the heads' outputs, laid side by side, back to E.
         num_heads: H.
         mask: broadcastable to `(B, H, L, L)`, as in `scaled_dot_product_attention`.

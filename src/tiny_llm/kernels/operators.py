@@ -20,7 +20,7 @@ from .matvec import matvec_vector
 from .rms_norm import fused_rms_norm
 
 FEW_ROWS = 8
-"""Up to so many rows a product is bound by reading the weights, and the kernel for vectors computes it row by row."""
+"""With up to this many rows, a product is bound by reading the weights, and the kernel for vectors computes it row by row."""
 
 
 @task(week=2, day=4, number=6)
@@ -48,8 +48,8 @@ def kernel_norm(weight: mx.array, eps: float) -> Callable[[mx.array], mx.array]:
 def kernel_attention(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask, lengths: Lengths = None) -> mx.array:
     """`decode_attention` for one query per row, `flash_attention_simdgroup` for several that are causal or see all keys.
 
-    Neither kernel reads a mask array: with one, `grouped_query_attention` computes. But where there are `lengths` and one query
-    per row, they say the same, and the mask is ignored.
+    Neither kernel reads a mask array: calls with one go to `grouped_query_attention`. But with one query per row and `lengths`,
+    which say the same as the mask, the mask is ignored.
 
     Args:
         q: `(B, H, L, D)`.

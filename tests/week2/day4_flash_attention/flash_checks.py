@@ -28,8 +28,8 @@ CASES = [
 
 
 PLAIN = (
-    "head h reads key/value head h // (H / KV), query i stands at position S − L + i, tiles may be cut off, the scale is "
-    "applied once, l and o are rescaled when m grows"
+    "head h reads key/value head h // (H / KV), query i stands at position S − L + i, the last tiles may be partly filled, the "
+    "scale is applied once, l and o are rescaled when m grows"
 )
 MATRICES = f"{PLAIN}; keys are loaded transposed, the diagonal stands on the left, l is summed over the four lanes of a row"
 
@@ -46,7 +46,7 @@ def check_formula(attend: Attention, case: tuple[int, int, int, int, int, int, b
 def check_scale(attend: Attention) -> None:
     q, k, v = make_qkv(1, 2, 1, 20, 40, 64)
     want = attention64(q, k, v, 0.3, causal64(20, 40))
-    assert_close(attend(q, k, v, 0.3), want, "scale 0.3 instead of 1/√D, applied once, and causal unless told otherwise")
+    assert_close(attend(q, k, v, 0.3), want, "scale=0.3 takes the place of 1/√D, once; attention is causal by default")
 
 
 def check_half(attend: Attention, dtype: mx.Dtype) -> None:

@@ -18,7 +18,8 @@ def rms_norm64(x: mx.array, weight: mx.array, eps: float = 1e-5) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(3, 64), (2, 3, 576), (1000,), (2, 33), (1, 2, 1, 5), (2, 5000)], ids=str)
 def test_task_1_the_formula(shape: tuple[int, ...]) -> None:
     x, weight = normal(*shape, seed=1), normal(shape[-1], seed=2)
-    assert_close(answer.fused_rms_norm(x, weight), rms_norm64(x, weight), f"x of shape {shape}, each row on its own")
+    hint = f"x of shape {shape}: the mean is over the D numbers of each row"
+    assert_close(answer.fused_rms_norm(x, weight), rms_norm64(x, weight), hint)
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -40,7 +41,8 @@ def test_task_1_eps_stands_under_the_root() -> None:
     weight = normal(64, seed=2)
     for size in (0.0, 1e-3, 1.0):
         x = normal(2, 64, seed=1, size=size)
-        assert_close(answer.fused_rms_norm(x, weight, 0.01), rms_norm64(x, weight, 0.01), f"numbers of size {size}, eps 0.01")
+        hint = f"x of size {size}, eps = 0.01: eps is added to the mean of the squares, under the root"
+        assert_close(answer.fused_rms_norm(x, weight, 0.01), rms_norm64(x, weight, 0.01), hint)
 
 
 @pytest.mark.parametrize("dim", [64, 576])

@@ -12,8 +12,8 @@ from week2.day4_flash_attention.kernel_checks import ORDERS, bytes_read, in_orde
 @pytest.mark.parametrize("shape", [(2, 3, 100), (3, 32), (2, 33), (2, 7), (4, 1), (1000,)], ids=str)
 def test_task_2_the_formula(shape: tuple[int, ...]) -> None:
     x = normal(*shape, seed=1)
-    idle = "what of lanes that have nothing to read?"
-    relative = "each lane's l is relative to its own m: make them comparable before they are added"
+    idle = "some lanes have nothing to read, and must change neither the maximum nor the sum"
+    relative = "each lane's l is relative to its own m: rescale it to the common maximum before they are added"
     hint = f"x of shape {shape}: {idle if shape[-1] < 32 else relative}"
     assert_close(answer.online_softmax(x), softmax64(x), hint)
 
@@ -21,13 +21,14 @@ def test_task_2_the_formula(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("size", [300.0, -300.0, 1e4])
 def test_task_2_large_scores_do_not_overflow(size: float) -> None:
     x = size + normal(2, 100, seed=1, size=abs(size))
-    assert_close(answer.online_softmax(x), softmax64(x), "e^300 is infinite in float: the running maximum comes off first")
+    hint = f"e^{abs(size):g} is infinite in float: subtract the running maximum first"
+    assert_close(answer.online_softmax(x), softmax64(x), hint)
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["rising", "falling"])
 def test_task_2_a_new_maximum_rescales_the_sum(sign: int) -> None:
     x = sign * mx.arange(200.0)[None] / 20
-    assert_close(answer.online_softmax(x), softmax64(x), "when m grows, the old sum is worth exp(m − m_new) of what it was")
+    assert_close(answer.online_softmax(x), softmax64(x), "when m grows, the old sum is multiplied by exp(m − m_new)")
 
 
 def test_task_2_minus_infinity_has_no_weight() -> None:
@@ -55,5 +56,5 @@ def test_task_2_x_is_read_twice() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_task_2_any_order_of_threads(order: str) -> None:
     x = normal(3, 100, seed=1, size=10.0)
-    hint = f"with the threads in {order} order: if the other tests pass, a lane learns of another without a SIMD function"
+    hint = f"with the threads in {order} order: if the other tests pass, lanes exchange numbers without a SIMD function"
     assert_close(in_order(order, lambda: answer.online_softmax(x)), softmax64(x), hint)

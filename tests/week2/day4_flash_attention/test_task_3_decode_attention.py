@@ -57,7 +57,7 @@ def test_task_3_the_formula(heads: int, kv_heads: int, lengths: list[int], dim: 
 def test_task_3_lengths_may_be_an_array_and_scale_a_number() -> None:
     qkv, lengths = make_qkv(3, 2, 1, 1, 20, 64), [20, 7, 12]
     out = answer.decode_attention(*qkv, mx.array(lengths, dtype=mx.int32), scale=0.3)
-    assert_close(out, decode64(qkv, lengths, 0.3), "scale 0.3 instead of 1/√D")
+    assert_close(out, decode64(qkv, lengths, 0.3), "scale=0.3 takes the place of 1/√D")
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -77,7 +77,7 @@ def test_task_3_what_lies_beyond_a_length_is_not_used() -> None:
     assert_close(
         out,
         decode64(qkv, lengths),
-        "beyond a row's length lies nan, and 0 times nan is nan: a key that is not there must not be used at all",
+        "nan lies beyond each row's length, and 0 times nan is nan: a key beyond it must not be used at all",
     )
 
 
@@ -105,7 +105,8 @@ def test_task_3_views_are_read_where_they_lie() -> None:
     with cpu_runner() as launches:
         out = answer.decode_attention(q[1:4], k, v, lengths)
         mx.eval(out)
-    assert_close(out, decode64((q[1:4], k, v), lengths), "k and v are slices of a slab: use k_strides, not the shape")
+    hint = "k and v are slices of a slab: number d of key s is row_k[s * k_step + d]"
+    assert_close(out, decode64((q[1:4], k, v), lengths), hint)
     for name in "kv":
         size = launches[-1].buffers[name].bytes
         assert size > k.nbytes, f"the kernel was given a copy of {name}: slices are to be read where they lie"
@@ -119,14 +120,15 @@ def test_task_3_any_strides() -> None:
     v = mx.contiguous(v.swapaxes(2, 3)).swapaxes(2, 3)
     lengths = mx.array([40, 0, 11, 0])[::2]
     out = answer.decode_attention(q, k, v, lengths)
-    assert_close(out, decode64((q, k, v), [40, 11]), "q, k and v have strides of their own, for each of their axes")
+    hint = "q, k and v lie in other orders in memory: use q_strides for every axis of q, and k_step and v_step"
+    assert_close(out, decode64((q, k, v), [40, 11]), hint)
 
 
 def test_task_3_large_scores_do_not_overflow() -> None:
     qkv, lengths = make_qkv(2, 2, 1, 1, 90, 64, size=300.0), [90, 30]
     out = answer.decode_attention(*qkv, lengths)
     # Scores of a few hundred have an absolute error of about 1e-4 in float32, which is a relative one in the weights.
-    assert_close(out, decode64(qkv, lengths), "scores of a few hundred: take the running maximum off first", 1e-3)
+    assert_close(out, decode64(qkv, lengths), "scores of a few hundred: subtract the running maximum first", 1e-3)
 
 
 @pytest.mark.parametrize("order", ORDERS)

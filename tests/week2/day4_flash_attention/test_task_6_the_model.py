@@ -27,7 +27,7 @@ def test_task_6_a_product_with_packed_weights(rows: int, with_bias: bool) -> Non
     x, weight = normal(1, rows, 64, seed=1), packed(normal(24, 64, seed=2))
     bias = normal(24, seed=3) if with_bias else None
     want = to_numpy(x) @ to_numpy(weight.dequantize(mx.float32)).T + (0 if bias is None else to_numpy(bias))
-    assert_close(answer.kernel_linear(x, weight, bias), want, f"x Wᵀ + b for {rows} rows")
+    assert_close(answer.kernel_linear(x, weight, bias), want, f"x Wᵀ + b, x of shape {x.shape}")
 
 
 @pytest.mark.parametrize("rows", [2, 9])
@@ -85,7 +85,8 @@ def check_attention(length: int, total: int, mask: Any, mask64: Any, hint: str, 
 
 @pytest.mark.parametrize(("length", "total"), [(1, 1), (1, 9), (7, 7), (5, 12)])
 def test_task_6_causal_attention(length: int, total: int) -> None:
-    check_attention(length, total, "causal", causal64(length, total), "the last query stands at the last key")
+    hint = "causal attention, in which the last query stands at the last key"
+    check_attention(length, total, "causal", causal64(length, total), hint)
 
 
 @pytest.mark.parametrize("length", [1, 5])
@@ -138,7 +139,7 @@ def test_task_6_dtypes_that_differ_are_an_error(length: int) -> None:
 def test_task_6_any_other_mask(length: int) -> None:
     mask = mx.where(normal(2, 1, length, 9, seed=5) > -0.5, 0.0, -mx.inf)
     mask[..., 0] = 0.0
-    check_attention(length, 9, mask, to_numpy(mask), "an array that no length goes with is added to the scores")
+    check_attention(length, 9, mask, to_numpy(mask), "without lengths, a mask array is added to the scores")
 
 
 # The model
