@@ -240,6 +240,15 @@ def test_the_pages_of_a_chapter_are_taken_together(root: Path) -> None:
     assert "tasks.md" in fault.page
 
 
+def test_predictions_go_on_from_page_to_page(root: Path) -> None:
+    more = CHAPTER[: CHAPTER.index("## Tasks")].replace("Doubling", "more").replace("1. ", "2. ")
+    first, second = page(root, CHAPTER), page(root, more, "more.md")
+    assert not chapters.find_faults([first, second], DAY, root)
+    assert chapters.find_faults([second, first], DAY, root), "2 comes before 1"
+    unanswered = page(root, more.replace("2. Four.", "Four."), "unanswered.md")
+    assert chapters.find_faults([first, unanswered], DAY, root), "the second page's prediction has no answer"
+
+
 @pytest.mark.parametrize(
     ("good", "bad"),
     [

@@ -36,25 +36,28 @@ def _own_day(text: str, day: Day) -> Iterator[str]:
 
 
 def _predictions(text: str) -> Iterator[str]:
-    """Each is answered, and the answers are folded away."""
-    predictions, folded = _section(text, "Predict before you code"), ""
-    if match := _FOLDED.search(predictions):
-        predictions, folded = predictions[: match.start()], match[1]
-    if "<details>" in predictions:
-        yield (
-            "answers are folded into <details>, the next line is <summary>Answers</summary>, with blank lines before the "
-            "first, after the second and around </details>: without these, mdBook shows raw Markdown"
-        )
-    asked, answered = _numbers(predictions), _numbers(folded)
+    """Each is answered, and the answers are folded away. A chapter of several pages may have some on each."""
+    asked: list[int] = []
+    for predictions in _sections(text, "Predict before you code"):
+        folded = ""
+        if match := _FOLDED.search(predictions):
+            predictions, folded = predictions[: match.start()], match[1]
+        if "<details>" in predictions:
+            yield (
+                "answers are folded into <details>, the next line is <summary>Answers</summary>, with blank lines before the "
+                "first, after the second and around </details>: without these, mdBook shows raw Markdown"
+            )
+        here, answered = _numbers(predictions), _numbers(folded)
+        if answered != here:
+            yield f"predictions {here}, but answers {answered} in the <details> that follow"
+        asked += here
     if asked != list(range(1, len(asked) + 1)) or not asked:
         yield f"predictions are numbered from 1 on, not {asked}"
-    if answered != asked:
-        yield f"predictions {asked}, but answers {answered} in the <details> that follow"
 
 
-def _section(text: str, heading: str) -> str:
-    """What stands under a heading of the second level; "" without it."""
-    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def _sections(text: str, heading: str) -> list[str]:
+    """What stands under each heading of the second level that reads so."""
+    return [re.split(r"\n##? ", after)[0] for after in text.split(f"\n## {heading}\n")[1:]]
 
 
 def _numbers(text: str) -> list[int]:

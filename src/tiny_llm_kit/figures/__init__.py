@@ -21,10 +21,13 @@ NAMES = (
     "ways-to-batch",
     "slab-condense",
     "slots-tradeoff",
+    "arrivals",
+    "coordinated-omission",
     "block-tables",
     "gather-and-walk",
     "prefix-trie",
     "token-budget",
+    "routers",
 )
 """In the order in which the book shows them; `decode-rows` is drawn by the module `decode_rows`."""
 
