@@ -13,8 +13,8 @@ from tiny_llm_ref import Request, RequestBook, RunRecorder, open_loop
 
 TITLE = (
     "Ten requests, one wanted per second, on a server that takes half a second for each and stops for four seconds during"
-    " the fourth. Bars go from when a request was wanted to its answer. From the fourth on all are long, and most of each bar is"
-    " the time before the request was sent, which a client that measures from then leaves out."
+    " the fourth. Bars go from when a request was wanted to its answer. From the fourth on all are long, and most of each bar"
+    " is the time before the request was sent, which a client that measures from then leaves out."
 )
 REQUESTS, SERVICE, STALLED, STALL = 10, 0.5, 3, 4.0
 """How many, seconds for each, which one is stalled (counted from 0), and for how many seconds."""
