@@ -16,8 +16,8 @@ from tiny_llm_ref import ConsistentHash, LeastTokens, PrefixAware, RoundRobin, R
 TITLE = (
     "Twenty turns of five conversations in order of arrival, on three replicas, under four routers. Round robin and least"
     " tokens scatter each conversation over several replicas, where many turns find nothing. With consistent hashing and"
-    " prefix-aware routing every turn after a conversation's first finds all before it. The hash gives one replica nearly three times as much to"
-    " compute as another; prefix-aware routing gives all three about the same."
+    " prefix-aware routing every turn after a conversation's first finds all before it. The hash gives one replica nearly"
+    " three times as much to compute as another; prefix-aware routing gives all three about the same."
 )
 ORDER = "ABCDABECADBCEADBAECD"
 REPLICAS = ("replica 0", "replica 1", "replica 2")
