@@ -19,6 +19,12 @@ def test_a_command_goes_on_while_a_quotation_mark_is_open() -> None:
     assert find_faults(page('$ pdm run python -c "', "for word in 'ab':", '    print(word)"', "a", "b"), ROOT) == []
 
 
+def test_a_command_goes_on_after_a_backslash() -> None:
+    (command,) = find_commands(page("$ pdm run python \\", "    -c 'print(1)'", "1"))
+    assert command.output == ["1"]
+    assert find_faults(page("$ pdm run python \\", "    -c 'print(1)'", "1"), ROOT) == []
+
+
 def test_the_next_command_of_a_block_is_a_command() -> None:
     commands = list(find_commands(page('$ pdm run python -c "print(', '1)"', "1", "$ pdm run python -c 'print(2)'", "2")))
     assert [command.output for command in commands] == [["1"], ["2"]]

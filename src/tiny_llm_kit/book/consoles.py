@@ -1,8 +1,8 @@
 """Blocks marked `console`: commands after `$ `, and what they print. Each is run, and must print that, numbers aside.
 
-A command goes on for as long as a quotation mark is open. A line `…` stands for any lines. A reader has solved the day, so
-that `tiny_llm` on a page works: here the reference takes its place. A block marked `console,slow` is run only by
-`pdm run book-check --run-commands`.
+A command goes on for as long as a quotation mark is open, and after a backslash at the end of a line. A line `…` stands for
+any lines. A reader has solved the day, so that `tiny_llm` on a page works: here the reference takes its place. A block marked
+`console,slow` is run only by `pdm run book-check --run-commands`.
 """
 
 import os
@@ -43,7 +43,7 @@ def find_commands(page: Page) -> Iterator[Command]:
                     yield command
                 command = Command(number, line[2:], [], block["slow"] is not None)
             elif command and _is_open(command.command):
-                command = replace(command, command=f"{command.command}\n{line}")
+                command = replace(command, command=f"{command.command}\n{line}".replace("\\\n", ""))
             elif command:
                 command.output.append(line)
         if command:
@@ -51,7 +51,7 @@ def find_commands(page: Page) -> Iterator[Command]:
 
 
 def _is_open(command: str) -> bool:
-    """Whether the command goes on in the next line: a quotation mark has no other yet."""
+    """Whether the command goes on in the next line: a quotation mark has no other yet, or a backslash is the last character."""
     try:
         shlex.split(command)
     except ValueError:
