@@ -12,6 +12,7 @@ NAMES = (
     "silu",
     "sampling-filters",
     "cache-growth",
+    "cache-time",
     "coalesced-loads",
     "flash-tiles",
     "softmax-merge",
