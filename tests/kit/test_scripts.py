@@ -12,7 +12,7 @@ SCRIPTS = sorted(path for path in (find_root() / "scripts").glob("*.py") if path
 
 FEW = {
     **dict.fromkeys(("book", "book_build", "book_check"), ("click", "mlx")),
-    "test": ("click", "mlx"),
+    **dict.fromkeys(("test", "course"), ("click", "mlx")),
     "skeleton": ("click", "mlx"),
     "three_tokens": ("click", "mlx", "numpy"),
 }

@@ -119,6 +119,6 @@ def test_a_step_over_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bits", [8, 4])
 def test_packed_keys_and_values_hold(bits: int) -> None:
     stress = Stress(tiny_llm_ref, "paged", bits)
-    for number in range(25):
+    for number in range(12):
         stress.run(number)
     assert stress.counts.preemptions > 10
