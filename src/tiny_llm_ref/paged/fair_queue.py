@@ -68,7 +68,9 @@ class FairQueue(UserDict[int, PagedRequest]):
 
     def mend(self) -> None:
         """Line everyone up anew: an interrupt may have come in the middle of a change."""
-        requests, self.data = list(self.data.values()), {}
+        # Whoever was served least comes first: otherwise the counters of others, who come before, would lift theirs.
+        requests = sorted(self.data.values(), key=lambda request: self._priorities[request.priority].served(request.user))
+        self.data = {}
         for priority in self._priorities.values():
             priority.clear()
         for request in requests:
@@ -107,6 +109,10 @@ class _Priority:
         self._level = 0  # the counter of the user who is next, or was the last to be
         self._lines: dict[str, SortedList] = {}  # of places
         self._heads: list[_Head] = []
+
+    def served(self, user: str) -> int:
+        """A user's counter; 0 if nothing is known of them."""
+        return self._served.get(user, 0)
 
     def clear(self) -> None:
         """Nobody waits. The counters stay."""

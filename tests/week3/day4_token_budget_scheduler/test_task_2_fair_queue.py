@@ -330,6 +330,20 @@ def test_task_2_a_pause_in_which_nobody_waited_is_not_saved_up_either() -> None:
     )
 
 
+def test_task_2_mend_changes_nobody_s_turn() -> None:
+    bob, ada, carl = make("bob"), make("ada"), make("carl", priority=1)
+    queue = queue_of(bob, ada, carl)
+    queue.charge(bob, 100)
+    queue.mend()
+    assert_turns(
+        queue,
+        [ada, bob, carl],
+        "mend, which is given, lines everyone up anew by `__setitem__`. ada, who was served less, must not be lifted to bob's"
+        " counter by that: if you keep books of your own, adapt mend",
+    )
+    assert len(queue) == 3, "everyone still waits"
+
+
 class Name(str):
     """A user's name, of which one can tell whether anybody still has it."""
 

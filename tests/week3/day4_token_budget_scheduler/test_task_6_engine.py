@@ -184,12 +184,17 @@ def test_task_6_engine_a_second_wave(toy: ToyModel) -> None:
 def test_task_6_engine_a_request_larger_than_the_pool_is_refused(toy: ToyModel) -> None:
     served = engine(toy, num_blocks=5, max_seq_len=100)
     fits, other = ask(15, 6), ask(4, 3, seed=1)
-    served.submit(fits)
+    try:
+        served.submit(fits)
+    except ValueError as error:
+        raise AssertionError(
+            f"15 + 6 tokens fill 5 blocks of 4 exactly, since the last token is never computed on; but submit refused: {error}"
+        ) from error
     for length, tokens in ((15, 7), (40, 1), (1, 21)):
         with refuses(ValueError, f"submit, of {length} + {tokens} tokens where 5 blocks of 4 hold 20", "blocks"):
             served.submit(ask(length, tokens))
     assert_returned(serve(served, other), fits, other)
-    assert_alone(toy, fits, other)  # 15 + 6 tokens, and the last one is never computed on: 20 fill the pool exactly
+    assert_alone(toy, fits, other)
 
 
 def test_task_6_engine_a_prompt_that_leaves_no_room_is_refused(toy: ToyModel) -> None:

@@ -221,7 +221,9 @@ def test_task_6_sharing_no_more_is_evicted_than_must_be(toy: ToyModel) -> None:
     served = engine(toy, num_blocks=12)
     for seed in range(3):
         serve(served, ask(12, 1, seed))
+    assert served.metrics.num_evictions == 0, "three prompts of 3 blocks each fit into 12: nothing has been evicted yet"
     serve(served, ask(18, 1, seed=9))
+    assert served.metrics.num_evictions == 2, "5 blocks were wanted and 3 were free: `num_evictions` counts the other two"
     found = [hits(served, ask(12, 1, seed)) for seed in (2, 1)]
     assert found == [11, 11], (
         "9 of 12 blocks were cached and 5 were wanted: the two that were used longest ago had to go, and not what came later"

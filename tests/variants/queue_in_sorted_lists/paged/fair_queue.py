@@ -51,7 +51,8 @@ class FairQueue:
                 insort(first, (key[0], counters[key], *line[taken[key]][:2], key))
 
     def mend(self) -> None:
-        requests, self.data, self.lines, self.first = list(self.data.values()), {}, {}, []
+        requests = sorted(self.data.values(), key=lambda request: self.counters.get((request.priority, request.user), 0))
+        self.data, self.lines, self.first = {}, {}, []
         for request in requests:
             self[request.request_id] = request
 
