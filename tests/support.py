@@ -301,11 +301,17 @@ def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None]
     return ended
 
 
-def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "what this test waits for") -> None:
-    """Step until `done()`; AssertionError if it does not come true: `what`, which says what is waited for, did not happen."""
+def step_until(
+    scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "what this test waits for"
+) -> list[Any]:
+    """Step until `done()`, and return who has ended meanwhile.
+
+    AssertionError if it does not come true: `what`, which says what is waited for, did not happen.
+    """
     __tracebackhide__ = True
     ended: list[Any] = []
     _repeat(lambda: ended.extend(scheduler.step()), done, steps, scheduler, f"{what}: not", ended)
+    return ended
 
 
 def _repeat(

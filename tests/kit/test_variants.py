@@ -206,6 +206,13 @@ def test_every_test_that_refuses_it_is_named(small: Path) -> None:
     assert third.startswith("  test_day1_doubling::test_task_2_counts - AssertionError: look at the order")
 
 
+def test_an_answer_that_has_a_task_to_do_is_not_asked_for_it(small: Path) -> None:
+    write(small / "tests/variants/adds/variant.toml", f'{VARIANT}before = "task_2"\n')
+    assert run(small, OTHER_NUMBERS.replace("start -= 1", "start -= 2")).accepted
+    refused = run(small, OTHER_NUMBERS.replace("x + x", "x"))
+    assert "test_task_1_doubles" in refused.detail, "the tests of all other tasks count"
+
+
 def test_a_suite_that_cannot_run_has_not_accepted_it(small: Path) -> None:
     broken = run(small, OTHER_NUMBERS.replace("x + x", "x + x\n\n\nno_such_name"))
     assert not broken.accepted

@@ -2,7 +2,8 @@
 
 Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, and a sentence `says` on what is different. Its
 other files hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`. A `.metal`
-file holds the lines of an answer.
+file holds the lines of an answer. An answer that has a task still to do names that task's tests in `before`
+(`"task_4_ahead"`), and has to pass all others.
 """
 
 import ast
@@ -31,6 +32,7 @@ class Variant:
     folder: Path
     day: Day
     says: str
+    before: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -84,7 +86,7 @@ def load_variants(root: Path, course: Course) -> list[Variant]:
 def _load(path: Path, course: Course) -> Variant:
     fields = tomllib.loads(path.read_text(encoding="utf-8"))
     day = course.find_day(fields.pop("week"), fields.pop("day"))
-    variant = Variant(path.parent, day, fields.pop("says"))
+    variant = Variant(path.parent, day, fields.pop("says"), fields.pop("before", ""))
     if fields:
         raise ValueError(f"{', '.join(fields)} means nothing here")
     if day.planned:
@@ -95,13 +97,14 @@ def _load(path: Path, course: Course) -> Variant:
 
 
 def run_variant(root: Path, variant: Variant, seconds: float = SECONDS) -> Verdict:
-    """Runs the suite of the variant's day on it, without the tests that are marked `real_model`."""
+    """Runs the suite of the variant's day on it, but for the tests marked `real_model` and those of a task still to be done."""
+    chosen = ["-k", f"not {variant.before}"] if variant.before else []
     with copied_reference(root, PACKAGE) as package:
         try:
             variant.apply(package)
         except ValueError as error:
             return Verdict(variant, False, f"stale: {error}")
-        arguments = (root, [str(variant.day.tests)], PACKAGE, "-q", "-m", "not real_model")
+        arguments = (root, [str(variant.day.tests)], PACKAGE, "-q", "-m", "not real_model", *chosen)
         run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True)
     return _judge(variant, run, seconds)
 
