@@ -301,9 +301,7 @@ def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None]
     return ended
 
 
-def step_until(
-    scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "what this test waits for"
-) -> list[Any]:
+def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "what this test waits for") -> list[Any]:
     """Step until `done()`, and return who has ended meanwhile.
 
     AssertionError if it does not come true: `what`, which says what is waited for, did not happen.
