@@ -61,4 +61,5 @@ def run_static(
 
 @task(week=2, day=6, number=9)
 def _start_group(runner: ModelRunner, book: RequestBook, group: Sequence[Request], prefill_step: int) -> InFlight:
+    """Admit a group, prefill its requests and let them join, in their order; return their first tokens, in flight."""
     raise NotImplementedError("Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md")

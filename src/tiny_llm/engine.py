@@ -1,6 +1,6 @@
 """The engine: the loop in which requests join and leave a running batch.
 
-One iteration is: make room → plan → launch → read what the iteration before computed → update the requests. Deciding is in
+One iteration is: make room → plan → launch → read what the previous one launched → update the requests. Deciding is in
 `scheduling`, computing in `model_runner`, and who waits, runs and ends is in `request_book`.
 """
 
@@ -107,20 +107,25 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _launch(self, plan: StepPlan) -> InFlight:
+        """Launch the decode call and then the chunks of a plan, admit and join whom they concern, and start the device.
+
+        Returns:
+            What is on its way now; nothing, if the device could not be started.
+        """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
     def _join(self, request: Request, first_token: Drawn) -> None:
-        """Give a prefilled request its row of the batch, unless it has all it wants."""
+        """Give a prefilled request its row of the batch, unless its first token is all it wants."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )
 
     @task(week=2, day=6, number=4)
     def _update(self, landed: InFlight) -> int:
-        """Hand the tokens of the last iteration to their requests; return how many were kept."""
+        """Read what was launched, and hand the tokens to their requests; return how many were kept."""
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
         )

@@ -13,7 +13,7 @@ from .request import Request
 def create_batch_mask(requests: Sequence[Request], max_seq_len: int) -> mx.array:
     """Who may see what in one decode step: row i may see its own positions 0 … offset, and nothing beyond.
 
-    The token that is being decoded stands at position `offset`, so `offset + 1` columns are allowed; the columns behind them
+    The token that is being decoded stands at position `offset`, so `offset + 1` columns are allowed; the columns after them
     belong to longer neighbours, or are left over from an earlier owner of the slot. Position p is column p: rows stand at the
     left, as in what `BatchingKvCache` fetches.
 

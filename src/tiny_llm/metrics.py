@@ -29,6 +29,17 @@ class BatchingMetrics:
 
     Counts and means are over everything. What is kept for each request, and so `values` and `percentiles`, goes back to the
     `KEPT` requests that ended last: the memory of a server that runs for weeks is bounded.
+
+    Args:
+        total_requests: how many have arrived.
+        finished_requests: how many have ended, however they ended.
+        active_requests, queue_size: of the latest iteration.
+        total_tokens: tokens that became part of an answer, in all iterations.
+        steps: iterations.
+        open: timelines of requests that have arrived and not ended, by request id.
+        finished: timelines of those that ended last.
+        started: when the first request arrived.
+        ended: when the latest iteration ended.
     """
 
     total_requests: int = 0
@@ -53,6 +64,7 @@ class BatchingMetrics:
 
     @task(week=2, day=6, number=7)
     def _record(self, event: Event) -> None:
+        """Take in one event: it opens a request's timeline, adds to it, or closes it."""
         raise NotImplementedError("Week 2 Day 6, task 7: metrics. Read book/src/week2-06-continuous-batching.md")
 
     @property

@@ -93,7 +93,7 @@ class ModelRunner:
     def _put_last_token(self, slot: int, token: mx.array) -> None:
         """Set the last token `(1,)` of a slot, in a new array: the old one may be on its way to the requests.
 
-        The slot may stand right behind the last row; then there is one row more.
+        The slot may be the one right after the last row; then there is one row more.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"

@@ -84,6 +84,7 @@ def run_static(
 
 @task(week=2, day=6, number=9)
 def _start_group(runner: ModelRunner, book: RequestBook, group: Sequence[Request], prefill_step: int) -> InFlight:
+    """Admit a group, prefill its requests and let them join, in their order; return their first tokens, in flight."""
     in_flight = InFlight()
     for slot, request in enumerate(group):
         book.admit(request)

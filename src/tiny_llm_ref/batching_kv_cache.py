@@ -102,7 +102,7 @@ class BatchingKvCache(DenseKvCache):
         Args:
             keys, values: `(B, KV, L, D)`; row i belongs to the i-th taken slot, in rising order of slots.
             mask: handed back as it came. Rows that are shorter than the longest need an array `(B, 1, L, S)` that hides what
-                lies behind them, such as `create_batch_mask` makes; without one they attend to whatever is there.
+                lies after them, such as `create_batch_mask` makes; without one they attend to whatever is there.
         Returns:
             keys and values `(B, KV, S, D)` of these rows, S = the length of the longest, and the mask.
         Raises:

@@ -1,6 +1,6 @@
 """The engine: the loop in which requests join and leave a running batch.
 
-One iteration is: make room → plan → launch → read what the iteration before computed → update the requests. Deciding is in
+One iteration is: make room → plan → launch → read what the previous one launched → update the requests. Deciding is in
 `scheduling`, computing in `model_runner`, and who waits, runs and ends is in `request_book`.
 """
 
@@ -131,6 +131,11 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _launch(self, plan: StepPlan) -> InFlight:
+        """Launch the decode call and then the chunks of a plan, admit and join whom they concern, and start the device.
+
+        Returns:
+            What is on its way now; nothing, if the device could not be started.
+        """
         launched = InFlight()
         if plan.decode:
             slot_of = self.slots.slot_of
@@ -155,7 +160,7 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _join(self, request: Request, first_token: Drawn) -> None:
-        """Give a prefilled request its row of the batch, unless it has all it wants."""
+        """Give a prefilled request its row of the batch, unless its first token is all it wants."""
         if not request.all_launched:
             slot = self.slots.allocate_slot(request.request_id)
             assert slot is not None, "a request is admitted only if a slot will be free for it"
@@ -163,7 +168,7 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _update(self, landed: InFlight) -> int:
-        """Hand the tokens of the last iteration to their requests; return how many were kept."""
+        """Read what was launched, and hand the tokens to their requests; return how many were kept."""
         try:
             tokens = landed.read()
         except Exception as error:

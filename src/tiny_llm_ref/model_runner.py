@@ -104,7 +104,7 @@ class ModelRunner:
     def _put_last_token(self, slot: int, token: mx.array) -> None:
         """Set the last token `(1,)` of a slot, in a new array: the old one may be on its way to the requests.
 
-        The slot may stand right behind the last row; then there is one row more.
+        The slot may be the one right after the last row; then there is one row more.
         """
         self.last_tokens = mx.concatenate([self.last_tokens[:slot], token, self.last_tokens[slot + 1 :]])
 
