@@ -52,6 +52,20 @@ def test_a_request_that_is_returned_twice(monkeypatch: pytest.MonkeyPatch) -> No
         run(5)
 
 
+def test_nan_that_is_reported_by_another_kind_of_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, reported = tiny_llm_ref.RequestBook.end, []
+
+    def end_otherwise(book: Any, request: Any, reason: str, error: BaseException | None = None) -> None:
+        if isinstance(error, FloatingPointError):
+            error = ArithmeticError(*error.args)
+            reported.append(error)
+        end(book, request, reason, error)
+
+    monkeypatch.setattr(tiny_llm_ref.RequestBook, "end", end_otherwise)
+    run(5)
+    assert reported, "no schedule had NaN in it, so nothing was tried"
+
+
 def test_an_error_that_no_accident_explains(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise KeyError("a mistake in the runner")
