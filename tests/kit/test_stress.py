@@ -53,7 +53,8 @@ def test_a_request_that_is_returned_twice(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nan_that_is_reported_by_another_kind_of_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    end, reported = tiny_llm_ref.RequestBook.end, []
+    end = tiny_llm_ref.RequestBook.end
+    reported: list[Exception] = []
 
     def end_otherwise(book: Any, request: Any, reason: str, error: BaseException | None = None) -> None:
         if isinstance(error, FloatingPointError):
