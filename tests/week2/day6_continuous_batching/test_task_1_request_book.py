@@ -208,8 +208,10 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
         "it is out of the book, once, and nobody else has anything to do with it"
     )
     second = ["token"] * (moment in ("the last token", "EOS"))
-    assert book.log.kinds(request) == ["arrived", "admitted", "first token", *second, "failed"], (
-        "a token that has come back is logged, whatever became of its text, and an end by error is logged as failed"
+    logged = book.log.kinds(request)
+    assert logged == ["arrived", "admitted", "first token", *second, "failed"], (
+        "a token that has come back is logged, whatever became of its text: the first as FIRST_TOKEN, any other as TOKEN; and an"
+        f" end by error is logged as FAILED. Here {', '.join(logged)} was logged"
     )
 
 

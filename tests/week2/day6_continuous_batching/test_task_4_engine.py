@@ -237,6 +237,18 @@ def test_task_4_engine_gives_a_request_s_own_cache_back_when_it_joins(toy: ToyMo
     assert_alone(toy, request)
 
 
+def test_task_4_engine_a_single_token_takes_no_slot(toy: ToyModel) -> None:
+    scheduler = engine(toy)
+    neighbour, request = scheduler.submit(ask(3, 9)), scheduler.submit(ask(4, 1, seed=1))
+    step_until(scheduler, lambda: request.offset == 4)
+    assert request.request_id not in scheduler.slots.slot_of, (
+        "the end of its prompt has launched all that it wants, so it takes part in no decode call: with a slot, its keys and"
+        " values would be copied in every layer for nothing"
+    )
+    finish_all(scheduler)
+    assert_alone(toy, neighbour, request)
+
+
 @pytest.mark.parametrize("end", ["max_tokens", "a single token", "EOS", "EOS at once"])
 def test_task_4_engine_nobody_holds_a_cache_after_the_end(toy: ToyModel, end: str) -> None:
     scheduler = engine(toy)

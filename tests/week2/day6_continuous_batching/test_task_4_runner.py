@@ -205,7 +205,12 @@ def test_task_4_runner_fills_a_slot_between_others(toy: ToyModel) -> None:
     fresh = enter(runner, ask(2, MANY), 1)
     assert_lengths(runner, {0: 24, 1: 2, 2: 9}, "slot 1 has a new owner, with 2 tokens")
     decode(runner, [left, fresh, right], 6)
-    assert_says(toy, fresh, "its slot holds what a longer owner left there: look at the mask")
+    assert_says(
+        toy,
+        fresh,
+        "it joined in slot 1, between two others: look at the place of its first token in `last_tokens`, and at the mask, which"
+        " has to hide what a longer owner left there",
+    )
     for request in (left, right):
         assert_says(toy, request, "somebody left and somebody joined in the slot between them")
 
