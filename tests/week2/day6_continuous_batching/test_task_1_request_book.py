@@ -210,8 +210,8 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     second = ["token"] * (moment in ("the last token", "EOS"))
     logged = book.log.kinds(request)
     assert logged == ["arrived", "admitted", "first token", *second, "failed"], (
-        "a token that has come back is logged, whatever became of its text: the first as FIRST_TOKEN, any other as TOKEN; and an"
-        f" end by error is logged as FAILED. Here {', '.join(logged)} was logged"
+        "a token that has come back is logged, whatever became of its text: the first as FIRST_TOKEN, any other as TOKEN; and"
+        f" an end by error is logged as FAILED. Here {', '.join(logged)} was logged"
     )
 
 
