@@ -134,9 +134,9 @@ def test_task_3_min_p_of_any_logits(values: list[float], p: float) -> None:
 
 @pytest.mark.parametrize("penalty", [1.3, 2.0, 0.5, 1.0])
 def test_task_4_the_penalty_pushes_seen_tokens_down(penalty: float) -> None:
-    logits = mx.array([2.0, -3.0, 0.0, 1.5, -0.5, -mx.inf])
-    seen = mx.array([True, True, True, False, False, True])
-    want = [2.0 / penalty, -3.0 * penalty, 0.0, 1.5, -0.5, -np.inf]
+    logits = mx.array([2.0, -3.0, 0.25, -0.25, 0.0, 1.5, -0.5, -mx.inf])
+    seen = mx.array([True, True, True, True, True, False, False, True])
+    want = [2.0 / penalty, -3.0 * penalty, 0.25 / penalty, -0.25 * penalty, 0.0, 1.5, -0.5, -np.inf]
     hint = f"penalty {penalty}: positive logits of seen tokens are divided, negative ones multiplied, the others untouched"
     assert_close(answer.repetition_penalty(logits, seen, penalty), want, hint)
 
@@ -186,6 +186,15 @@ def test_task_5_temperature_divides_the_logits(temperature: float) -> None:
     draws = draw(sampler(temperature=temperature, seed=1), LOGITS, 3000)
     hint = f"temperature {temperature}: tokens are drawn with probability softmax(logits / temperature)"
     assert_distribution(draws, softmax64(to_numpy(LOGITS) / temperature), hint)
+
+
+def test_task_5_logits_in_half_precision_are_drawn_from_in_float32() -> None:
+    # Of 2,000 tokens, each with a part of a thousandth: bfloat16 knows three digits, and its cumulative sum fewer.
+    logits, tokens = normal(2000, seed=6).astype(mx.bfloat16), [[5] * length for length in range(64)]
+    one = sampler(temperature=0.7, top_p=0.9, seed=6)
+    other = sum(one(logits, before).item() != one(logits.astype(mx.float32), before).item() for before in tokens)
+    # Three, for answers that subtract the largest logit before they turn to float32.
+    assert other <= 3, f"{other} of 64 tokens are not those of the same logits in float32: cast before you divide"
 
 
 def test_task_5_a_drawn_token_is_a_scalar_integer() -> None:
