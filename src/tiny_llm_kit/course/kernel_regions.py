@@ -6,7 +6,7 @@ from pathlib import Path
 from tiny_llm_kit.course.functions import split_lines
 from tiny_llm_kit.course.metal_regions import BEGIN, END
 
-_STUB = re.compile(r'[ \t]*#[ \t]*error "Week (\d+) Day (\d+), task (\d+)\b.*\s*')
+STUB = re.compile(r'[ \t]*#[ \t]*error "Week (\d+) Day (\d+), task (\d+)\b.*\s*')
 
 Lines = list[str]
 
@@ -53,7 +53,7 @@ def find_answers(text: str, given: list[Lines]) -> list[Lines] | None:
 
 def is_stub(lines: Lines, task: tuple[int, int, int]) -> bool:
     """Whether the line is still there that says that the task is not done."""
-    return any((found := _STUB.fullmatch(line)) and tuple(map(int, found.groups())) == task for line in lines)
+    return any((found := STUB.fullmatch(line)) and tuple(map(int, found.groups())) == task for line in lines)
 
 
 def replace_regions(text: str, marked: str, new: dict[int, Lines], path: Path) -> str:

@@ -2,14 +2,32 @@
 
 from pathlib import Path
 
-from tiny_llm_kit.course.backups import Backup
+from tiny_llm_kit.course.backups import PACKAGE, Backup
+from tiny_llm_kit.course.git import Git, GitFailed
 from tiny_llm_kit.course.swap import Change
 from tiny_llm_kit.course.workspace import carry_out, plan_restore
+
+STAYS = "only src/tiny_llm is what it was; the rest of the course stays, since you have committed or updated after that update"
 
 
 def restore_backup(root: Path, backup: Backup) -> tuple[Backup | None, dict[Path, Change], list[str]]:
     """The backup of the present state (None if nothing had to change), what was changed, and what else there is to say."""
-    changes = plan_restore(root, backup, keep=lambda path: False)
-    if not changes:
-        return None, {}, []
-    return carry_out(root, changes, "restore"), changes, []
+    messages: list[str] = []
+    head = _head(root) if backup.versions else ""
+    old, new = backup.versions or ("", "")
+    whole = head in (old, new)
+    if backup.versions and not whole:
+        messages.append(STAYS)
+    changes = plan_restore(root, backup, keep=lambda path: not whole and not path.is_relative_to(PACKAGE))
+    made = carry_out(root, changes, "restore", (head, old) if head and whole else ()) if changes else None
+    if head and head == new != old:
+        Git(root).move_to(old, new)
+        messages.append(f"the current commit is {old[:10]} again, and was {new[:10]}")
+    return made, changes, messages
+
+
+def _head(root: Path) -> str:
+    try:
+        return Git(root).ask("rev-parse", "HEAD")
+    except (GitFailed, FileNotFoundError):
+        return ""

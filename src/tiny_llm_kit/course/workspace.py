@@ -16,13 +16,14 @@ from tiny_llm_kit.course.swap import Change, check_writable, read_or_none, swap
 class Plan:
     """`changes` by path from the project's root, the parts that are put in place, and those that stay as they are.
 
-    `whole`: files that are replaced with all that is in them, since their parts can't be told apart.
+    `whole`: files that are replaced with all that is in them, since their parts can't be told apart. `days`: how many there are.
     """
 
     changes: dict[Path, Change] = field(default_factory=dict)
     placed: list[Part] = field(default_factory=list)
     kept: list[Part] = field(default_factory=list)
     whole: list[Path] = field(default_factory=list)
+    days: int = 0
 
 
 def plan_start(root: Path, course: Course, day: Day, replace: bool) -> Plan:
@@ -31,9 +32,8 @@ def plan_start(root: Path, course: Course, day: Day, replace: bool) -> Plan:
     `kept` holds what the learner has written of these days and is not the reference's. ValueError names the file and line that
     stand in the way.
     """
-    earlier = set(course.days[: course.days.index(day)])
-    days = {(found.week, found.number) for found in earlier}
-    plan = Plan()
+    days = {(found.week, found.number) for found in course.days[: course.days.index(day)]}
+    plan = Plan(days=len(days))
     for file in find_answer_files(root, course):
         wanted = [part for part in file.parts if (part.task.week, part.task.day) in days]
         if wanted:

@@ -6,6 +6,7 @@ from tiny_llm_kit.cli.course.reset import reset
 from tiny_llm_kit.cli.course.restore import restore
 from tiny_llm_kit.cli.course.solution import solution
 from tiny_llm_kit.cli.course.start import start
+from tiny_llm_kit.cli.course.update import update
 
 
 @click.group()
@@ -17,3 +18,4 @@ main.add_command(start)
 main.add_command(reset)
 main.add_command(restore)
 main.add_command(solution)
+main.add_command(update)

@@ -37,7 +37,9 @@ def start(week: int, day: int, replace: bool) -> None:
             tell_parts(plan.placed, by_day=True)
             tell_backup(root, backup)
         else:
-            click.echo("nothing to fill in: all earlier days are written")
+            click.echo(
+                "nothing to fill in: all earlier days are written" if plan.days else "nothing to fill in: no day is earlier"
+            )
         if plan.kept:
             click.echo("kept, since you have written it (--replace takes the reference's):")
             tell_parts(plan.kept)
