@@ -72,7 +72,7 @@ def create(root: Path, command: str, others: Iterable[Path] = (), versions: Iter
             shutil.copy2(root / path, copy)
         manifest = {
             "command": command,
-            "time": now.isoformat(timespec="seconds"),
+            "time": now.isoformat(),
             "files": [path.as_posix() for path in files],
             "absent": [path.as_posix() for path in absent],
             "versions": list(versions),
