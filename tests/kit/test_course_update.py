@@ -114,9 +114,9 @@ def test_an_untouched_clone_becomes_the_new_version(clone: Path) -> None:
     output = succeed()
     assert git(clone, "rev-parse", "HEAD") == git(clone, "rev-parse", "origin/main")
     assert git(clone, "status", "--porcelain") == ""
-    assert "Week 1 Day 1, task 1: double (signature or docstring)" in output
-    assert "Week 1 Day 1, task 2: count down (tests)" in output
-    assert "Week 1 Day 1, task 3: negate (new)" in output
+    assert "Week 1 Day 1, signature or docstring: task 1 (double)\n" in output
+    assert "Week 1 Day 1, tests: task 2 (count down)\n" in output
+    assert "Week 1 Day 1, new: task 3 (negate)\n" in output
     assert "Week 1 Day 2" not in output
     assert "up to date" in succeed()
 

@@ -5,7 +5,7 @@ It reads two versions as text, without the kit's own reader of the map: a newer 
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,6 @@ class TaskChange:
     title: str
     how: tuple[str, ...]
 
-    def __str__(self) -> str:
-        week, day, number = self.number
-        return f"Week {week} Day {day}, task {number}: {self.title} ({', '.join(self.how)})"
-
 
 def find_task_changes(old: Version, new: Version) -> list[TaskChange]:
     """The tasks that differ between two versions."""
@@ -55,6 +51,16 @@ def find_task_changes(old: Version, new: Version) -> list[TaskChange]:
         elif how := tuple(aspect for aspect in _ASPECTS if was.get(aspect) != now.get(aspect)):
             changes.append(TaskChange(number, now["title"], how))
     return changes
+
+
+def describe(changes: Iterable[TaskChange]) -> Iterator[str]:
+    """One line for those tasks of a day that have changed in the same way."""
+    groups: dict[tuple[int, int, tuple[str, ...]], list[TaskChange]] = {}
+    for change in changes:
+        groups.setdefault((*change.number[:2], change.how), []).append(change)
+    for (week, day, how), group in groups.items():
+        tasks = ", ".join(f"{change.number[2]} ({change.title})" for change in group)
+        yield f"Week {week} Day {day}, {', '.join(how)}: task{'s' * (len(group) > 1)} {tasks}"
 
 
 def _describe(version: Version) -> dict[Number, dict[str, str]]:

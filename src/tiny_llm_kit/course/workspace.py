@@ -16,7 +16,7 @@ from tiny_llm_kit.course.swap import Change, check_writable, read_or_none, swap
 class Plan:
     """`changes` by path from the project's root, the parts that are put in place, and those that stay as they are.
 
-    `whole`: files that are replaced with all that is in them, since their parts can't be told apart. `days`: how many there are.
+    `whole`: files that are replaced with all that is in them, as their parts can't be told apart. `days`: how many there are.
     """
 
     changes: dict[Path, Change] = field(default_factory=dict)

@@ -14,9 +14,9 @@ def restore(name: str | None) -> None:
 
     Example: pdm run course restore 2026-11-27-093000-start-2-6
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from tiny_llm_kit.cli.tables import make_console
     from tiny_llm_kit.course import backups
     from tiny_llm_kit.course.restoring import restore_backup
 
@@ -25,7 +25,7 @@ def restore(name: str | None) -> None:
             table = Table("name", "before", "made", "files", title="backups in .course/backups", title_justify="left")
             for backup in backups.list_all(root):
                 table.add_row(backup.name, backup.command, backup.time[:19].replace("T", " "), str(len(backup.files)))
-            Console().print(table if table.row_count else "There is no backup yet: start, reset and update make one each.")
+            make_console().print(table if table.row_count else "There is no backup yet: start, reset and update make one each.")
             return
         backup = backups.find(root, name)
         made, changes, messages = restore_backup(root, backup)
@@ -33,8 +33,11 @@ def restore(name: str | None) -> None:
             click.echo(f"nothing to do: all is as it was before `course {backup.command}`")
         else:
             click.echo(f"as it was before `course {backup.command}`, {len(changes)} files changed:")
-            for path in changes:
+            own = [path for path in changes if path.is_relative_to(backups.PACKAGE)]
+            for path in own:
                 click.echo(f"  {path}")
+            if others := len(changes) - len(own):
+                click.echo(f"  and {others} of the course's other files")
             tell_backup(root, made)
         for message in messages:
             click.echo(message)

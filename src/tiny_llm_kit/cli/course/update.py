@@ -25,7 +25,7 @@ def update(ref: str | None) -> None:
 
     from tiny_llm_kit.cli.progress import working
     from tiny_llm_kit.course.git import Git
-    from tiny_llm_kit.course.task_changes import Version, find_task_changes
+    from tiny_llm_kit.course.task_changes import Version, describe, find_task_changes
     from tiny_llm_kit.course.update import plan_update
     from tiny_llm_kit.course.workspace import carry_out
 
@@ -48,8 +48,8 @@ def update(ref: str | None) -> None:
         click.echo(f"updated from {plan.base[:10]} to {plan.wanted[:10]} ({plan.ref}), {len(plan.changes)} files changed")
         if changed:
             click.echo("tasks that are new or have changed:")
-            for change in changed:
-                click.echo(f"  {change}")
+            for line in describe(changed):
+                click.echo(f"  {line}")
         else:
             click.echo("no task has changed")
         _tell_clashes(plan.clashes, root)
