@@ -141,10 +141,14 @@ def test_work_on_the_day_itself_and_on_later_ones_is_never_touched(small: Path) 
     assert package(small)["shapes.py"] == before
 
 
-def test_a_file_that_is_gone_comes_back_filled(small: Path) -> None:
-    numbers(small).unlink()
+def test_files_that_are_gone_come_back(small: Path) -> None:
+    before = package(small)
+    shutil.rmtree(small / "src/tiny_llm")
     succeed("start", "1", "2")
+    assert package(small).keys() == before.keys()
     assert package(small)["numbers.py"] == (small / "src/tiny_llm_ref/numbers.py").read_bytes()
+    for name in ("__init__.py", "shapes.py"):
+        assert package(small)[name] == before[name]
 
 
 @pytest.mark.parametrize("gone", ["@task(1, 1, 1)\n", "# Given: nobody has to write this.\n"])
@@ -353,7 +357,15 @@ def _failing(monkeypatch: pytest.MonkeyPatch, module: object, name: str, at: int
     return calls
 
 
-WRITES = [(os, "replace"), (Path, "write_bytes"), (Path, "write_text"), (Path, "mkdir"), (Path, "rename"), (Path, "chmod")]
+WRITES = [
+    (os, "replace"),
+    (Path, "write_bytes"),
+    (Path, "write_text"),
+    (Path, "mkdir"),
+    (Path, "rename"),
+    (Path, "chmod"),
+    (shutil, "copy2"),
+]
 
 
 @pytest.mark.parametrize(("module", "name"), WRITES, ids=[name for _, name in WRITES])

@@ -30,7 +30,7 @@ class Part:
 
 
 class AnswerFile:
-    """One file of the course, as the reference has it: it knows the parts, and compares and grafts the texts of others."""
+    """One file as the reference has it: it knows the parts of its answers, and compares and grafts the texts of learners."""
 
     def __init__(self, root: Path, path: Path, course: Course) -> None:
         self.root = root
@@ -105,13 +105,11 @@ def _kernel_state(lines: list[str], task: Task) -> State:
     return "written" if any(line.strip() for line in lines) else "missing"
 
 
-def find_answer_files(root: Path, course: Course) -> Iterator[AnswerFile]:
-    """The files of the reference that hold answers, in the order of their names. ValueError names a mark that is wrong."""
+def find_files(root: Path, course: Course) -> Iterator[AnswerFile]:
+    """The files of the reference, in the order of their names, those without a task, too. ValueError names a wrong mark."""
     reference = root / "src" / REFERENCE
     for path in sorted([*reference.rglob("*.py"), *reference.rglob("*.metal")]):
-        file = AnswerFile(root, path.relative_to(reference), course)
-        if file.parts:
-            yield file
+        yield AnswerFile(root, path.relative_to(reference), course)
 
 
 def compare(file: AnswerFile, part: Part, text: str) -> list[str]:

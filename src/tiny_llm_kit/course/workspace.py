@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiny_llm_kit.course import backups
-from tiny_llm_kit.course.answer_files import AnswerFile, Part, find_answer_files
+from tiny_llm_kit.course.answer_files import AnswerFile, Part, find_files
 from tiny_llm_kit.course.backups import PACKAGE, Backup
 from tiny_llm_kit.course.course_map import Course, Day, Task
 from tiny_llm_kit.course.swap import Change, check_writable, read_or_none, swap
@@ -29,15 +29,18 @@ class Plan:
 def plan_start(root: Path, course: Course, day: Day, replace: bool) -> Plan:
     """The reference's answers for all days before `day`, where a learner has written none; with `replace` everywhere.
 
+    Files that are gone come back, those of later days as stubs.
     `kept` holds what the learner has written of these days and is not the reference's. ValueError names the file and line that
     stand in the way.
     """
     days = {(found.week, found.number) for found in course.days[: course.days.index(day)]}
     plan = Plan(days=len(days))
-    for file in find_answer_files(root, course):
+    for file in find_files(root, course):
         wanted = [part for part in file.parts if (part.task.week, part.task.day) in days]
         if wanted:
             _plan_filling(file, wanted, replace, plan)
+        elif days and _read(file) is None:  # what is given has to be there, or nothing can be imported
+            _add_change(plan, file, file.stub)
     return plan
 
 
@@ -59,7 +62,7 @@ def plan_reset(root: Path, course: Course, day: Day, task: Task | None) -> Plan:
     A file whose answers all belong to them is replaced whole if its parts can't be told apart.
     """
     plan = Plan()
-    for file in find_answer_files(root, course):
+    for file in find_files(root, course):
         wanted = [part for part in file.parts if part.task == task or (task is None and part.task in day.tasks)]
         if wanted:
             _plan_reset(file, wanted, plan)

@@ -22,7 +22,7 @@ def solution(week: int, day: int, task: int, give_up: bool) -> None:
 
     from tiny_llm_kit.cli.progress import working
     from tiny_llm_kit.cli.text import harmless
-    from tiny_llm_kit.course.answer_files import compare, find_answer_files
+    from tiny_llm_kit.course.answer_files import compare, find_files
     from tiny_llm_kit.course.processes import stopped_by_signals
     from tiny_llm_kit.course.task_tests import run_task_tests
     from tiny_llm_kit.course.workspace import read_answer
@@ -38,7 +38,7 @@ def solution(week: int, day: int, task: int, give_up: bool) -> None:
                 raise click.ClickException(
                     f"{outcome}. To get on: pdm run course hint {week} {day} {task}. To see the answer all the same: --give-up"
                 )
-        for file in find_answer_files(root, course):
+        for file in find_files(root, course):
             for part in file.parts:
                 if part.task == chosen:
                     lines = compare(file, part, read_answer(file)) or [

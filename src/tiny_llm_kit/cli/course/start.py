@@ -21,7 +21,7 @@ def start(week: int, day: int, replace: bool) -> None:
     """Begins at a day: fills in the reference's answers to all earlier days.
 
     What you have written stays, of earlier days too, unless you give --replace. Nothing of the day itself or of later ones is
-    touched. src/tiny_llm is copied first, see `restore`.
+    touched. The tests of what stays among new answers are run. src/tiny_llm is copied first, see `restore`.
 
     Example: pdm run course start 2 6
     """

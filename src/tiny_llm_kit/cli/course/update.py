@@ -34,7 +34,7 @@ def update(ref: str | None) -> None:
         with working(Console(stderr=True), "looking for a new version"):
             plan = plan_update(root, ref)
         if plan.is_over:
-            click.echo(f"up to date: you have all that is in {plan.ref}")
+            click.echo(f"up to date: you have all that is in {plan.ref} (--from names another place)")
             return
         git = Git(root)
 
