@@ -339,6 +339,12 @@ def test_new_titles_and_signatures_come_in_around_an_answer() -> None:
     assert not clash
 
 
+def test_comments_belong_to_the_answer() -> None:
+    mine = BASE.replace('    raise NotImplementedError("Week 1 Day 1, task 2: half")', "    # mine\n    return x // 2")
+    new = BASE.replace("2: half", "2: halves").replace("def half(x)", "def half(x, y=0)")
+    assert merged(mine, new) == (mine.replace("def half(x)", "def half(x, y=0)"), False)
+
+
 def test_windows_ends_of_lines_stay() -> None:
     mine = BASE.replace('raise NotImplementedError("Week 1 Day 1, task 1: double")', "return 2 * x").replace("\n", "\r\n")
     text, clash = merged(mine, BASE.replace("Twice.", "Two times."))

@@ -33,7 +33,7 @@ def solution(week: int, day: int, task: int, give_up: bool) -> None:
         chosen = course.find_task(week, day, task)
         if not give_up:
             with stopped_by_signals(), working(Console(stderr=True), f"your tests of {chosen}"):
-                outcome = run_task_tests(root, course, chosen)
+                outcome = run_task_tests(root, course, [chosen])[0]
             if not outcome.all_passed:
                 raise click.ClickException(
                     f"{outcome}. To get on: pdm run course hint {week} {day} {task}. To see the answer all the same: --give-up"

@@ -1,5 +1,6 @@
 """`pdm run course start`: begins at any day, with the reference's answers to all days before it."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,20 +31,17 @@ def start(week: int, day: int, replace: bool) -> None:
     with opened_course() as (root, course):
         found = find_ready_day(course, week, day)
         plan = plan_start(root, course, found, replace)
-        if plan.changes:
-            command = f"start {week} {day}"
-            backup = carry_out(root, plan.changes, command)
+        backup = carry_out(root, plan.changes, f"start {week} {day}") if plan.changes else None
+        if backup:
             click.echo(f"src/{LEARNER} has the reference's answers to:")
             tell_parts(plan.placed, by_day=True)
-            tell_backup(root, backup)
         else:
-            click.echo(
-                "nothing to fill in: all earlier days are written" if plan.days else "nothing to fill in: no day is earlier"
-            )
+            click.echo(f"nothing to fill in: {'all earlier days are written' if plan.days else 'no day is earlier'}")
         if plan.kept:
             click.echo("kept, since you have written it (--replace takes the reference's):")
             tell_parts(plan.kept)
-        if plan.kept and plan.changes:
+        if backup:
+            tell_backup(root, backup)
             _check(root, course, plan.kept, found)
         click.echo(f"\n{found}\nread {', '.join(found.pages)}, then: pdm run test --week {week} --day {day}")
 
@@ -56,12 +54,12 @@ def _check(root: Path, course: Course, kept: Sequence["Part"], day: Day) -> None
     from tiny_llm_kit.course.processes import stopped_by_signals
     from tiny_llm_kit.course.task_tests import run_task_tests
 
-    failing = []
-    for task in dict.fromkeys(part.task for part in kept):
-        with stopped_by_signals(), working(Console(), f"trying what you wrote for {task}"):
-            if not run_task_tests(root, course, task).all_passed:
-                failing.append(task)
-    for task in failing:
+    wrong = []
+    tasks = sorted({part.task for part in kept}, key=lambda task: (task.week, task.day, task.number))
+    for (week, number), group in itertools.groupby(tasks, key=lambda task: (task.week, task.day)):
+        with stopped_by_signals(), working(Console(), f"trying what you wrote for week {week} day {number}"):
+            wrong += [outcome.task for outcome in run_task_tests(root, course, group) if outcome.went_wrong]
+    for task in wrong:
         click.echo(f"its tests fail: {task}")
-    if failing:
+    if wrong:
         click.echo(f"mend it, or: pdm run course start {day.week} {day.number} --replace")
