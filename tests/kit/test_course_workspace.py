@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -181,10 +182,34 @@ def test_a_given_helper_that_was_renamed_comes_back_with_the_answer_that_needs_i
     edit(small / "src/tiny_llm_ref/numbers.py", "    return 2 * x", "    return twice(x)")
     edit(numbers(small), "TWO = 2\n\n\ndef twice(x):\n    return TWO * x", "def zweimal(x):\n    return 2 * x")
     succeed("start", "1", "2")
-    space: dict[str, object] = {"__name__": "numbers"}
+    space: dict[str, Any] = {"__name__": "numbers"}
     exec(compile(numbers(small).read_text(), "numbers.py", "exec"), space)
-    assert space["double"](4) == 8  # type: ignore[operator]
+    assert space["double"](4) == 8
     assert "def zweimal" in numbers(small).read_text()
+
+
+def test_a_given_method_that_was_renamed_comes_back_with_the_answer_that_needs_it(small: Path) -> None:
+    edit(small / "src/tiny_llm_ref/shapes.py", "@task(1, 2, 1)", "@task(1, 1, 2)")
+    edit(small / "src/tiny_llm_ref/shapes.py", "return self.side", "return self.width() * self.side")
+    edit(
+        small / "src/tiny_llm_ref/shapes.py", "    @property", "    def width(self) -> int:\n        return 1\n\n    @property"
+    )
+    succeed("start", "1", "2")
+    space: dict[str, Any] = {"__name__": "shapes", "double": lambda x: 2 * x}
+    text = (small / "src/tiny_llm/shapes.py").read_text().replace("from .numbers import double", "")
+    exec(compile(text, "shapes.py", "exec"), space)
+    assert space["Square"](3).area == 9
+
+
+def test_an_older_attempt_that_stands_above_goes_with_the_answer(small: Path) -> None:
+    before = package(small)
+    edit(numbers(small), "@task(1, 1, 1)\n", f"@task(1, 1, 1)\ndef double(x):\n{DOUBLE}\n\n\n@task(1, 1, 1)\n")
+    succeed("reset", "1", "1", "1")
+    assert "def double(x):" not in numbers(small).read_text()
+    compile(numbers(small).read_text(), "numbers.py", "exec")
+    assert [line for line in numbers(small).read_text().splitlines() if line] == [
+        line for line in before["numbers.py"].decode().splitlines() if line
+    ]
 
 
 def test_a_function_that_was_removed_is_put_where_it_was(small: Path) -> None:

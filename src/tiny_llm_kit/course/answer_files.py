@@ -4,20 +4,20 @@ Here a file is text and a part of it an answer: a function of a `.py` file, or a
 """
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from tiny_llm_kit.course import kernel_regions
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Task
 from tiny_llm_kit.course.functions import find_functions, split_lines
 from tiny_llm_kit.course.grafting import graft
+from tiny_llm_kit.course.kernel_regions import Marked, find_answers, is_stub, replace_regions, split_marked
 from tiny_llm_kit.course.skeleton import stub_file
 
 State = Literal["missing", "stub", "written"]
-KERNEL = "the kernel"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Part:
     task: Task
 
 
-class AnswerFile:
+class AnswerFile(ABC):
     """One file as the reference has it: it knows the parts of its answers, and compares and grafts the texts of learners."""
 
     def __init__(self, root: Path, path: Path, course: Course) -> None:
@@ -39,77 +39,106 @@ class AnswerFile:
         self.shown = Path("src", LEARNER, path)
         self.marked = (root / "src" / REFERENCE / path).read_text(encoding="utf-8")
 
-    @property
-    def is_kernel(self) -> bool:
-        return self.path.suffix == ".metal"
-
     @cached_property
+    @abstractmethod
     def parts(self) -> list[Part]:
         """In the order of the file."""
-        if self.is_kernel:
-            tasks = kernel_regions.split_marked(self.marked)[2]
-            names = [KERNEL, *(f"{KERNEL}, part {number}" for number in range(2, len(tasks) + 1))]
-            return [Part(self.path, name, self.course.find_task(*task)) for name, task in zip(names, tasks, strict=False)]
-        functions = find_functions(self.marked, Path("src", REFERENCE, self.path))
-        return [Part(self.path, found.name, self.course.find_task(*found.task)) for found in functions if found.task]
 
     @cached_property
+    @abstractmethod
     def answer(self) -> str:
-        """The text with all answers."""
-        if not self.is_kernel:
-            return self.marked
-        given, answers, _ = kernel_regions.split_marked(self.marked)
-        return "".join(line for pair in zip(given, [*answers, []], strict=True) for part in pair for line in part)
+        """The text with all answers, as a learner might have it."""
 
     @cached_property
     def stub(self) -> str:
         """The text of the skeleton."""
         return stub_file(self.root, self.path, self.course)
 
+    @abstractmethod
     def states(self, text: str) -> dict[Part, State]:
         """What has become of each part in a learner's text. ValueError names the line that is no Python."""
-        if self.is_kernel:
-            answers = kernel_regions.find_answers(text, kernel_regions.split_marked(self.marked)[0])
-            regions = answers or [split_lines(text)] * len(self.parts)
-            return {part: _kernel_state(lines, part.task) for part, lines in zip(self.parts, regions, strict=True)}
-        stubs: dict[str, bool] = {}
-        for function in find_functions(text, self.shown):
-            stubs[function.name] = function.stub and stubs.get(function.name, True)
-        return {part: "missing" if part.name not in stubs else "stub" if stubs[part.name] else "written" for part in self.parts}
 
+    @abstractmethod
     def text_of(self, part: Part, text: str) -> str:
-        """The lines of one part, "" where it is missing; all of a kernel's file if its given lines were changed."""
-        if self.is_kernel:
-            answers = kernel_regions.find_answers(text, kernel_regions.split_marked(self.marked)[0])
-            return text if answers is None else "".join(answers[self.parts.index(part)])
-        lines = split_lines(text)
-        found = [lines[f.start : f.end] for f in find_functions(text, self.shown) if f.name == part.name]
-        return "".join(line for block in found for line in block)
+        """The lines of one part, "" where it is missing."""
+
+    @abstractmethod
+    def replace(self, text: str, parts: Collection[Part], source: str) -> str:
+        """`text` with these parts as `source` has them. ValueError if they can't be put there."""
 
     def differs(self, part: Part, text: str, other: str) -> bool:
         """Whether a part is not the same in two texts, spaces apart."""
         return self.text_of(part, text).split() != self.text_of(part, other).split()
 
+
+class PythonFile(AnswerFile):
+    """Its parts are functions."""
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        functions = find_functions(self.marked, Path("src", REFERENCE, self.path))
+        return [Part(self.path, found.name, self.course.find_task(*found.task)) for found in functions if found.task]
+
+    @cached_property
+    def answer(self) -> str:
+        return self.marked
+
+    def states(self, text: str) -> dict[Part, State]:
+        stubs: dict[str, bool] = {}
+        for function in find_functions(text, self.shown):
+            stubs[function.name] = function.stub and stubs.get(function.name, True)
+        state_of: dict[bool | None, State] = {None: "missing", True: "stub", False: "written"}
+        return {part: state_of[stubs.get(part.name)] for part in self.parts}
+
+    def text_of(self, part: Part, text: str) -> str:
+        lines = split_lines(text)
+        found = [lines[f.start : f.end] for f in find_functions(text, self.shown) if f.name == part.name]
+        return "".join(line for block in found for line in block)
+
     def replace(self, text: str, parts: Collection[Part], source: str) -> str:
-        """`text` with these parts as `source` has them. ValueError if they can't be put there."""
-        if not self.is_kernel:
-            return graft(text, source, {part.name for part in parts}, self.shown)
-        regions = kernel_regions.find_answers(source, kernel_regions.split_marked(self.marked)[0]) or []
+        return graft(text, source, {part.name for part in parts}, self.shown)
+
+
+class KernelFile(AnswerFile):
+    """A `.metal` file: its parts are the regions between given lines."""
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        tasks = [self.course.find_task(*task) for task in self._marks.tasks]
+        return [Part(self.path, f"the kernel's answer {number}", task) for number, task in enumerate(tasks, start=1)]
+
+    @cached_property
+    def _marks(self) -> Marked:
+        return split_marked(self.marked)
+
+    @cached_property
+    def answer(self) -> str:
+        return "".join(line for block in self._marks.blocks() for line in block)
+
+    def states(self, text: str) -> dict[Part, State]:
+        answers = find_answers(text, self._marks.given) or [split_lines(text)] * len(self.parts)
+        states: dict[Part, State] = {}
+        for part, task, lines in zip(self.parts, self._marks.tasks, answers, strict=True):
+            states[part] = "stub" if is_stub(lines, task) else "written" if "".join(lines).strip() else "missing"
+        return states
+
+    def text_of(self, part: Part, text: str) -> str:
+        """The whole text where the given lines have changed: nobody can tell what is the answer."""
+        answers = find_answers(text, self._marks.given)
+        return text if answers is None else "".join(answers[self.parts.index(part)])
+
+    def replace(self, text: str, parts: Collection[Part], source: str) -> str:
+        regions = find_answers(source, self._marks.given) or []
         new = {number: regions[number] for number, part in enumerate(self.parts) if part in parts}
-        return kernel_regions.replace_regions(text, self.marked, new, self.shown)
-
-
-def _kernel_state(lines: list[str], task: Task) -> State:
-    if kernel_regions.is_stub(lines, (task.week, task.day, task.number)):
-        return "stub"
-    return "written" if any(line.strip() for line in lines) else "missing"
+        return replace_regions(text, self._marks, new, self.shown)
 
 
 def find_files(root: Path, course: Course) -> Iterator[AnswerFile]:
     """The files of the reference, in the order of their names, those without a task, too. ValueError names a wrong mark."""
     reference = root / "src" / REFERENCE
     for path in sorted([*reference.rglob("*.py"), *reference.rglob("*.metal")]):
-        yield AnswerFile(root, path.relative_to(reference), course)
+        kind = KernelFile if path.suffix == ".metal" else PythonFile
+        yield kind(root, path.relative_to(reference), course)
 
 
 def compare(file: AnswerFile, part: Part, text: str) -> list[str]:
