@@ -449,6 +449,13 @@ def test_after_a_kill_the_same_command_or_restore_brings_all_in_order(
     assert interruptions, "it was never killed between two writes"
 
 
+def test_what_a_killed_run_has_left_is_swept_up_by_the_next_one(filled: Path) -> None:
+    write(filled / "src/tiny_llm/.shapes.py.course-new", "half a fi")
+    succeed("start", "1", "2")
+    assert not [name for name in package(filled) if "course-new" in name]
+    assert Path("src/tiny_llm/.shapes.py.course-new") not in backups.list_all(filled)[0].files
+
+
 def test_when_the_way_back_fails_too_the_backup_is_named(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = os.replace, []
 

@@ -6,6 +6,7 @@ A folder appears under its name only when it is complete.
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class Backup:
 
     def read(self, path: Path) -> bytes:
         return (self.folder / "files" / path).read_bytes()
+
+    def mode(self, path: Path) -> int:
+        return stat.S_IMODE((self.folder / "files" / path).stat().st_mode)
 
 
 def files_of_learner(root: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ _NOBODY = {
     for role in ("AUTHOR", "COMMITTER")
     for what, at in (("NAME", ""), ("EMAIL", "@localhost"))
 }
-_UNDER_WAY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
+_UNDER_WAY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "index.lock")
 
 Tree = dict[Path, tuple[str, str]]
 """Mode and blob of each file."""
@@ -62,7 +62,7 @@ class Git:
             raise ValueError(f"{self.root} has no commit yet")
         for name in _UNDER_WAY:
             if (self.root / self.text("rev-parse", "--git-path", name)).exists():
-                raise ValueError(f"a merge or rebase is under way ({name}): end it first, `git status` says how")
+                raise ValueError(f"git is in the middle of something ({name}): end that first, `git status` says how")
 
     def upstream(self) -> str:
         """Where new versions come from, freshly fetched: the branch's upstream, or the main branch of the remote.

@@ -18,11 +18,11 @@ _MARKER = STATE / "unfinished.json"
 
 @dataclass(frozen=True)
 class Change:
-    """What a file held when the change was planned, and what it shall hold; None: no file. `mode`: of a new file."""
+    """What a file held when the change was planned, and what it shall hold; None: no file. `mode` None: as it is."""
 
     before: bytes | None
     after: bytes | None
-    mode: int = 0o644
+    mode: int | None = None
 
 
 class Interrupted(OSError):
@@ -82,12 +82,14 @@ def swap(root: Path, changes: Mapping[Path, Change], backup: Backup) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def _stage(target: Path, content: bytes, mode: int) -> Path:
+def _stage(target: Path, content: bytes, mode: int | None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = _beside(target)
     try:
         staged.write_bytes(content)
-        staged.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else mode)
+        if mode is None and target.exists():
+            mode = stat.S_IMODE(target.stat().st_mode)
+        staged.chmod(mode or 0o644)
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
@@ -108,7 +110,7 @@ def _go_back(root: Path, changes: Mapping[Path, Change], done: list[Path], backu
             if before is None:
                 target.unlink(missing_ok=True)
             else:
-                os.replace(_stage(target, before, changes[path].mode), target)
+                os.replace(_stage(target, before, backup.mode(path)), target)
         (root / _MARKER).unlink(missing_ok=True)
     except OSError as error:
         remedy = f"`pdm run course restore {backup.name}` brings back what was there"

@@ -4,7 +4,6 @@ Two merges are made of the learner's package: of what is committed, for the new 
 was not committed before is not committed after.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tiny_llm_kit.course.merging import merge
 from tiny_llm_kit.course.swap import Change, read_or_none
 
 NEW = ".new"
-_PLAIN_FILES = ("100644", "100755")
+_MODES = {"100644": 0o644, "100755": 0o755}
 
 
 @dataclass
@@ -52,82 +51,95 @@ def plan_update(root: Path, ref: str | None) -> Update:
     update = Update(ref, git.merge_base(old, wanted), old, wanted)
     if update.is_over:
         return update
-    base, mine, new = (git.tree(commit) for commit in (update.base, old, wanted))
-    committed: dict[Path, tuple[str, str]] = {}
-    _plan_course(git, base, mine, new, update, committed)
-    _plan_answers(git, base, mine, new, update, committed)
-    _refuse_staged(git, mine, {**new, **committed})
-    if update.base == old:
-        update.new = wanted
-    else:
-        message = f"Update the course to {wanted[:10]}"
-        update.new = git.write_commit(old, committed, (old, wanted), message)
+    planner = _Planner(git, update)
+    planner.plan_course()
+    planner.plan_answers()
+    planner.refuse_staged()
+    update.new = wanted if update.base == old else planner.commit()
     return update
 
 
-def _plan_course(git: Git, base: Tree, mine: Tree, new: Tree, update: Update, committed: dict[Path, tuple[str, str]]) -> None:
-    """All files but the learner's package: they are taken as they are, unless the learner has changed them, too."""
-    paths = [path for path in sorted(base.keys() | new.keys()) if not path.is_relative_to(PACKAGE)]
-    changed = [path for path in paths if base.get(path) != new.get(path)]
-    present = git.blobs_of(changed)
-    blocked = []
-    for path in changed:
-        mode, blob = new.get(path, GONE)
-        was, is_committed = base.get(path, GONE), mine.get(path, GONE)
-        if is_committed not in (was, (mode, blob)) or present[path] not in (was[1], is_committed[1], blob):
-            blocked.append(path)
-        elif mode and mode not in _PLAIN_FILES:
-            raise ValueError(f"the new version has a link at {path}, which only git can make: `git merge {update.ref}`")
-        committed[path] = (mode, blob)
-        if present[path] != blob:
-            content = git.checked_out(blob, path) if blob else None
-            update.changes[path] = Change(read_or_none(git.root / path), content, 0o755 if mode == "100755" else 0o644)
-    if blocked:
-        names = "\n".join(f"  {path}" for path in blocked)
-        raise ValueError(
-            f"you have changed these files of the course, and so has the new version:\n{names}\n"
-            f"Copy what you need of them, and give `git checkout {update.base[:10]} -- FILE` for each (commit that if your "
-            "changes were committed). A file that is not the course's has to move. Nothing was changed"
-        )
+class _Planner:
+    """`committed`: what the tree of the new commit has that the current one has not, as mode and blob."""
+
+    def __init__(self, git: Git, update: Update) -> None:
+        self.git = git
+        self.update = update
+        self.base, self.mine, self.new = (git.tree(commit) for commit in (update.base, update.old, update.wanted))
+        changed = (path for path in self.base.keys() | self.new.keys() if self.base.get(path) != self.new.get(path))
+        self.changed = sorted(changed)
+        self.committed: dict[Path, tuple[str, str]] = {}
+
+    def plan_course(self) -> None:
+        """All files but the learner's package: they are taken as they are, unless the learner has changed them, too."""
+        paths = [path for path in self.changed if not path.is_relative_to(PACKAGE)]
+        present = self.git.blobs_of(paths)
+        blocked = []
+        for path in paths:
+            was, mine, (mode, blob) = self.base.get(path, GONE), self.mine.get(path, GONE), self.new.get(path, GONE)
+            if mine not in (was, (mode, blob)) or present[path] not in (was[1], mine[1], blob):
+                blocked.append(path)
+            elif mode and mode not in _MODES:
+                raise ValueError(
+                    f"the new version has a link at {path}, which only git can make: `git merge {self.update.ref}`"
+                )
+            self.committed[path] = (mode, blob)
+            if present[path] != blob or mode != was[0]:
+                content = self.git.checked_out(blob, path) if blob else None
+                self.update.changes[path] = Change(read_or_none(self.git.root / path), content, _MODES.get(mode))
+        if blocked:
+            raise ValueError(
+                f"you have changed these files of the course, and so has the new version:\n{_listed(blocked)}\n"
+                f"Copy what you need of them, and give `git checkout {self.update.base[:10]} -- FILE` for each (commit that if "
+                "your changes were committed). A file that is not the course's has to move. Nothing was changed"
+            )
+
+    def plan_answers(self) -> None:
+        """The learner's package: three-way merges."""
+        for path in self.changed:
+            if not path.is_relative_to(PACKAGE):
+                continue
+            before, committed, after = (self._read(tree, path) for tree in (self.base, self.mine, self.new))
+            self.committed[path] = self._write(merge(before, committed, after, path).content, path)
+            present = read_or_none(self.git.root / path)
+            merged = merge(before, present, after, path)
+            if merged.content != present:
+                self.update.changes[path] = Change(present, merged.content)
+            if merged.clash:
+                self._lay_beside(path, after)
+
+    def _read(self, tree: Tree, path: Path) -> bytes | None:
+        blob = tree.get(path, GONE)[1]
+        return self.git.read(blob) if blob else None
+
+    def _write(self, content: bytes | None, path: Path) -> tuple[str, str]:
+        if content is None:
+            return GONE
+        mode = self.new.get(path, GONE)[0] or self.mine.get(path, GONE)[0]
+        return mode, self.git.write_blob(content)
+
+    def _lay_beside(self, path: Path, content: bytes | None) -> None:
+        self.update.clashes.append(path)
+        beside = path.with_name(path.name + NEW)
+        if content is not None and (there := read_or_none(self.git.root / beside)) != content:
+            self.update.changes[beside] = Change(there, content)
+
+    def refuse_staged(self) -> None:
+        """ValueError for what was staged and is neither committed nor in a file: it would be lost."""
+        index, planned = self.git.index(), {**self.new, **self.committed}
+        odd = [path for path in index if index[path] not in (self.mine.get(path), planned.get(path))]
+        present = self.git.blobs_of(odd)
+        if lost := [path for path in odd if index[path][1] != present[path]]:
+            raise ValueError(
+                f"these are staged (`git add`) in another state than they are in now:\n{_listed(lost)}\n"
+                "Commit or unstage them first"
+            )
+
+    def commit(self) -> str:
+        """The merge of the learner's commits and the new version. Nothing points to it yet."""
+        old, wanted = self.update.old, self.update.wanted
+        return self.git.write_commit(old, self.committed, (old, wanted), f"Update the course to {wanted[:10]}")
 
 
-def _plan_answers(git: Git, base: Tree, mine: Tree, new: Tree, update: Update, committed: dict[Path, tuple[str, str]]) -> None:
-    """The learner's package: three-way merges."""
-    for path in sorted(base.keys() | new.keys()):
-        if not path.is_relative_to(PACKAGE):
-            continue
-        was, wanted = base.get(path, GONE), new.get(path, GONE)
-        if was == wanted:
-            continue
-        before, after = (git.read(blob) if blob else None for _, blob in (was, wanted))
-        committed[path] = _merge_committed(git, mine.get(path, GONE), before, after, wanted, path)
-        present = read_or_none(git.root / path)
-        merged = merge(before, present, after, path)
-        if merged.content != present:
-            update.changes[path] = Change(present, merged.content)
-        if merged.clash:
-            update.clashes.append(path)
-            beside = path.with_name(path.name + NEW)
-            if after is not None and (there := read_or_none(git.root / beside)) != after:
-                update.changes[beside] = Change(there, after)
-
-
-def _merge_committed(
-    git: Git, mine: tuple[str, str], before: bytes | None, after: bytes | None, wanted: tuple[str, str], path: Path
-) -> tuple[str, str]:
-    content = merge(before, git.read(mine[1]) if mine[1] else None, after, path).content
-    if content is None:
-        return GONE
-    return (wanted[0] or mine[0], wanted[1] if content == after else git.write_blob(content))
-
-
-def _refuse_staged(git: Git, committed: Tree, allowed: Mapping[Path, tuple[str, str]]) -> None:
-    """ValueError for what was staged and is neither committed nor in a file: it would be lost."""
-    index = git.index()
-    odd = [path for path in index if index[path] not in (committed.get(path), allowed.get(path))]
-    present = git.blobs_of(odd)
-    if lost := [path for path in odd if index[path][1] != present[path]]:
-        names = "\n".join(f"  {path}" for path in lost)
-        raise ValueError(
-            f"these are staged (`git add`) in another state than they are in now:\n{names}\nCommit or unstage them first"
-        )
+def _listed(paths: list[Path]) -> str:
+    return "\n".join(f"  {path}" for path in paths)

@@ -114,9 +114,8 @@ def plan_restore(root: Path, backup: Backup, keep: Callable[[Path], bool]) -> di
     later = [path for path in backups.files_of_learner(root) if path not in wanted]
     contents: dict[Path, bytes | None] = {**wanted, **dict.fromkeys([*backup.absent, *later])}
     present = {path: read_or_none(root / path) for path in contents}
-    modes = {path: (backup.folder / "files" / path).stat().st_mode & 0o777 for path in wanted}
     return {
-        path: Change(present[path], content, modes.get(path, 0o644))
+        path: Change(present[path], content, backup.mode(path) if path in wanted else None)
         for path, content in contents.items()
         if present[path] != content and not keep(path)
     }

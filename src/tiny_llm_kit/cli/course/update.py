@@ -44,7 +44,12 @@ def update(ref: str | None) -> None:
 
         changed = find_task_changes(version(plan.base), version(plan.wanted))
         backup = carry_out(root, plan.changes, "update", (plan.old, plan.new))
-        git.move_to(plan.new, plan.old)
+        try:
+            git.move_to(plan.new, plan.old)
+        except OSError as error:
+            raise OSError(
+                f"{error}\nThe files are the new ones, and git does not know it: give `course update` again"
+            ) from None
         click.echo(f"updated from {plan.base[:10]} to {plan.wanted[:10]} ({plan.ref}), {len(plan.changes)} files changed")
         if changed:
             click.echo("tasks that are new or have changed:")
