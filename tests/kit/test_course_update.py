@@ -215,6 +215,28 @@ def test_restore_takes_an_update_back_and_can_be_undone(clone: Path) -> None:
     assert git(clone, "rev-parse", "HEAD") == git(clone, "rev-parse", "origin/main")
 
 
+def test_restore_throws_nothing_away_that_is_staged_alone(clone: Path) -> None:
+    write_double(clone)
+    succeed()
+    run_git(clone, "add", ".")
+    edit(clone / NUMBERS, "faster", "slower")
+    before = tree(clone)
+    done = CliRunner().invoke(main, ["restore", backups.list_all(clone)[0].name])
+    assert done.exit_code == 2
+    assert "  src/tiny_llm/numbers.py\n" in done.output
+    assert tree(clone) == before
+    assert "faster" in git(clone, "show", f":{NUMBERS}")
+
+
+def test_a_map_of_another_kind_is_no_obstacle(clone: Path) -> None:
+    origin = clone.parent / "origin"
+    write(origin / "course.toml", "week = 'all of it'\n")
+    commit(origin)
+    write_double(clone)
+    assert "cannot tell" in succeed()
+    check_new(clone)
+
+
 def test_after_another_commit_restore_brings_back_the_package_alone(clone: Path) -> None:
     write_double(clone)
     succeed()

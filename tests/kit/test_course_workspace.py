@@ -204,7 +204,9 @@ def test_a_given_method_that_was_renamed_comes_back_with_the_answer_that_needs_i
 def test_an_older_attempt_that_stands_above_goes_with_the_answer(small: Path) -> None:
     before = package(small)
     edit(numbers(small), "@task(1, 1, 1)\n", f"@task(1, 1, 1)\ndef double(x):\n{DOUBLE}\n\n\n@task(1, 1, 1)\n")
-    succeed("reset", "1", "1", "1")
+    succeed("start", "1", "2")
+    assert DOUBLE in numbers(small).read_text()
+    succeed("reset", "1", "1")
     assert "def double(x):" not in numbers(small).read_text()
     compile(numbers(small).read_text(), "numbers.py", "exec")
     assert [line for line in numbers(small).read_text().splitlines() if line] == [

@@ -117,6 +117,17 @@ class Git:
             (info.split()[0], info.split()[1], path) for info, _, path in (entry.partition("\t") for entry in entries)
         )
 
+    def check_staged(self, *known: Tree) -> None:
+        """ValueError for what is staged and is in none of these trees, nor in its file: a new index would lose it."""
+        index = self.index()
+        odd = [path for path, entry in index.items() if all(entry != tree.get(path) for tree in known)]
+        present = self.blobs_of(odd)
+        if lost := [path for path in odd if index[path][1] != present[path]]:
+            raise ValueError(
+                f"these are staged (`git add`) in another state than they are in now:\n{listed(lost)}\n"
+                "Commit or unstage them first. Nothing was changed"
+            )
+
     def read(self, blob: str) -> bytes:
         return self.run("cat-file", "blob", blob)
 
@@ -153,6 +164,11 @@ class Git:
         self.run("read-tree", new)
         self.run("update-ref", "-m", "pdm run course", "HEAD", new, old)
         self.ask("update-index", "-q", "--refresh")
+
+
+def listed(paths: Iterable[Path]) -> str:
+    """One line for each."""
+    return "\n".join(f"  {path}" for path in paths)
 
 
 def _entries(rows: Iterable[tuple[str, str, str]]) -> Tree:

@@ -11,16 +11,24 @@ STAYS = "only src/tiny_llm is what it was; the rest of the course stays, since y
 
 
 def restore_backup(root: Path, backup: Backup) -> tuple[Backup | None, dict[Path, Change], list[str]]:
-    """The backup of the present state (None if nothing had to change), what was changed, and what else there is to say."""
+    """The backup of the present state (None if nothing had to change), what was changed, and what else there is to say.
+
+    Raises:
+        ValueError: what the user has to do first.
+        OSError: nothing was changed.
+    """
     messages: list[str] = []
     head = _head(root) if backup.versions else ""
     old, new = backup.versions or ("", "")
     whole = head in (old, new)
     if backup.versions and not whole:
         messages.append(STAYS)
+    moves = head == new != old
+    if moves:
+        Git(root).check_staged(Git(root).tree(head))
     changes = plan_restore(root, backup, keep=lambda path: not whole and not path.is_relative_to(PACKAGE))
     made = carry_out(root, changes, "restore", (head, old) if head and whole else ()) if changes else None
-    if head and head == new != old:
+    if moves:
         Git(root).move_to(old, new)
         messages.append(f"the current commit is {old[:10]} again, and was {new[:10]}")
     return made, changes, messages

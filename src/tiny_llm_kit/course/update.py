@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiny_llm_kit.course.backups import PACKAGE
-from tiny_llm_kit.course.git import GONE, Git, Tree
+from tiny_llm_kit.course.git import GONE, Git, Tree, listed
 from tiny_llm_kit.course.merging import merge
 from tiny_llm_kit.course.swap import Change, read_or_none
 
@@ -54,7 +54,7 @@ def plan_update(root: Path, ref: str | None) -> Update:
     planner = _Planner(git, update)
     planner.plan_course()
     planner.plan_answers()
-    planner.refuse_staged()
+    git.check_staged(planner.mine, {**planner.new, **planner.committed})
     update.new = wanted if update.base == old else planner.commit()
     return update
 
@@ -89,7 +89,7 @@ class _Planner:
                 self.update.changes[path] = Change(read_or_none(self.git.root / path), content, _MODES.get(mode))
         if blocked:
             raise ValueError(
-                f"you have changed these files of the course, and so has the new version:\n{_listed(blocked)}\n"
+                f"you have changed these files of the course, and so has the new version:\n{listed(blocked)}\n"
                 f"Copy what you need of them, and give `git checkout {self.update.base[:10]} -- FILE` for each (commit that if "
                 "your changes were committed). A file that is not the course's has to move. Nothing was changed"
             )
@@ -124,22 +124,7 @@ class _Planner:
         if content is not None and (there := read_or_none(self.git.root / beside)) != content:
             self.update.changes[beside] = Change(there, content)
 
-    def refuse_staged(self) -> None:
-        """ValueError for what was staged and is neither committed nor in a file: it would be lost."""
-        index, planned = self.git.index(), {**self.new, **self.committed}
-        odd = [path for path in index if index[path] not in (self.mine.get(path), planned.get(path))]
-        present = self.git.blobs_of(odd)
-        if lost := [path for path in odd if index[path][1] != present[path]]:
-            raise ValueError(
-                f"these are staged (`git add`) in another state than they are in now:\n{_listed(lost)}\n"
-                "Commit or unstage them first"
-            )
-
     def commit(self) -> str:
         """The merge of the learner's commits and the new version. Nothing points to it yet."""
         old, wanted = self.update.old, self.update.wanted
         return self.git.write_commit(old, self.committed, (old, wanted), f"Update the course to {wanted[:10]}")
-
-
-def _listed(paths: list[Path]) -> str:
-    return "\n".join(f"  {path}" for path in paths)

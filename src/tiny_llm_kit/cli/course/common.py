@@ -44,7 +44,7 @@ def find_ready_day(course: Course, week: int, day: int) -> Day:
 
 
 def tell_backup(root: Path, backup: Backup) -> None:
-    click.echo(f"before that, src/tiny_llm was copied to {backup.folder.relative_to(root)}")
+    click.echo(f"before that, your files were copied to {backup.folder.relative_to(root)}")
     click.echo(f"to go back: pdm run course restore {backup.name}")
 
 

@@ -42,7 +42,10 @@ def update(ref: str | None) -> None:
             tree = git.tree(commit)
             return Version(list(tree), lambda path: git.read(tree[path][1]).decode())
 
-        changed = find_task_changes(version(plan.base), version(plan.wanted))
+        try:
+            told = list(describe(find_task_changes(version(plan.base), version(plan.wanted)))) or ["none"]
+        except (ValueError, LookupError, TypeError, AttributeError):  # a map that is written in another way
+            told = ["this version cannot tell: see the new one's course.toml"]
         backup = carry_out(root, plan.changes, "update", (plan.old, plan.new))
         try:
             git.move_to(plan.new, plan.old)
@@ -51,12 +54,9 @@ def update(ref: str | None) -> None:
                 f"{error}\nThe files are the new ones, and git does not know it: give `course update` again"
             ) from None
         click.echo(f"updated from {plan.base[:10]} to {plan.wanted[:10]} ({plan.ref}), {len(plan.changes)} files changed")
-        if changed:
-            click.echo("tasks that are new or have changed:")
-            for line in describe(changed):
-                click.echo(f"  {line}")
-        else:
-            click.echo("no task has changed")
+        click.echo("tasks that are new or have changed:")
+        for line in told:
+            click.echo(f"  {line}")
         _tell_clashes(plan.clashes, root)
         if Path("pdm.lock") in plan.changes:
             click.echo("packages have changed, so now: pdm run setup")
