@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from kit.small_course import edit, write, write_small_course
 from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course import backups
-from tiny_llm_kit.course.course_map import Course, Task, load_course
-from tiny_llm_kit.course.skeleton import generate
+from tiny_llm_kit.course.answer_files import find_files
+from tiny_llm_kit.course.course_map import Course, Task, find_root, load_course
+from tiny_llm_kit.course.skeleton import generate, remove_answers
 from tiny_llm_kit.course.skeleton import write as write_skeleton
 from tiny_llm_kit.course.suite import SuiteRun, TestResult
 from tiny_llm_kit.course.swap import interrupted_run
@@ -214,6 +215,17 @@ def test_an_older_attempt_that_stands_above_goes_with_the_answer(small: Path) ->
     ]
 
 
+def test_an_answer_that_a_learner_keeps_in_another_file_stays_in_force(small: Path) -> None:
+    text = numbers(small).read_text()
+    write(
+        numbers(small),
+        text[: text.index("@task(1, 1, 1)")] + "from .mine import double\n\n\n" + text[text.index("@task(week=1") :],
+    )
+    assert "Week 1 Day 1, task 1: double\n" in succeed("start", "1", "2").partition("kept")[2]
+    assert "def double" not in numbers(small).read_text()
+    assert "while start > 0" in numbers(small).read_text()
+
+
 def test_a_function_that_was_removed_is_put_where_it_was(small: Path) -> None:
     text = numbers(small).read_text()
     start = text.index("@task(week=1")
@@ -267,6 +279,16 @@ def test_a_broken_file_of_a_later_day_is_in_nobodys_way(small: Path) -> None:
 )
 def test_what_is_not_in_the_course_is_refused(small: Path, command: tuple[str, ...]) -> None:
     assert "week" in refused(*command).lower()
+
+
+@pytest.mark.parametrize("name", ["engine.py", "paged/fair_queue.py", "server/sampling.py", "kernels/matvec_simd.metal"])
+def test_real_files_come_out_as_the_reference_has_them(name: str) -> None:
+    root = find_root()
+    course = load_course(root)
+    file = next(file for file in find_files(root, course) if file.path == Path(name))
+    stub = remove_answers(file.marked, file.path, course)[0]
+    assert set(file.states(stub).values()) == {"stub"}
+    assert file.replace(stub, file.parts, file.answer) == file.answer
 
 
 # kernels

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Task
-from tiny_llm_kit.course.functions import find_functions, split_lines
+from tiny_llm_kit.course.functions import find_functions, find_names, split_lines
 from tiny_llm_kit.course.grafting import graft
 from tiny_llm_kit.course.kernel_regions import Marked, find_answers, is_stub, replace_regions, split_marked
 from tiny_llm_kit.course.skeleton import stub_file
@@ -84,9 +84,10 @@ class PythonFile(AnswerFile):
         return self.marked
 
     def states(self, text: str) -> dict[Part, State]:
-        stubs: dict[str, bool] = {}
+        stubs = dict.fromkeys(find_names(text, self.shown), False)  # one that is imported or assigned is written elsewhere
+        stubs |= dict.fromkeys((function.name for function in find_functions(text, self.shown)), True)
         for function in find_functions(text, self.shown):
-            stubs[function.name] = function.stub and stubs.get(function.name, True)
+            stubs[function.name] &= function.stub
         state_of: dict[bool | None, State] = {None: "missing", True: "stub", False: "written"}
         return {part: state_of[stubs.get(part.name)] for part in self.parts}
 

@@ -119,3 +119,25 @@ def _mark(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, int, int] 
                 if len(numbers) == 3 and all(isinstance(number, int) for number in numbers):
                     return numbers[0], numbers[1], numbers[2]  # type: ignore[return-value]
     return None
+
+
+def find_names(text: str, path: Path) -> set[str]:
+    """What a module and its classes give a meaning to, however: `softmax`, `FairQueue.push`. ValueError as in `parse`."""
+    names: set[str] = set()
+    for statement in parse(text, path).body:
+        names |= bound_names(statement)
+        if isinstance(statement, ast.ClassDef):
+            names |= {f"{statement.name}.{name}" for inner in statement.body for name in bound_names(inner)}
+    return names
+
+
+def bound_names(statement: ast.stmt) -> set[str]:
+    """The names that a statement of a module or class gives a meaning to."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return {alias.asname or alias.name.partition(".")[0] for alias in aliases}
+    stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    nested = (child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt))
+    return {node.id for node in stored} | {name for child in nested for name in bound_names(child)}

@@ -7,7 +7,7 @@ import ast
 from collections.abc import Collection
 from pathlib import Path
 
-from tiny_llm_kit.course.functions import Function, find_functions, parse, split_lines
+from tiny_llm_kit.course.functions import Function, bound_names, find_functions, parse, split_lines
 
 
 def graft(text: str, source: str, names: Collection[str], path: Path) -> str:
@@ -84,10 +84,10 @@ def _missing_helpers(text: str, source: str, wanted: list[Function], path: Path)
 def _add_missing_names(text: str, source: str, wanted: list[Function], newline: str, path: Path) -> str:
     """Imports, constants and given functions of the module that the wanted functions use and that the file lacks."""
     below, above = parse(text, path), parse(source, path)
-    have = {name for statement in below.body for name in _bound(statement)}
+    have = {name for statement in below.body for name in bound_names(statement)}
     if "*" in have:
         return text
-    bound = {name: statement for statement in above.body for name in _bound(statement)}
+    bound = {name: statement for statement in above.body for name in bound_names(statement)}
     marked = {function.name for function in find_functions(source, path) if function.task}
     missing: set[str] = set()
     queue: list[ast.AST] = [function.node for function in wanted]
@@ -112,7 +112,7 @@ def _cut(body: list[ast.stmt], lines: list[str], names: set[str]) -> tuple[list[
     """The statements of `source` that bind the names: imports of these alone, and the other statements whole."""
     imports, others = [], []
     for node in body:
-        chosen = names & _bound(node)
+        chosen = names & bound_names(node)
         if not chosen:
             continue
         match node:
@@ -124,15 +124,3 @@ def _cut(body: list[ast.stmt], lines: list[str], names: set[str]) -> tuple[list[
                 start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1
                 others.append([line.rstrip("\n") for line in lines[start : node.end_lineno]])
     return imports, others
-
-
-def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement of a module gives a meaning to."""
-    match statement:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return {name}
-        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
-            return {alias.asname or alias.name.partition(".")[0] for alias in aliases}
-    stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-    nested = (child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt))
-    return {node.id for node in stored} | {name for child in nested for name in _bound(child)}
