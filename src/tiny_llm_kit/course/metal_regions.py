@@ -55,7 +55,7 @@ def remove_regions(source: str, path: Path, course: Course) -> tuple[str, set[Ta
 def lay_region_over(source: str, other: str) -> str:
     """`source` with the lines of its one marked region replaced by `other`; ValueError if it has none, or several."""
     lines = source.splitlines(keepends=True)
-    begins, ends = ([at for at, line in enumerate(lines) if mark.fullmatch(line)] for mark in (_BEGIN, _END))
+    begins, ends = ([at for at, line in enumerate(lines) if mark.fullmatch(line)] for mark in (BEGIN, END))
     if not (len(begins) == len(ends) == 1):
         raise ValueError(f"it has {len(begins)} marked regions, not one")
     return "".join([*lines[: begins[0] + 1], other, *lines[ends[0] :]])
