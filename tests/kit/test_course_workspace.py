@@ -441,6 +441,7 @@ def test_a_write_that_fails_leaves_all_as_it_was(
         assert "No space left on device" in done.output
         assert package(filled) == before
         assert interrupted_run(filled) is None
+        assert not list((filled / ".course/backups").glob(".*")), "half a backup is left"
     assert at > 1, f"{name} was never called"
     assert done.exit_code == 0
     assert "secret" in numbers(filled).read_text()
@@ -520,14 +521,17 @@ def test_links_stay_links(filled: Path, tmp_path_factory: pytest.TempPathFactory
     numbers(filled).symlink_to(elsewhere / "numbers.py")
     (filled / "src/tiny_llm/kernels").rename(elsewhere / "kernels")
     (filled / "src/tiny_llm/kernels").symlink_to(elsewhere / "kernels")
+    write(elsewhere / "kernels/notes.txt", "my notes\n")
     (filled / "src/tiny_llm/loop").symlink_to(filled / "src")
     succeed("start", "1", "2", "--replace")
     assert numbers(filled).is_symlink()
     assert "secret" in (elsewhere / "numbers.py").read_text()
     assert "secret" in (elsewhere / "kernels/double.metal").read_text()
+    (elsewhere / "kernels/notes.txt").unlink()
     succeed("restore", names(filled)[0])
     assert DOUBLE in (elsewhere / "numbers.py").read_text()
     assert "secret" not in (elsewhere / "kernels/double.metal").read_text()
+    assert (elsewhere / "kernels/notes.txt").read_text() == "my notes\n"
 
 
 def test_a_file_that_an_editor_saves_in_between_is_not_overwritten(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
