@@ -19,7 +19,7 @@ from tiny_llm_kit.course.course_map import Course, Task, find_root, load_course
 from tiny_llm_kit.course.skeleton import generate, remove_answers
 from tiny_llm_kit.course.skeleton import write as write_skeleton
 from tiny_llm_kit.course.suite import SuiteRun, TestResult
-from tiny_llm_kit.course.swap import interrupted_run
+from tiny_llm_kit.course.swap import alone, interrupted_run
 from tiny_llm_kit.course.task_tests import TaskOutcome, run_task_tests
 
 DOUBLE = "    return x + x  # mine"
@@ -547,6 +547,16 @@ def test_a_file_that_an_editor_saves_in_between_is_not_overwritten(filled: Path,
     assert done.exit_code == 1
     assert "has just been changed" in done.output
     assert numbers(filled).read_text() == "saved = 'just now'\n"
+
+
+def test_two_at_a_time_do_not_mix_their_changes(filled: Path) -> None:
+    before = package(filled)
+    with alone(filled):
+        done = run("start", "1", "2")
+    assert done.exit_code == 1
+    assert "another `pdm run course`" in done.output
+    assert package(filled) == before
+    succeed("start", "1", "2")
 
 
 # solution

@@ -4,10 +4,11 @@ New contents are written beside the files first, so that a full disk is noticed 
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def check_writable(root: Path, changes: Mapping[Path, Change]) -> None:
     if locked:
         names = "\n".join(f"  {path}" for path in dict.fromkeys(locked))
         raise ValueError(f"these are read-only:\n{names}\nAllow writing (chmod u+w) first. Nothing was changed")
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """OSError if another process is in such a block; the lock goes with its process, however that ends."""
+    (root / STATE).mkdir(exist_ok=True)
+    with (root / STATE / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError("another `pdm run course` is changing files: wait until it has ended. Nothing was changed") from None
+        yield
 
 
 def swap(root: Path, changes: Mapping[Path, Change], backup: Backup) -> None:

@@ -9,7 +9,7 @@ from tiny_llm_kit.course import backups
 from tiny_llm_kit.course.answer_files import AnswerFile, Part, find_files
 from tiny_llm_kit.course.backups import PACKAGE, Backup
 from tiny_llm_kit.course.course_map import Course, Day, Task
-from tiny_llm_kit.course.swap import Change, check_writable, read_or_none, swap
+from tiny_llm_kit.course.swap import Change, alone, check_writable, read_or_none, swap
 
 
 @dataclass
@@ -124,6 +124,7 @@ def plan_restore(root: Path, backup: Backup, keep: Callable[[Path], bool]) -> di
 def carry_out(root: Path, changes: Mapping[Path, Change], command: str, versions: tuple[str, ...] = ()) -> Backup:
     """Backs up the package and the files to be changed, then changes them. ValueError, OSError: nothing has changed."""
     check_writable(root, changes)
-    backup = backups.create(root, command, changes, versions)
-    swap(root, changes, backup)
+    with alone(root):
+        backup = backups.create(root, command, changes, versions)
+        swap(root, changes, backup)
     return backup
