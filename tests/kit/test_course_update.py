@@ -47,6 +47,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.rmtree(root / folder)
     (root / ".gitignore").write_text(".course/\n__pycache__/\n")
     write_skeleton(root, generate(root, load_course(root)))
+    edit(root / "book/src/doubling.md", "`double`\n", "`double`\n\n```sh\n# no heading\n```\n\nOnce.\n")
     run_git(root, "init", "-qb", "main")
     commit(root, "the first version")
     edit(root / NUMBERS, '"""Twice `x`."""', '"""Twice `x`, exactly."""')
@@ -58,6 +59,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write(
             "\n\n@task(1, 1, 3)\ndef negate(x: int) -> int:\n    raise NotImplementedError('Week 1 Day 1, task 3: negate')\n"
         )
+    edit(root / "book/src/doubling.md", "Once.", "Twice.")
     write(root / "book/src/new.md", "# New\n")
     (root / "tests/variants/adds/numbers.py").unlink()
     commit(root, "the second version")
@@ -114,7 +116,7 @@ def test_an_untouched_clone_becomes_the_new_version(clone: Path) -> None:
     output = succeed()
     assert git(clone, "rev-parse", "HEAD") == git(clone, "rev-parse", "origin/main")
     assert git(clone, "status", "--porcelain") == ""
-    assert "Week 1 Day 1, signature or docstring: task 1 (double)\n" in output
+    assert "Week 1 Day 1, signature or docstring, chapter: task 1 (double)\n" in output
     assert "Week 1 Day 1, tests: task 2 (count down)\n" in output
     assert "Week 1 Day 1, new: task 3 (negate)\n" in output
     assert "Week 1 Day 2" not in output
