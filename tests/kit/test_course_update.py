@@ -61,7 +61,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     edit(root / "book/src/doubling.md", "Once.", "Twice.")
     write(root / "book/src/new.md", "# New\n")
-    (root / "tests/variants/adds/numbers.py").unlink()
+    (root / "tests/mistakes/numbers.toml").unlink()
     commit(root, "the second version")
     return root
 
@@ -109,7 +109,7 @@ def check_new(root: Path) -> None:
     assert "return x >> 1" in text
     assert "def negate" in text
     assert (root / "book/src/new.md").exists()
-    assert not (root / "tests/variants/adds/numbers.py").exists()
+    assert not (root / "tests/mistakes/numbers.toml").exists()
 
 
 def test_an_untouched_clone_becomes_the_new_version(clone: Path) -> None:
