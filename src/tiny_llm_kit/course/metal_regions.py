@@ -10,8 +10,8 @@ from metal_anywhere.source import stub_line
 from tiny_llm_kit.course.course_map import Course, Task
 
 _MARK = re.compile(r"//\s*@(task|end)\b")
-_BEGIN = re.compile(r"(?P<indent>[ \t]*)// @task\(week=(\d+), day=(\d+), number=(\d+)\)\s*")
-_END = re.compile(r"[ \t]*// @end\s*")
+BEGIN = re.compile(r"(?P<indent>[ \t]*)// @task\(week=(\d+), day=(\d+), number=(\d+)\)\s*")
+END = re.compile(r"[ \t]*// @end\s*")
 
 
 def stub_message(task: Task, course: Course) -> str:
@@ -30,14 +30,14 @@ def remove_regions(source: str, path: Path, course: Course) -> tuple[str, set[Ta
     opened = 0  # the number of the line that began the region we are in
     for number, line in enumerate(source.splitlines(keepends=True), start=1):
         try:
-            if begin := _BEGIN.fullmatch(line):
+            if begin := BEGIN.fullmatch(line):
                 if opened:
                     raise ValueError(f"@task inside of the region that begins in line {opened}: write // @end before it")
                 task = course.find_task(*map(int, begin.groups()[1:]))
                 tasks.add(task)
                 lines.append(f"{begin['indent']}{stub_line(stub_message(task, course))}\n")
                 opened = number
-            elif _END.fullmatch(line):
+            elif END.fullmatch(line):
                 if not opened:
                     raise ValueError("@end without a @task before it")
                 opened = 0
@@ -55,7 +55,7 @@ def remove_regions(source: str, path: Path, course: Course) -> tuple[str, set[Ta
 def lay_region_over(source: str, other: str) -> str:
     """`source` with the lines of its one marked region replaced by `other`; ValueError if it has none, or several."""
     lines = source.splitlines(keepends=True)
-    begins, ends = ([at for at, line in enumerate(lines) if mark.fullmatch(line)] for mark in (_BEGIN, _END))
+    begins, ends = ([at for at, line in enumerate(lines) if mark.fullmatch(line)] for mark in (BEGIN, END))
     if not (len(begins) == len(ends) == 1):
         raise ValueError(f"it has {len(begins)} marked regions, not one")
     return "".join([*lines[: begins[0] + 1], other, *lines[ends[0] :]])

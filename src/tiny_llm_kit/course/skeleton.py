@@ -110,12 +110,23 @@ def generate(root: Path, course: Course) -> Skeleton:
     for path in _files_in(reference):
         content = path.read_bytes()
         if path.suffix in (".py", ".metal"):
-            text, found = remove_answers(content.decode(), path.relative_to(root), course)
+            content, found = _without_answers(path, root, course)
             tasks |= found
-            if found:
-                content = _formatted(text, path, root) if path.suffix == ".py" else text.encode()
         files[path.relative_to(reference)] = content
     return Skeleton(files, tasks)
+
+
+def stub_file(root: Path, path: Path, course: Course) -> str:
+    """One file of the skeleton; `path` is from the package's root."""
+    return _without_answers(root / "src" / REFERENCE / path, root, course)[0].decode()
+
+
+def _without_answers(path: Path, root: Path, course: Course) -> tuple[bytes, set[Task]]:
+    content = path.read_bytes()
+    text, found = remove_answers(content.decode(), path.relative_to(root), course)
+    if found:
+        content = _formatted(text, path, root) if path.suffix == ".py" else text.encode()
+    return content, found
 
 
 def _formatted(text: str, path: Path, root: Path) -> bytes:

@@ -1,0 +1,34 @@
+"""`pdm run course reset`: back to the stubs of a day or a task."""
+
+import click
+
+from tiny_llm_kit.cli.course.common import find_ready_day, opened_course, tell_backup, tell_parts
+from tiny_llm_kit.course.course_map import LEARNER
+
+
+@click.command()
+@click.argument("week", type=int)
+@click.argument("day", type=int)
+@click.argument("task", type=int, required=False)
+def reset(week: int, day: int, task: int | None) -> None:
+    """Puts the stubs of a day, or of one task, back in the place of what you wrote.
+
+    Helpers of your own stay where they are. src/tiny_llm is copied first, see `restore`.
+
+    Example: pdm run course reset 1 1 2
+    """
+    from tiny_llm_kit.course.workspace import carry_out, plan_reset
+
+    with opened_course() as (root, course):
+        found = find_ready_day(course, week, day)
+        chosen = None if task is None else course.find_task(week, day, task)
+        plan = plan_reset(root, course, found, chosen)
+        if not plan.changes:
+            click.echo(f"nothing to do: {chosen or found} is not written yet")
+            return
+        backup = carry_out(root, plan.changes, f"reset {week} {day}" + (f" {task}" if task else ""))
+        click.echo(f"src/{LEARNER} has stubs again in the place of:")
+        tell_parts(plan.placed)
+        for path in plan.whole:
+            click.echo(f"made anew with all that was in it: {path}")
+        tell_backup(root, backup)
