@@ -1,6 +1,6 @@
 def pack(values: mx.array, bits: int) -> mx.array:
     _shifts(bits)
-    if values.dtype in (mx.float16, mx.bfloat16, mx.float32, mx.bool_):
+    if not mx.issubdtype(values.dtype, mx.integer):
         raise ValueError(f"what is packed are integers, not {values.dtype}")
     if values.shape[-1] * bits % 32:
         raise ValueError(f"{values.shape[-1]} values are {values.shape[-1] * bits} bits, not a multiple of 32")
@@ -24,7 +24,7 @@ def unpack(words: mx.array, bits: int) -> mx.array:
 
 
 def quantize(w: mx.array, group_size: int = 64, bits: int = 4) -> QuantizedWeight:
-    if w.dtype not in (mx.float32, mx.float16, mx.bfloat16) or w.ndim != 2:
+    if w.ndim != 2 or not mx.issubdtype(w.dtype, mx.floating):
         raise ValueError(f"a floating matrix is needed, not {w.dtype} {w.shape}")
     if bits not in SUPPORTED_BITS:
         raise ValueError(f"not with {bits} bits")
