@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
 from tiny_llm_kit.course import processes, session
 from tiny_llm_kit.course.failure import Failure
+from tiny_llm_kit.course.stuck import StuckWatch
 
 TIMEOUT = 50.0
 """Seconds after which a test is stopped: `timeout` in pyproject.toml."""
@@ -167,7 +166,7 @@ class _Child:
     def _follow(self, running: "Future[tuple[int | None, str]]") -> str:
         """Hands on what the process says until it ends. Why it had to be stopped, if it had to before its session ended."""
         with self.events.open(encoding="utf-8") as lines:
-            watch = _Watch(self.timeout)
+            watch = StuckWatch(self.timeout)
             while not running.done():
                 for event in _read_events(lines):
                     self._hear(event)
@@ -226,41 +225,6 @@ class _Child:
             result = Ended(self.current, "failed", failure=Failure("crashed", f"in this test, {how}"))
             self.total.results[result.test] = result
             self.listener.ended(result)
-
-
-class _Watch:
-    """Notices that the process is stuck where its own watchdog cannot help: in an import, or in code that never lets go."""
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.restart(None)
-
-    def restart(self, process: subprocess.Popen[str] | None) -> None:
-        self.since, self.computed = time.monotonic(), _seconds_of_computing(process)
-        self.next_look = self.since + 1
-
-    @property
-    def silence(self) -> float:
-        return time.monotonic() - self.since
-
-    def find_reason_to_stop(self, process: subprocess.Popen[str] | None, testing: bool) -> str:
-        if time.monotonic() < self.next_look:
-            return ""
-        self.next_look = time.monotonic() + 1
-        computed = _seconds_of_computing(process) - self.computed
-        if computed > 1.5 * self.timeout or self.silence > (12 if testing else 3) * self.timeout:
-            return f"nothing happened for {self.silence:.0f} s, so the process was stopped: what never ends there?"
-        return ""
-
-
-def _seconds_of_computing(process: subprocess.Popen[str] | None) -> float:
-    if process is None:
-        return 0.0
-    try:
-        times = psutil.Process(process.pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _read_events(lines: Any) -> Iterator[dict[str, Any]]:
