@@ -1,0 +1,213 @@
+"""What a failing test had called: the last call of the answer that it looked at, as source text, with what was given.
+
+It reads the test's source, and looks names up where the test failed. It never calls anything again.
+"""
+
+import ast
+import functools
+import inspect
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from tiny_llm_kit.course.differences import describe
+
+_MOST_NAMES = 5
+_LONGEST = 200
+
+Frames = list[tuple[FrameType, int]]
+"""Frames of a traceback with their lines, outermost first."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """`text` is the call as the test writes it, `given` what its names stood for, `name` what it went into, `place` where what
+    was called is defined."""
+
+    text: str
+    given: tuple[str, ...] = ()
+    name: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A statement of a test, and the names that it could see."""
+
+    statement: ast.stmt
+    function: ast.AST
+    names: Mapping[str, Any]
+
+
+def find_called(frames: Frames, tests: Path, package: str) -> Called:
+    """The call behind a failure whose traceback has these frames. `tests`: the folder of tests; `package`: the answer."""
+    own = [(frame, line) for frame, line in frames if _is_of_tests(frame, tests)]
+    failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
+    for failing in failings:
+        if found := _call_behind(failing, package):
+            return found
+    return Called(_short(_head(failings[-1].statement))) if failings else Called("")
+
+
+def _is_of_tests(frame: FrameType, tests: Path) -> bool:
+    """Whether it runs a test, or what one calls; a suite's own hooks are frames around it."""
+    return Path(frame.f_code.co_filename).is_relative_to(tests) and not frame.f_code.co_name.startswith("pytest_")
+
+
+def find_compared(frame: FrameType, line: int) -> str:
+    """The left side of a comparison that is asserted in that line, as source text; "" if it is a call."""
+    failing = _failing([(frame, line)])
+    if failing and isinstance(failing.statement, ast.Assert) and isinstance(failing.statement.test, ast.Compare):
+        left = failing.statement.test.left
+        return "" if isinstance(left, ast.Call | ast.Constant) else _short(left, 60)
+    return ""
+
+
+def is_one_statement(frame: FrameType, line: int, other: int) -> bool:
+    """Whether two lines belong to the same statement."""
+    failing = _failing([(frame, line)])
+    return failing is not None and _covers(failing.statement, other)
+
+
+def _failing(frames: Frames) -> Failing | None:
+    """What was running in the last of the frames, which sees the names of those around it as well."""
+    frame, line = frames[-1]
+    tree = _parsed(frame.f_code.co_filename)
+    if tree is None:
+        return None
+    holding = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _covers(node, line)]
+    functions = [node for node in holding if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if not functions:
+        return None
+    statement = min(holding, key=lambda node: (node.end_lineno or 0) - node.lineno)
+    names = ChainMap(*(dict(other.f_locals) for other, _ in reversed(frames[-3:])), frame.f_globals)
+    return Failing(statement, max(functions, key=lambda node: node.lineno), names)
+
+
+@functools.cache
+def _parsed(filename: str) -> ast.Module | None:
+    try:
+        return ast.parse(Path(filename).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _covers(node: ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)
+
+
+def _call_behind(failing: Failing, package: str) -> Called | None:
+    """The call in the failing statement; else in the last assignment before it of a name that it uses, and so on."""
+    wanted = _names_in(_seen_part(failing.statement))
+    if call := _own_call(failing.statement, failing.names, package):
+        return _describe(call, "", failing.names, package)
+    assignments = [node for node in ast.walk(failing.function) if isinstance(node, ast.Assign | ast.AnnAssign | ast.For)]
+    for node in sorted(assignments, key=lambda node: -node.lineno):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        into = {name for target in targets for name in _names_in(target)}
+        source = node.iter if isinstance(node, ast.For) else node.value
+        if node.lineno >= failing.statement.lineno or not into & wanted or source is None:
+            continue
+        if call := _own_call(source, failing.names, package):
+            name = next(iter(into)) if len(into) == 1 and not isinstance(node, ast.For) else ""
+            return _describe(call, name, failing.names, package)
+        wanted |= _names_in(source)
+    return None
+
+
+def _seen_part(statement: ast.stmt) -> ast.AST:
+    """Without the message of an assert, whose names say nothing of where a value comes from."""
+    return statement.test if isinstance(statement, ast.Assert) else statement
+
+
+def _head(statement: ast.stmt) -> ast.AST:
+    match statement:
+        case ast.Assert():
+            return statement.test
+        case ast.With() | ast.AsyncWith():
+            return statement.body[-1]
+        case ast.For() | ast.AsyncFor():
+            return statement.iter
+        case ast.If() | ast.While():
+            return statement.test
+    return statement
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
+
+
+def _own_call(node: ast.AST, names: Mapping[str, Any], package: str) -> ast.Call | None:
+    """The outermost call within a node that goes to the answer."""
+    scope = _seen_part(node) if isinstance(node, ast.stmt) else node
+    return next((call for call in ast.walk(scope) if isinstance(call, ast.Call) and _is_own(call.func, names, package)), None)
+
+
+def _is_own(function: ast.expr, names: Mapping[str, Any], package: str) -> bool:
+    value = _look_up(function, names)
+    owner = _look_up(function.value, names) if isinstance(function, ast.Attribute) else None
+    return _is_of(value, package) or _is_of(type(owner), package)
+
+
+def _is_of(value: object, package: str) -> bool:
+    if isinstance(value, FunctionType | MethodType | type):
+        return f"{value.__module__}.".startswith(f"{package}.")
+    return False
+
+
+def _look_up(node: ast.expr, names: Mapping[str, Any]) -> object:
+    """What an expression of names and dots stands for, without running any code; None for others."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute) and (owner := _look_up(node.value, names)) is not None:
+        try:
+            value = vars(owner)[node.attr] if isinstance(owner, ModuleType) else inspect.getattr_static(owner, node.attr)
+        except (AttributeError, KeyError):
+            return None
+        return value.__func__ if isinstance(value, staticmethod | classmethod) else value
+    return None
+
+
+def _describe(call: ast.Call, name: str, names: Mapping[str, Any], package: str) -> Called:
+    used = dict.fromkeys(
+        node.id for argument in _arguments(call) for node in _walk_in_order(argument) if isinstance(node, ast.Name)
+    )
+    given = [(used_name, names[used_name]) for used_name in used if used_name in names]
+    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if not _is_code(value)]
+    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, _place(_look_up(call.func, names)))
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
+def _walk_in_order(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _walk_in_order(child)
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, FunctionType | MethodType | ModuleType | type) or inspect.isbuiltin(value)
+
+
+def _place(value: object) -> str:
+    """Where a function or class is defined: `name (file:line)`; "" if that can't be told."""
+    if not isinstance(value, FunctionType | type):
+        return ""
+    try:
+        path, line = Path(inspect.getsourcefile(value) or ""), inspect.getsourcelines(value)[1]
+    except (OSError, TypeError):
+        return ""
+    if isinstance(value, FunctionType):
+        line = next((i for i, text in enumerate(inspect.getsource(value).splitlines(), line) if "def " in text), line)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{value.__qualname__} ({path.as_posix()}:{line})"
+
+
+def _short(node: ast.AST, most: int = _LONGEST) -> str:
+    text = " ".join(ast.unparse(node).split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
