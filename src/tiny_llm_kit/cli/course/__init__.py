@@ -2,6 +2,7 @@
 
 import click
 
+from tiny_llm_kit.cli.course.grade import grade as grade_command
 from tiny_llm_kit.cli.course.reset import reset
 from tiny_llm_kit.cli.course.restore import restore
 from tiny_llm_kit.cli.course.solution import solution
@@ -19,3 +20,4 @@ main.add_command(reset)
 main.add_command(restore)
 main.add_command(solution)
 main.add_command(update)
+main.add_command(grade_command)

@@ -1,0 +1,78 @@
+"""The folder in which an answer is graded: laid out once, and put in order before each run, whatever the answer has done to it."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "CXX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DEVELOPER_DIR", "SDKROOT")
+_OF_GPUS = ("CUDA_", "NVIDIA_", "MTL_")
+
+
+@dataclass
+class Room:
+    """`course` and `answer` in `folder` are kept as they are at the time of `remember`; `home` is new for each run."""
+
+    folder: Path
+    _files: dict[Path, bytes] = field(default_factory=dict)
+
+    @property
+    def course(self) -> Path:
+        return self.folder / "course"
+
+    @property
+    def answer(self) -> Path:
+        return self.folder / "answer"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def environment(self, writes_bytecode: bool) -> dict[str, str]:
+        """Nothing that changes what Python or pytest does comes from outside."""
+        passed_on = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_OF_GPUS)}
+        fixed = {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.home / "tmp"),
+            "PYTHONPATH": str(self.course / "src"),
+            "PYTHONHASHSEED": "0",
+            "OPENBLAS_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        }
+        return passed_on | fixed | ({} if writes_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"})
+
+    def remember(self) -> None:
+        self._files = {path: path.read_bytes() for path in self._find_files()}
+
+    def tidy(self) -> list[str]:
+        """Puts every file back, and takes away what is new. Says which files of the course were changed."""
+        self._end_left_over()
+        shutil.rmtree(self.home, ignore_errors=True)
+        (self.home / "tmp").mkdir(parents=True)
+        there = set(self._find_files())
+        for path in there - self._files.keys():
+            path.unlink()
+        changed = [path for path, content in self._files.items() if path not in there or path.read_bytes() != content]
+        for path in changed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._files[path])
+        return sorted(str(path.relative_to(self.course)) for path in changed if path.is_relative_to(self.course))
+
+    def _find_files(self) -> list[Path]:
+        return [
+            path
+            for folder in (self.course, self.answer)
+            for path in folder.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        ]
+
+    def _end_left_over(self) -> None:
+        """Ends processes that outlived their supervisor, known by their HOME."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid != os.getpid() and process.environ().get("HOME") == str(self.home):
+                    process.kill()

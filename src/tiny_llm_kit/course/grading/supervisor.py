@@ -1,0 +1,211 @@
+"""Runs one command with limits and ends all that it started, whatever it did to get away: `python -m tiny_llm_kit.course.grading.supervisor JOB`.
+
+Prints one JSON object: the signed messages that the command sent, how it ended, and the end of its output. A script of its own, so
+that it can become the parent of whatever the answer leaves behind (on Linux), and of nothing else.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import secrets
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from tiny_llm_kit.course.grading.channel import Receiver
+
+EVERY = 0.1
+"""Seconds between two looks at the processes."""
+
+PATIENCE = 10
+"""A test may take so many times its seconds, if it computes little: others may keep the machine busy. See tests/endless.py."""
+
+START_SECONDS = 120.0
+"""Time without any test: imports, and the collection of the tests."""
+
+KEPT_OUTPUT = 4000
+_CHILD_SUBREAPER, _DEATH_SIGNAL = 36, 1  # of prctl(2)
+
+
+class Supervisor:
+    """`limits`: seconds per test, bytes of memory, of output and of a file, and the number of processes."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.limits: dict[str, float] = job["limits"]
+        secret = secrets.token_bytes(32)
+        self.receiver = Receiver(secret)
+        self.output, self.written = b"", 0
+        self.over = ""
+        results, sending = os.pipe()
+        self.process = subprocess.Popen(
+            job["command"],
+            cwd=job["folder"],
+            env=job["environment"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[sending],
+            start_new_session=True,
+            preexec_fn=lambda: _limit(int(self.limits["file"])),
+        )
+        os.close(sending)
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(json.dumps({"secret": secret.hex(), "descriptor": sending, **job["session"]}).encode())
+        self.results = os.fdopen(results, "rb", buffering=0)
+        self.begun, self.computed = time.monotonic(), 0.0
+
+    def run(self) -> dict[str, Any]:
+        assert self.process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ, self._take_output)
+            selector.register(self.results, selectors.EVENT_READ, self._take_results)
+            while self.process.poll() is None and not self.over:
+                self._read(selector, EVERY)
+                self.over = self._find_excess()
+            end_descendants(self.process.pid)
+            while selector.get_map() and self._read(selector, 0.0):
+                pass
+        code = self.process.wait()
+        return {
+            "messages": self.receiver.messages,
+            "forged": self.receiver.forged,
+            "ending": self.over or _describe(code),
+            "output": self.output.decode(errors="replace"),
+        }
+
+    def _read(self, selector: selectors.BaseSelector, wait: float) -> bool:
+        """Whether there was anything to read."""
+        ready = selector.select(wait)
+        for key, _ in ready:
+            piece = os.read(key.fd, 1 << 16)
+            if piece:
+                key.data(piece)
+            else:
+                selector.unregister(key.fileobj)
+        return bool(ready)
+
+    def _take_output(self, piece: bytes) -> None:
+        self.written += len(piece)
+        self.output = (self.output + piece)[-KEPT_OUTPUT:]
+
+    def _take_results(self, piece: bytes) -> None:
+        before = len(self.receiver.messages)
+        self.receiver.feed(piece)
+        if len(self.receiver.messages) > before:
+            self.begun, self.computed = time.monotonic(), self._seconds_of_computing()
+
+    def _find_excess(self) -> str:
+        """Which limit is passed, in words; "" if none is."""
+        if self.written > self.limits["output"]:
+            return f"it printed more than {self.limits['output'] / 2**20:g} MB"
+        processes = list(_descendants())
+        if len(processes) > self.limits["processes"]:
+            return f"it started more than {self.limits['processes']:g} processes"
+        if sum(map(_memory, processes)) > self.limits["memory"]:
+            return f"it used more than {self.limits['memory'] / 2**30:g} GB of memory"
+        return self._find_endless()
+
+    def _find_endless(self) -> str:
+        """pytest stops a test before this does. This is for one that has got rid of pytest's ways."""
+        waited, seconds = time.monotonic() - self.begun, self.limits["seconds"]
+        testing = any(message["kind"] == "begin" for message in self.receiver.messages[-1:])
+        grace = 10 + 2 * seconds if testing else max(START_SECONDS, 2 * seconds)
+        if waited < grace:
+            return ""
+        computed = self._seconds_of_computing() - self.computed
+        endless = computed > grace or waited > PATIENCE * grace
+        return f"it had not ended after {seconds:g} s, and could not be stopped" if endless else ""
+
+    def _seconds_of_computing(self) -> float:
+        total = 0.0
+        for process in _descendants():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+        return total
+
+
+def _descendants() -> Iterator[psutil.Process]:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+def _memory(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return int(process.memory_info().rss)
+    return 0
+
+
+def end_descendants(leader: int) -> None:
+    """Kills the leader's group, all at once, and then whoever has left the group, until nobody is there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    while left := list(_descendants()):
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, or they could fork faster than they are found
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+        _bury()
+    _bury()
+
+
+def _bury() -> None:
+    """Of orphans that were given to this process; the leader is waited for by subprocess."""
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ChildProcessError):
+            if process.status() == psutil.STATUS_ZOMBIE and process.pid not in _leaders:
+                os.waitpid(process.pid, os.WNOHANG)
+
+
+_leaders: set[int] = set()
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process was ended by signal {-code}"
+
+
+def _limit(largest_file: int) -> None:
+    """In the new process, before the command begins."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _control(_DEATH_SIGNAL, signal.SIGKILL)  # if the supervisor is killed
+
+
+def _control(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def main(job: Path, out: IO[str]) -> None:
+    _control(_CHILD_SUBREAPER, 1)
+    supervisor = Supervisor(json.loads(job.read_text(encoding="utf-8")))
+    _leaders.add(supervisor.process.pid)
+
+    def stop(number: int, frame: object) -> None:
+        end_descendants(supervisor.process.pid)
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    json.dump(supervisor.run(), out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.stdout)
