@@ -45,14 +45,17 @@ class Room:
         }
         return passed_on | fixed | ({} if writes_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"})
 
+    def renew_home(self) -> None:
+        shutil.rmtree(self.home, ignore_errors=True)
+        (self.home / "tmp").mkdir(parents=True)
+
     def remember(self) -> None:
         self._files = {path: path.read_bytes() for path in self._find_files()}
 
     def tidy(self) -> list[str]:
         """Puts every file back, and takes away what is new. Says which files of the course were changed."""
         self._end_left_over()
-        shutil.rmtree(self.home, ignore_errors=True)
-        (self.home / "tmp").mkdir(parents=True)
+        self.renew_home()
         there = set(self._find_files())
         for path in there - self._files.keys():
             path.unlink()

@@ -86,7 +86,7 @@ def collect(room: Room, reference: Path, days: Sequence[Day], limits: Limits) ->
     Raises:
         RuntimeError: if there is none, with what pytest said.
     """
-    room.tidy()
+    room.renew_home()
     session = {"tests": [day.tests for day in days], "solution": "ref", "path": str(reference)}
     done = run(room, session, limits, writes_bytecode=True)
     tests = [message["test"] for message in done.of_kind("item")]
