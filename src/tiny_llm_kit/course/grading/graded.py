@@ -35,6 +35,9 @@ class Collector:
         for item in session.items:
             self.send({"kind": "item", "test": item.nodeid})
 
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.send({"kind": "end", "complete": exitstatus == pytest.ExitCode.OK})
+
 
 class Examiner:
     """A plugin that runs the wanted tests, and tells how each ended. `day` is "1.1"."""
