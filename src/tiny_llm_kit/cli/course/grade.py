@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,6 +14,9 @@ from tiny_llm_kit.cli.progress import progress_bar
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day, find_root, load_course
 from tiny_llm_kit.course.processes import stopped_by_signals
+
+if TYPE_CHECKING:
+    from tiny_llm_kit.course.grading.points import Grade
 
 FORMATS = ["text", "json", "gradescope", "github-classroom"]
 
@@ -46,21 +50,21 @@ def grade(
     pdm run course grade --submission ~/handed-in/ada --week 2 --day 6
     pdm run course grade --submission ~/handed-in/ada --format json --out ada.json
 
-    Each task is worth 10 points, times the share of its tests that pass. Tests and kit are those of this clone's last commit. Of the
-    submission nothing but the source files of its answer package counts. A test that hangs, crashes or breaks a limit is lost, and
-    the rest is graded. A task has no points if its tests make the answer import the reference, call the operator that the task asks
-    for (the list is tests/forbidden.toml), or change what judges it. A task whose kernels cannot run for want of a compiler is not
-    graded.
+    Each task is worth 10 points, times the share of its tests that pass. Tests and kit are those of this clone's last commit.
+    Of the submission, nothing but the source files of its answer package is used. A test that hangs, crashes or breaks a limit
+    is lost, and the rest is graded. A task gets no points if its tests make the answer import the reference, call the very
+    operator that the task asks for (tests/forbidden.toml lists them), or change what judges it. A task whose kernels cannot run
+    for want of a compiler is not graded.
 
-    Points say nothing about copies: an answer that reads like the reference is named, for you to look at. And answers run in the
-    same process as the tests, with your rights: one that is written to deceive can. Grade strangers' answers in a container without
-    a network and your keys.
+    What this does not see: a copy of the reference (answers that read like it are named, for you to look at), and an answer
+    written to deceive, since it runs in the process of its tests, with your rights. Grade strangers' answers in a container
+    without a network and without your keys.
 
-    The exit code is 0 if it was graded, whatever the points.
+    The exit code is 0 if the answer was graded, whatever its points.
     """
     from tiny_llm_kit.course.grading.formats import FORMATS as WRITERS
     from tiny_llm_kit.course.grading.grade import grade as grade_package
-    from tiny_llm_kit.course.grading.points import DayGrade, Grade
+    from tiny_llm_kit.course.grading.points import DayGrade
     from tiny_llm_kit.course.grading.runs import Limits
     from tiny_llm_kit.course.grading.submission import find_package
 
@@ -81,7 +85,7 @@ def grade(
             course = load_course(root)
             days = choose_days(course, week, day)
             package = find_package(submission or root / "src" / LEARNER, course)
-            result: Grade = grade_package(root, package, days, Limits(seconds=timeout, memory=int(memory * 2**30)), show)
+            result = grade_package(root, package, days, Limits(seconds=timeout, memory=int(memory * 2**30)), show)
         except ValueError as error:
             raise BadInput(harmless(str(error))) from None
         except RuntimeError as error:
@@ -111,11 +115,10 @@ def choose_days(course: Course, week: int | None, day: int | None) -> list[Day]:
     return days
 
 
-def _print(grade: "object", console: Console) -> None:
+def _print(grade: "Grade", console: Console) -> None:
     from tiny_llm_kit.course.grading.formats import explain
-    from tiny_llm_kit.course.grading.points import POINTS, Grade
+    from tiny_llm_kit.course.grading.points import POINTS
 
-    assert isinstance(grade, Grade)
     table = Table(box=None, pad_edge=False)
     for name, justify in (("task", "left"), ("", "left"), ("tests passed", "right"), ("points", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiny_llm_kit.course.grading.points import POINTS, Grade, TaskGrade
 
-_MOST_FAILURES = 10
+_MOST_REASONS = 10
 
 
 def to_json(grade: Grade) -> str:
@@ -54,14 +54,21 @@ def to_github_classroom(grade: Grade) -> str:
 FORMATS = {"json": to_json, "gradescope": to_gradescope, "github-classroom": to_github_classroom}
 
 
-def explain(task: TaskGrade, most: int = _MOST_FAILURES) -> list[str]:
+def explain(task: TaskGrade, most: int = _MOST_REASONS) -> list[str]:
     """Why a task has not all its points: nothing, if it has."""
     lines = [f"No points: {reason}" for reason in task.unfair]
     if task.not_graded:
         lines.append(f"Not graded: {task.not_graded}")
-    lines += [f"{failure.test}: {failure.why}" for failure in task.failures[:most]]
-    more = len(task.failures) - most
+    by_reason: dict[str, list[str]] = {}
+    for failure in task.failures:
+        by_reason.setdefault(failure.why, []).append(failure.test)
+    lines += [f"{tests[0]}{_and_others(tests)}: {why}" for why, tests in list(by_reason.items())[:most]]
+    more = sum(len(tests) for tests in list(by_reason.values())[most:])
     return [*lines, f"and {more} more"] if more > 0 else lines
+
+
+def _and_others(tests: list[str]) -> str:
+    return f" and {len(tests) - 1} more" if len(tests) > 1 else ""
 
 
 def _task(task: TaskGrade) -> dict[str, Any]:

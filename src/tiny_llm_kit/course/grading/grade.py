@@ -60,7 +60,7 @@ class _Grading:
             own = [test for test in tests if _belongs(test, day)]
             graded, notices = self._grade_day(day, own)
             result.days.append(graded)
-            result.notices += [notice for notice in notices if notice not in result.notices]
+            result.notices = list(dict.fromkeys([*result.notices, *notices]))
             done += len(own)
             progress(done, len(tests), graded)
         return result
@@ -81,7 +81,7 @@ class _Grading:
                 if text not in tasks[number].unfair:
                     tasks[number].unfair.append(text)
             if found["kind"] == "notice":
-                where = f" (in {found['test'].rpartition('::')[2]})" if found["test"] else ""
+                where = f" (tests of task {name}.{task_of(found['test'])})" if found["test"] else ""
                 notices.append(f"{text}{where}")
         return DayGrade(day, list(tasks.values())), notices
 

@@ -100,8 +100,9 @@ class Examiner:
             self.passed = True
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self.send({"kind": "end", "complete": not (session.shouldstop or session.shouldfail)})
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        usual = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        self.send({"kind": "end", "complete": usual and not (session.shouldstop or session.shouldfail)})
 
     def _tell(self, test: str, outcome: str, why: str) -> None:
         if not self.told:

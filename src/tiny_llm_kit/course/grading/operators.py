@@ -1,7 +1,7 @@
 """Notices calls of operators that would be the answer itself. Tests and kit call them freely.
 
-An operator is found by its name in its module, and put behind a function that looks who calls. However the answer has got hold of
-it (an alias, `from … import`, getattr), it is that function, since this is done before the answer is imported.
+An operator is found by its name in its module, and put behind a function that looks who calls. However the answer has got hold
+of it (an alias, `from … import`, getattr), it is that function, since this is done before the answer is imported.
 """
 
 import functools
@@ -44,7 +44,7 @@ class Operators:
             self._watch(name, of_name)
 
     def find_aliases(self, answers: dict[str, list[str]]) -> None:
-        """Answers (names in the package, by task) that are a forbidden operator itself: tests call it, and nobody of the answer."""
+        """Answers (names in the package, by task) that are a forbidden operator itself: only tests call it then."""
         for task, names in answers.items():
             for name in names:
                 answer = _unwrap(_look_up(name))

@@ -16,8 +16,8 @@ class Owner:
     def find_place(self, frame: FrameType | None) -> str | None:
         """The line of the answer that is at work in `frame`, as file:line.
 
-        Libraries in between are passed over, and belong to the answer if they work on an object of one of its classes. None if the
-        tests or the kit are at work; "" if nobody of these is, which is so in a thread that has no function of its own.
+        Libraries in between are passed over, and belong to the answer if they work on an object of one of its classes. None if
+        the tests or the kit are at work; "" if nobody of these is, which is so in a thread that has no function of its own.
         """
         course = f"{self.course}/"
         while frame:

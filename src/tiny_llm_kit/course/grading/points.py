@@ -18,7 +18,7 @@ class Failure:
 
 @dataclass
 class TaskGrade:
-    """`tests` is how many tests the task has, `unfair` what costs all its points, `not_graded` why it cannot be graded here, or ""."""
+    """`tests` is how many the task has, `unfair` what costs all its points, `not_graded` why it cannot be graded here, or ""."""
 
     task: Task
     tests: int

@@ -14,7 +14,7 @@ REFERENCE_FOLDER = f"src/{REFERENCE}"
 
 @dataclass(frozen=True)
 class Pristine:
-    """Where they lie: `course` has the tests and the kit, `reference` is a folder with the reference, which is not beside them.
+    """Where they lie: `course` has the tests and the kit; `reference` is a folder of its own with the reference.
 
     `edited` names files of the clone that are not as committed; they were not used. `note` says what is to be known of the whole.
     """
@@ -44,7 +44,7 @@ def write_pristine(root: Path, folder: Path) -> Pristine:
     else:
         for name in wanted:
             _copy(root / name, course / name)
-        note = "This clone has no commit that git can read, so tests and kit were taken as they lie. Nothing shows if they were edited."
+        note = "This clone has no commit that git can read. Tests and kit were taken as they lie, and may have been edited."
     shutil.move(course / REFERENCE_FOLDER, reference / REFERENCE)
     return Pristine(course, reference, edited, note)
 

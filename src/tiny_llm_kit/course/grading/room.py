@@ -1,4 +1,4 @@
-"""The folder in which an answer is graded: laid out once, and put in order before each run, whatever the answer has done to it."""
+"""The folder in which an answer is graded: laid out once, and put in order before each run, whatever was done to it."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Runs tests on the answer until each has ended somehow: a test that takes the process with it fails, and the next run goes on."""
+"""Runs tests on the answer until each has ended somehow: one that takes the process with it fails, and the next run goes on."""
 
 import json
 import re
@@ -136,10 +136,9 @@ def _take(result: DayRun, done: Run) -> Counter[int]:
 
 def _note(result: DayRun, done: Run, changed: list[str]) -> None:
     result.findings += [message for message in done.messages if message["kind"] in ("unfair", "notice")]
-    test = next((message["test"] for message in done.of_kind("begin")[::-1]), None)
     if done.forged:
         text = "writes to the pipe by which the tests report"
-        result.findings.append({"kind": "notice", "text": text, "place": "", "test": test, "tasks": []})
+        result.findings.append({"kind": "notice", "text": text, "place": "", "test": None, "tasks": []})
     if changed:
         text = f"has changed {', '.join(changed[:3])} on disk, which was put back"
         result.findings.append({"kind": "notice", "text": text, "place": "", "test": None, "tasks": []})

@@ -24,7 +24,7 @@ def describe_similarity(package: Path, reference: Path, tasks: set[str]) -> list
             if _ratio(theirs, own) >= ALIKE:
                 alike.setdefault(answer.task, []).append(answer.name)
     return [
-        f"Task {task}: {len(names)} of {long[task]} longer functions read like the reference ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
+        f"Task {task}: {len(names)} of {long[task]} longer functions read like the reference's: {', '.join(sorted(names))}"
         for task, names in sorted(alike.items(), key=lambda entry: [int(number) for number in entry[0].split(".")])
     ]
 

@@ -32,6 +32,9 @@ PATIENCE = 10
 START_SECONDS = 120.0
 """Time without any test: imports, and the collection of the tests."""
 
+GRACE = 10.0
+"""Seconds more than twice a test's own, in which pytest should have stopped it; see tests/endless.py."""
+
 KEPT_OUTPUT = 4000
 _CHILD_SUBREAPER, _DEATH_SIGNAL = 36, 1  # of prctl(2)
 
@@ -120,7 +123,7 @@ class Supervisor:
         """pytest stops a test before this does. This is for one that has got rid of pytest's ways."""
         waited, seconds = time.monotonic() - self.begun, self.limits["seconds"]
         testing = any(message["kind"] == "begin" for message in self.receiver.messages[-1:])
-        grace = 10 + 2 * seconds if testing else max(START_SECONDS, 2 * seconds)
+        grace = GRACE + 2 * seconds if testing else max(START_SECONDS, 2 * seconds)
         if waited < grace:
             return ""
         computed = self._seconds_of_computing() - self.computed

@@ -1,71 +1,80 @@
 """Notices that what judges the answer was changed: builtins, MLX, NumPy, pytest and its plugins, the tests and their helpers.
 
-It compares names with what they stood for at the start. What a test replaces itself, it puts back before the comparison.
+It compares names with what they stood for at the start. What a test replaces itself, it has put back before that.
 """
 
 import ast
+import builtins
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 JUDGES = (
-    "builtins",
-    "mlx.core",
-    "mlx.core.fast",
-    "math",
-    "numpy",
-    "numpy.testing",
-    "operator",
-    "pluggy",
-    "pytest",
-    "unittest.mock",
+    *("math", "mlx.core", "mlx.core.fast", "numpy", "numpy.testing", "operator"),
+    *("pluggy", "pytest", "pytest_timeout", "unittest.mock"),
 )
-_CLASSES_OF = ("_pytest.", "pluggy.")
+_WITH_CLASSES = ("_pytest.", "pluggy.")
+_vars, _setattr = vars, setattr  # as they are before the answer is there
 
-State = dict[tuple[str, ...], object]
+
+class Meaning(NamedTuple):
+    """What `name` stands for in a module or class, or the code of a function."""
+
+    holder: Any
+    name: str
+    value: object
+
+    @property
+    def changed(self) -> bool:
+        now = self.holder.__code__ if self.name == "__code__" else _vars(self.holder).get(self.name)
+        return now is not self.value
+
+    def __str__(self) -> str:
+        module = getattr(self.holder, "__module__", None)
+        return ".".join(filter(None, [module, self.holder.__name__, self.name.removeprefix("__code__")]))
 
 
 class Tampering:
+    """Looks at the judges of one session; `course` is the folder of the tests and the kit."""
+
     def __init__(self, course: Path) -> None:
         self._course = course
-        self._state: State = {}
+        self._builtins: list[Meaning] = []
+        self._meanings: list[Meaning] = []
         self._plugins: set[int] = set()
         self._code: dict[pytest.Item, CodeType] = {}
 
     def begin(self, config: pytest.Config) -> None:
         """Before the answer is imported."""
-        self._state = dict(self._look())
-        self._plugins = {id(plugin) for plugin in config.pluginmanager.get_plugins()}
+        self._builtins = [Meaning(builtins, key, value) for key, value in vars(builtins).items() if callable(value)]
+        self._remember(config)
 
     def begin_tests(self, session: pytest.Session) -> list[str]:
         """After all tests are collected, and so the answer imported: what it has changed by then."""
-        found = [*self._find_changes(), *self._find_strangers(session.config), *self._find_replaced()]
-        self._state = dict(self._look())
-        self._plugins = {id(plugin) for plugin in session.config.pluginmanager.get_plugins()}
+        found = [*self._put_back(), *self._find_strangers(session.config), *self._find_replaced()]
+        self._remember(session.config)
         self._code = {item: code for item in session.items if (code := _code_of(item))}
-        wrong = [item.name for item, code in self._code.items() if not self._is_of_course(code.co_filename)]
-        return [*found, *wrong]
+        return found + [item.name for item, code in self._code.items() if not self._is_of_course(code.co_filename)]
 
     def find(self, item: pytest.Item) -> list[str]:
-        """After a test. What was changed is noticed once: afterwards it is put back."""
-        found = [*self._find_changes(), *self._find_strangers(item.config)]
-        if _code_of(item) is not self._code.get(item):
-            found.append(item.name)
-        return found
+        """What has been changed during a test. It is put back, so it is noticed once."""
+        found = [*self._put_back(), *self._find_strangers(item.config)]
+        return found if _code_of(item) is self._code.get(item) else [*found, item.name]
 
-    def _find_changes(self) -> list[str]:
-        now, changed = dict(self._look()), []
-        for key, before in self._state.items():
-            if len(key) == 2 and now.get(key) is not before:
-                changed.append(".".join(key))
-                setattr(sys.modules[key[0]], key[1], before)
-            elif now.get(key) is not before:
-                changed.append(".".join(key[:-1]) if key[-1] == "__code__" else ".".join(key))
-                self._state[key] = now.get(key)
+    def _remember(self, config: pytest.Config) -> None:
+        self._meanings = list(self._look())
+        self._plugins = {id(plugin) for plugin in config.pluginmanager.get_plugins()}
+
+    def _put_back(self) -> list[str]:
+        changed = []
+        for meaning in [*self._builtins, *self._meanings]:  # builtins first: all else is done with them
+            if meaning.changed:
+                _setattr(meaning.holder, meaning.name, meaning.value)
+                changed.append(str(meaning))
         return changed
 
     def _find_strangers(self, config: pytest.Config) -> list[str]:
@@ -90,7 +99,7 @@ class Tampering:
             elif file.endswith(".py") and self._is_of_course(file, "tests"):
                 yield from (f"{name}.{function}" for function in _replaced_in(module, Path(file)))
 
-    def _look(self) -> Iterator[tuple[tuple[str, ...], object]]:
+    def _look(self) -> Iterator[Meaning]:
         for name, module in list(sys.modules.items()):
             if name in JUDGES or name.startswith("_pytest.") or self._is_of_course(getattr(module, "__file__", None) or ""):
                 yield from _look_at(name, module)
@@ -99,15 +108,21 @@ class Tampering:
         return file.startswith(f"{self._course / folder}/")
 
 
-def _look_at(name: str, module: ModuleType) -> Iterator[tuple[tuple[str, ...], object]]:
+def describe(changed: Iterable[str]) -> str:
+    """In one line."""
+    names = sorted(set(changed))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"changes what judges it: {', '.join(names[:3])}{more}"
+
+
+def _look_at(name: str, module: ModuleType) -> Iterator[Meaning]:
     for key, value in list(vars(module).items()):
+        if callable(value):
+            yield Meaning(module, key, value)
         if isinstance(value, FunctionType):
-            yield (name, key), value
-            yield (name, key, "__code__"), value.__code__
-        elif callable(value):
-            yield (name, key), value
-            if isinstance(value, type) and f"{name}.".startswith(_CLASSES_OF) and value.__module__ == name:
-                yield from (((name, key, part), item) for part, item in list(vars(value).items()) if callable(item))
+            yield Meaning(value, "__code__", value.__code__)
+        elif isinstance(value, type) and name.startswith(_WITH_CLASSES) and value.__module__ == name:
+            yield from (Meaning(value, part, item) for part, item in list(vars(value).items()) if callable(item))
 
 
 def _replaced_in(module: ModuleType, file: Path) -> Iterator[str]:
@@ -126,9 +141,3 @@ def _innermost(function: Any) -> Any:
 
 def _code_of(item: pytest.Item) -> CodeType | None:
     return getattr(_innermost(getattr(item, "function", None)), "__code__", None)
-
-
-def describe(changed: Iterable[str]) -> str:
-    names = sorted(set(changed))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"changes what judges it: {', '.join(names[:3])}{more}"
