@@ -17,7 +17,6 @@ from kit.graded_course import TRICKS, write_graded_course, write_package
 from kit.small_course import edit, is_gone, run_git, wait_until, write
 from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course.course_map import find_root, load_course
-from tiny_llm_kit.course.grading import grade as grading
 from tiny_llm_kit.course.grading.channel import Receiver, make_sender
 from tiny_llm_kit.course.grading.points import DayGrade, Failure, Grade, TaskGrade
 from tiny_llm_kit.course.grading.pristine import write_pristine
@@ -224,7 +223,8 @@ def test_messages_count_only_once_and_only_if_signed() -> None:
 
 
 def test_answers_that_read_like_the_reference_are_named(course: Path, tmp_path: Path) -> None:
-    body = "total = 0\n    for i in range(x):\n        total += x if i >= 0 else -x\n    values = [total, x, i, total + x, total - x]\n    return max(values) - min(0, x)"
+    loop = "total = 0\n    for i in range(x):\n        total += x if i >= 0 else -x\n"
+    body = f"{loop}    values = [total, x, i, total + x, total - x]\n    return max(values) - min(0, x)"
     other = "return sum(x for _ in range(x)) + sum(v - v for v in (x, x + 1, x + 2)) + max(0, min(0, x)) * len([x, x])"
     reference = write_package(tmp_path / "tiny_llm_ref", {"right": body, "half": body, "stub": "return x"})
     commented = body.replace("total = 0", "total = 0  # mine\n")

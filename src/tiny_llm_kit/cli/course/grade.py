@@ -10,13 +10,13 @@ from rich.table import Table
 
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.cli.outputs import OutFile
-from tiny_llm_kit.cli.progress import progress_bar
+from tiny_llm_kit.cli.progress import Bar, progress_bar
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day, find_root, load_course
 from tiny_llm_kit.course.processes import stopped_by_signals
 
 if TYPE_CHECKING:
-    from tiny_llm_kit.course.grading.points import Grade
+    from tiny_llm_kit.course.grading.points import DayGrade, Grade
 
 FORMATS = ["text", "json", "gradescope", "github-classroom"]
 
@@ -64,28 +64,17 @@ def grade(
     """
     from tiny_llm_kit.course.grading.formats import FORMATS as WRITERS
     from tiny_llm_kit.course.grading.grade import grade as grade_package
-    from tiny_llm_kit.course.grading.points import DayGrade
     from tiny_llm_kit.course.grading.runs import Limits
     from tiny_llm_kit.course.grading.submission import find_package
 
     root = find_root()
     console = Console(stderr=True)
     with stopped_by_signals(), progress_bar(console, "collecting the tests") as bar:
-
-        def show(done: int, total: int, graded: DayGrade | None) -> None:
-            bar.begin(total)
-            bar.describe("grading, tests done")
-            bar.reach(done)
-            if graded:
-                tasks = [task for task in graded.tasks if task.points is not None]
-                points = sum(task.points or 0.0 for task in tasks)
-                bar.print(f"{graded.day}: {points:g} of {10 * len(tasks)} points")
-
         try:
             course = load_course(root)
             days = choose_days(course, week, day)
             package = find_package(submission or root / "src" / LEARNER, course)
-            result = grade_package(root, package, days, Limits(seconds=timeout, memory=int(memory * 2**30)), show)
+            result = grade_package(root, package, days, Limits(seconds=timeout, memory=int(memory * 2**30)), _Shown(bar))
         except ValueError as error:
             raise BadInput(harmless(str(error))) from None
         except RuntimeError as error:
@@ -98,6 +87,21 @@ def grade(
             _print(result, Console(file=file, width=120))
     else:
         _print(result, Console(file=sys.stdout))
+
+
+class _Shown:
+    """Shows how far a grade is; see `grading.grade.Progress`."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+
+    def begin(self, day: Day, done: int, total: int) -> None:
+        self.bar.begin(total)
+        self.bar.describe(f"tests done before Week {day.week} Day {day.number}")
+        self.bar.reach(done)
+
+    def end(self, graded: "DayGrade") -> None:
+        self.bar.print(f"{graded.day}: {graded.points:g} of {graded.max_points} points")
 
 
 def choose_days(course: Course, week: int | None, day: int | None) -> list[Day]:

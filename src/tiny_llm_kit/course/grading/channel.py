@@ -1,4 +1,4 @@
-"""What the process of the tests tells its supervisor: lines, each signed with a secret that both had before the answer was there."""
+"""What the process of the tests tells its supervisor: lines, signed with a secret that both had before the answer was there."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ LONGEST_LINE = 1 << 20
 
 
 def make_sender(secret: bytes, descriptor: int) -> Send:
-    """A function that sends a message. Forks of this process cannot send: an answer must not go on behind the back of its tests."""
+    """A function that sends a message. Forks of this process cannot: an answer must not go on where nobody looks."""
     own, number = os.getpid(), 0
 
     def send(message: Message) -> None:

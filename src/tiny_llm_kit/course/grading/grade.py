@@ -2,13 +2,13 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from metal_anywhere.errors import NO_CLANG, NO_COMPILER, NoCompiler
 from metal_anywhere.toolchain import find_compiler
-from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Day, load_course
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Day, Task, load_course
 from tiny_llm_kit.course.grading.answers import find_answers, find_tasks_of_files
 from tiny_llm_kit.course.grading.channel import Message
 from tiny_llm_kit.course.grading.points import DayGrade, Failure, Grade, TaskGrade
@@ -19,8 +19,13 @@ from tiny_llm_kit.course.grading.runs import DayRun, Limits, collect, run_day, t
 from tiny_llm_kit.course.grading.similarity import describe_similarity
 from tiny_llm_kit.course.grading.submission import copy_package
 
-Progress = Callable[[int, int, DayGrade | None], None]
-"""Is told how many tests are done, of how many, and the day that has just been graded."""
+
+class Progress(Protocol):
+    """Is told how far the grade is, in tests, and of each day that is graded."""
+
+    def begin(self, day: Day, done: int, total: int) -> None: ...
+
+    def end(self, graded: DayGrade) -> None: ...
 
 
 def grade(root: Path, package: Path, days: Sequence[Day], limits: Limits, progress: Progress) -> Grade:
@@ -30,12 +35,15 @@ def grade(root: Path, package: Path, days: Sequence[Day], limits: Limits, progre
         ValueError: if the package is too large, or the clone's list of forbidden operators is wrong.
         RuntimeError: if the clone's own tests cannot be collected.
     """
-    with tempfile.TemporaryDirectory(prefix="grade-") as folder:
+    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
         room = Room(Path(folder).resolve())
         pristine = write_pristine(root, room.folder)
         left_out = copy_package(package, room.answer / LEARNER)
         grading = _Grading(room, pristine, load_course(pristine.course), limits)
-        return grading.run(days, _remarks(pristine, left_out), progress)
+        try:
+            return grading.run(days, _remarks(pristine, left_out), progress)
+        finally:
+            room.end_left_over()
 
 
 class _Grading:
@@ -55,14 +63,14 @@ class _Grading:
         self._hide_reference()
         self.room.remember()
         result, done = Grade([], remarks, alike), 0
-        progress(0, len(tests), None)
         for day in days:
+            progress.begin(day, done, len(tests))
             own = [test for test in tests if _belongs(test, day)]
             graded, notices = self._grade_day(day, own)
             result.days.append(graded)
             result.notices = list(dict.fromkeys([*result.notices, *notices]))
             done += len(own)
-            progress(done, len(tests), graded)
+            progress.end(graded)
         return result
 
     def _hide_reference(self) -> None:
@@ -100,7 +108,7 @@ class _Grading:
             "path": str(self.room.answer),
         }
 
-    def _grade_task(self, task: Any, tests: list[str], ran: DayRun) -> TaskGrade:
+    def _grade_task(self, task: Task, tests: list[str], ran: DayRun) -> TaskGrade:
         graded = TaskGrade(task, 0)
         for test in tests:
             if task_of(test) == task.number:

@@ -18,7 +18,7 @@ class Failure:
 
 @dataclass
 class TaskGrade:
-    """`tests` is how many the task has, `unfair` what costs all its points, `not_graded` why it cannot be graded here, or ""."""
+    """`tests` is how many the task has, `unfair` what costs all its points, `not_graded` why it is not graded, or ""."""
 
     task: Task
     tests: int
@@ -44,6 +44,14 @@ class DayGrade:
     day: Day
     tasks: list[TaskGrade]
 
+    @property
+    def points(self) -> float:
+        return round(sum(task.points or 0.0 for task in self.tasks), 2)
+
+    @property
+    def max_points(self) -> int:
+        return POINTS * sum(task.points is not None for task in self.tasks)
+
 
 @dataclass
 class Grade:
@@ -59,8 +67,8 @@ class Grade:
 
     @property
     def points(self) -> float:
-        return round(sum(task.points or 0.0 for task in self.tasks), 2)
+        return round(sum(day.points for day in self.days), 2)
 
     @property
     def max_points(self) -> int:
-        return POINTS * sum(task.points is not None for task in self.tasks)
+        return sum(day.max_points for day in self.days)

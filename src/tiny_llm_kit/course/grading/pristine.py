@@ -14,9 +14,9 @@ REFERENCE_FOLDER = f"src/{REFERENCE}"
 
 @dataclass(frozen=True)
 class Pristine:
-    """Where they lie: `course` has the tests and the kit; `reference` is a folder of its own with the reference.
+    """Where they lie: tests and kit in `course`, the reference in `reference`.
 
-    `edited` names files of the clone that are not as committed; they were not used. `note` says what is to be known of the whole.
+    `edited` names files of the clone that are not as committed, and were not used; `note` says which commit was.
     """
 
     course: Path
@@ -50,7 +50,7 @@ def write_pristine(root: Path, folder: Path) -> Pristine:
 
 
 def _is_committed(root: Path) -> bool:
-    """Whether `root` is the top of a git working tree with a commit that holds the course, and not a folder within another one."""
+    """Whether `root` is the top of a git working tree, not a folder within another one, and a commit of it holds the course."""
     try:
         top = _git(root, "rev-parse", "--show-toplevel").strip()
         return Path(top).resolve() == root.resolve() and bool(

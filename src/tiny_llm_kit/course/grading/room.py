@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,10 @@ _OF_GPUS = ("CUDA_", "NVIDIA_", "MTL_")
 
 @dataclass
 class Room:
-    """`course` and `answer` in `folder` are kept as they are at the time of `remember`; `home` is new for each run."""
+    """`course` and `answer` in `folder` are kept as they are at the time of `remember`; each run gets a `home` of its own."""
 
     folder: Path
+    _runs: int = 0
     _files: dict[Path, bytes] = field(default_factory=dict)
 
     @property
@@ -29,7 +31,7 @@ class Room:
 
     @property
     def home(self) -> Path:
-        return self.folder / "home"
+        return self.folder / f"home{self._runs}"
 
     def environment(self, writes_bytecode: bool) -> dict[str, str]:
         """Nothing that changes what Python or pytest does comes from outside."""
@@ -47,6 +49,7 @@ class Room:
 
     def renew_home(self) -> None:
         shutil.rmtree(self.home, ignore_errors=True)
+        self._runs += 1
         (self.home / "tmp").mkdir(parents=True)
 
     def remember(self) -> None:
@@ -54,28 +57,42 @@ class Room:
 
     def tidy(self) -> list[str]:
         """Puts every file back, and takes away what is new. Says which files of the course were changed."""
-        self._end_left_over()
+        self.end_left_over()
         self.renew_home()
         there = set(self._find_files())
         for path in there - self._files.keys():
             path.unlink()
-        changed = [path for path, content in self._files.items() if path not in there or path.read_bytes() != content]
+        changed = [path for path, content in self._files.items() if not _holds(path, content)]
         for path in changed:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._files[path])
+            _write(path, self._files[path])
         return sorted(str(path.relative_to(self.course)) for path in changed if path.is_relative_to(self.course))
 
-    def _find_files(self) -> list[Path]:
-        return [
-            path
-            for folder in (self.course, self.answer)
-            for path in folder.rglob("*")
-            if path.is_symlink() or not path.is_dir()
-        ]
-
-    def _end_left_over(self) -> None:
+    def end_left_over(self) -> None:
         """Ends processes that outlived their supervisor, known by their HOME."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.pid != os.getpid() and process.environ().get("HOME") == str(self.home):
+                if process.environ().get("HOME", "").startswith(f"{self.folder}/"):
                     process.kill()
+
+    def _find_files(self) -> Iterator[Path]:
+        """Whatever is no folder. Folders are made accessible on the way."""
+        for folder in (self.course, self.answer):
+            for where, folders, files in os.walk(folder):
+                for name in [*folders, *files]:
+                    path = Path(where, name)
+                    if path.is_symlink() or not path.is_dir():
+                        yield path
+                    else:
+                        path.chmod(0o755)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and not path.is_symlink() and path.read_bytes() == content
+
+
+def _write(path: Path, content: bytes) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -1,7 +1,8 @@
-"""Runs one command with limits and ends all that it started, whatever it did to get away: `python -m tiny_llm_kit.course.grading.supervisor JOB`.
+"""Runs one command with limits, and ends all that it started, whatever it did to get away.
 
-Prints one JSON object: the signed messages that the command sent, how it ended, and the end of its output. A script of its own, so
-that it can become the parent of whatever the answer leaves behind (on Linux), and of nothing else.
+`python -m tiny_llm_kit.course.grading.supervisor JOB` prints one JSON object: the signed messages that the command sent, how it
+ended, and the end of its output. It is a process of its own, so that it can become the parent of what the answer leaves behind
+(on Linux), and of nothing else.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ GRACE = 10.0
 """Seconds more than twice a test's own, in which pytest should have stopped it; see tests/endless.py."""
 
 KEPT_OUTPUT = 4000
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHILD_SUBREAPER, _DEATH_SIGNAL = 36, 1  # of prctl(2)
 
 
@@ -161,19 +163,16 @@ def end_descendants(leader: int) -> None:
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.send_signal(number)
-        _bury()
-    _bury()
+        _bury(leader)
+    _bury(leader)
 
 
-def _bury() -> None:
-    """Of orphans that were given to this process; the leader is waited for by subprocess."""
+def _bury(leader: int) -> None:
+    """Takes leave of orphans that were given to this process. The leader is left to subprocess."""
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.Error, ChildProcessError):
-            if process.status() == psutil.STATUS_ZOMBIE and process.pid not in _leaders:
+            if process.status() == psutil.STATUS_ZOMBIE and process.pid != leader:
                 os.waitpid(process.pid, os.WNOHANG)
-
-
-_leaders: set[int] = set()
 
 
 def _describe(code: int) -> str:
@@ -186,6 +185,7 @@ def _describe(code: int) -> str:
 
 def _limit(largest_file: int) -> None:
     """In the new process, before the command begins."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _control(_DEATH_SIGNAL, signal.SIGKILL)  # if the supervisor is killed
@@ -198,16 +198,26 @@ def _control(option: int, value: int) -> None:
 
 def main(job: Path, out: IO[str]) -> None:
     _control(_CHILD_SUBREAPER, 1)
-    supervisor = Supervisor(json.loads(job.read_text(encoding="utf-8")))
-    _leaders.add(supervisor.process.pid)
+    with _signals_wait():
+        supervisor = Supervisor(json.loads(job.read_text(encoding="utf-8")))
 
-    def stop(number: int, frame: object) -> None:
-        end_descendants(supervisor.process.pid)
-        os._exit(128 + number)
+        def stop(number: int, frame: object) -> None:
+            end_descendants(supervisor.process.pid)
+            os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+        for number in ENDING:
+            signal.signal(number, stop)
     json.dump(supervisor.run(), out)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Until there is a process to be ended, and it is known how. The process itself does not inherit that."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 if __name__ == "__main__":
