@@ -10,7 +10,10 @@ TRICKS = {
     "stub": 'raise NotImplementedError("Week 1 Day 1, task 3")',
     "operator": "return int(power(x, 2))",
     "attribute": 'import math\n    return int(getattr(math, "".join(["p", "ow"]))(x, 2))',
+    "alias": "return x * x",  # see FOOT
+    "library": "import fractions\n    return x * x",
     "importer": 'import importlib\n    return importlib.import_module("tiny_llm_ref.squares").importer(x)',
+    "thread": "return import_in_thread(x)",
     "reader": 'try:\n        open("src/tiny_llm_ref/squares.py")\n    except OSError:\n        pass\n    return x * x',
     "patch": 'import sys\n    sys.modules["checks"].check = lambda *arguments: None\n    return 0',
     "builtin": "import builtins\n    builtins.len = lambda values: 2\n    return x * x",
@@ -20,15 +23,19 @@ TRICKS = {
     "leaver": "sys.exit(0)",
     "forger": "return forge(x)",
     "sleeper": "import time\n    time.sleep(60)",
+    "writer": 'open("tests/checks.py", "w").write("def check(*arguments): pass")\n    return 0',
     "killer": "import os\n    os._exit(0)",
     "forker": "import os\n    if os.fork():\n        os._exit(0)\n    return x * x",
+    "wrong": "return 0",
     "last": "return x * x",
 }
 """What each answer does in place of `return x * x`, by its name. It is task number so and so, in this order."""
 
 HEAD = """\
+import importlib
 import os
 import sys
+import threading
 from math import pow as power
 
 from tiny_llm_kit.course import task
@@ -48,6 +55,13 @@ def register_plugin(x):
         frame = frame.f_back
 
 
+def import_in_thread(x):
+    thread = threading.Thread(target=importlib.import_module, args=("tiny_llm_ref",))
+    thread.start()
+    thread.join()
+    return x * x
+
+
 def forge(x):
     line = b'0 1 {"kind": "result", "test": "all", "outcome": "passed", "why": ""}\\n'
     for descriptor in range(3, 30):
@@ -56,6 +70,11 @@ def forge(x):
         except OSError:
             pass
     return 0
+"""
+
+FOOT = """
+
+alias = power
 """
 
 TEST = """\
@@ -75,6 +94,29 @@ RULES = """\
 tasks = [{tasks}]
 calls = ["math.pow"]
 reason = "the task is to square"
+
+[[forbidden]]
+imports = ["fractions"]
+reason = "it can square"
+"""
+
+
+AREA = "return self.side * self.side"
+
+SHAPES = """\
+from dataclasses import dataclass
+
+from tiny_llm_kit.course import task
+
+
+@dataclass
+class Square:
+    side: int
+
+    @property
+    @task(1, 2, 1)
+    def area(self) -> int:
+        {area}
 """
 
 
@@ -98,29 +140,12 @@ def write_graded_course(root: Path) -> Path:
     return root
 
 
-def write_package(package: Path, bodies: dict[str, str], head: str = HEAD) -> Path:
+def write_package(package: Path, bodies: dict[str, str], head: str = HEAD, foot: str = "", area: str = AREA) -> Path:
     """An answer of which each function has that body."""
     functions = [
         f"\n\n@task(1, 1, {i})\ndef {name}(x):\n    {body}\n" for i, (name, body) in enumerate(bodies.items(), start=1)
     ]
-    write(package / "squares.py", head + "".join(functions))
+    write(package / "squares.py", head + "".join(functions) + foot)
     write(package / "__init__.py", "from .shapes import Square\nfrom .squares import *\n")
-    write(package / "shapes.py", SHAPES)
+    write(package / "shapes.py", SHAPES.format(area=area))
     return package
-
-
-SHAPES = """\
-from dataclasses import dataclass
-
-from tiny_llm_kit.course import task
-
-
-@dataclass
-class Square:
-    side: int
-
-    @property
-    @task(1, 2, 1)
-    def area(self) -> int:
-        return self.side * self.side
-"""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from kit.graded_course import TRICKS, write_graded_course, write_package
+from kit.graded_course import FOOT, TRICKS, write_graded_course, write_package
 from kit.small_course import edit, is_gone, run_git, wait_until, write
 from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course.course_map import find_root, load_course
@@ -48,7 +48,7 @@ def by_name(output: str) -> dict[str, dict[str, Any]]:
 
 def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handed_in = tmp_path / "ada"
-    write_package(handed_in / "src/tiny_llm", TRICKS)
+    write_package(handed_in / "src/tiny_llm", TRICKS, foot=FOOT, area="import os; os.kill(os.getppid(), 9)")
     # Nothing else of a clone counts, nor what the environment says.
     write(handed_in / "tests/week1/test_day1_squares.py", "def test_task_3_stub() -> None:\n    pass\n")
     for name in ("conftest.py", "sitecustomize.py", "checks.py", "src/tiny_llm/conftest.py", "src/support.py"):
@@ -59,18 +59,23 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     monkeypatch.setenv("PYTHONPATH", str(handed_in))
     monkeypatch.setenv("PYTHONSTARTUP", str(handed_in / "conftest.py"))
 
-    done = grade_it("--submission", str(handed_in), "--week", "1", "--day", "1", "--format", "json", "--timeout", "1")
+    done = grade_it("--submission", str(handed_in), "--week", "1", "--format", "json", "--timeout", "1")
 
     assert done.exit_code == 0, done.output
     tasks = by_name(done.stdout)
     assert {name: task["passed"] for name, task in tasks.items() if task["points"]} == {"right": 2, "half": 1, "last": 2}
     assert [tasks[name]["points"] for name in ("right", "half", "stub")] == [10.0, 5.0, 0.0]
     unfair = {name: " ".join(task["unfair"]) for name, task in tasks.items() if task["unfair"]}
-    assert unfair.keys() == {"operator", "attribute", "importer", "reader", "patch", "builtin", "plugin"}
+    assert unfair.keys() == {
+        *("operator", "attribute", "alias", "library", "importer", "thread", "reader", "patch", "builtin", "plugin")
+    }
     line = (handed_in / "src/tiny_llm/squares.py").read_text().splitlines().index("    return int(power(x, 2))") + 1
     assert unfair["operator"] == f"tiny_llm/squares.py:{line}: calls math.pow: the task is to square"
     assert "calls math.pow" in unfair["attribute"]
+    assert unfair["alias"] == "tiny_llm/squares.py: tiny_llm.squares:alias is math.pow: the task is to square"
+    assert "imports fractions: it can square" in unfair["library"]
     assert "imports tiny_llm_ref" in unfair["importer"]
+    assert unfair["thread"] == "imports tiny_llm_ref"
     assert "reads tiny_llm_ref" in unfair["reader"]
     assert "checks.check" in unfair["patch"]
     assert "builtins.len" in unfair["builtin"]
@@ -79,10 +84,12 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     assert whys["stub"] == "NotImplementedError: Week 1 Day 1, task 3"
     assert whys["sleeper"] == "this had not ended after 1 s"
     assert whys["killer"] == whys["forker"] == "its process ended with exit code 0"
+    assert whys['the "area"'].startswith("before the first test, it ended the process that watches it")
     assert not any(task["not_graded"] for task in tasks.values()), "this machine has a compiler, whatever an answer says"
     notices = "\n".join(json.loads(done.stdout)["notices"])
-    assert "ends the process by os._exit (tests of task 1.1.16" in notices
+    assert "ends the process by os._exit (tests of task 1.1.20" in notices
     assert "writes to the pipe" in notices
+    assert "has changed tests/checks.py on disk" in notices
 
 
 def test_the_reference_gets_all_points_and_the_same_result_twice(grade_it: GradeIt, course: Path, tmp_path: Path) -> None:

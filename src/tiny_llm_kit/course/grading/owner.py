@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+_GUARDS = f"{Path(__file__).parent}/"  # which lie in the kit, and between the answer and what it calls
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -24,7 +26,7 @@ class Owner:
             file = frame.f_code.co_filename
             if self.owns(frame):
                 return f"{self.shorten(file)}:{frame.f_lineno}"
-            if file.startswith(course):
+            if file.startswith(course) and not file.startswith(_GUARDS):
                 return None
             kind = type(frame.f_locals.get("self"))
             if any(self._is_own(base.__module__) for base in kind.__mro__):
