@@ -79,7 +79,7 @@ alias = power
 
 TEST = """\
 
-@pytest.mark.parametrize("x", [3, 4])
+@pytest.mark.parametrize("x", {values})
 def test_task_{number}_{name}(x: int) -> None:
     check(answer.{name}(x), x * x)
 """
@@ -128,7 +128,9 @@ def write_graded_course(root: Path) -> Path:
     edit(root / "course.toml", 'tasks = ["double", "count down"]', f"tasks = [{names}]")
     edit(root / "course.toml", 'modules = ["numbers.py"]', 'modules = ["squares.py"]')
     edit(root / "course.toml", "test_day1_doubling", "test_day1_squares")
-    tests = "".join(TEST.format(number=number, name=name) for number, name in enumerate(TRICKS, start=1))
+    once = ("sleeper", "killer", "forker")  # each costs a second, or another run
+    values = {name: [3] if name in once else [3, 4] for name in TRICKS}
+    tests = "".join(TEST.format(number=i, name=name, values=values[name]) for i, name in enumerate(TRICKS, start=1))
     write(
         root / "tests/week1/test_day1_squares.py",
         f"import pytest\nfrom answer import answer\nfrom checks import check\n{tests}",

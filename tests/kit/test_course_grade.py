@@ -17,10 +17,13 @@ from kit.graded_course import FOOT, TRICKS, write_graded_course, write_package
 from kit.small_course import edit, is_gone, run_git, wait_until, write
 from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course.course_map import find_root, load_course
+from tiny_llm_kit.course.grading import runs
 from tiny_llm_kit.course.grading.channel import Receiver, make_sender
 from tiny_llm_kit.course.grading.points import DayGrade, Failure, Grade, TaskGrade
 from tiny_llm_kit.course.grading.pristine import write_pristine
+from tiny_llm_kit.course.grading.room import Room
 from tiny_llm_kit.course.grading.rules import load_rules
+from tiny_llm_kit.course.grading.runs import Limits, Run
 from tiny_llm_kit.course.grading.similarity import describe_similarity
 from tiny_llm_kit.course.grading.submission import copy_package, find_package
 
@@ -92,26 +95,28 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     assert "has changed tests/checks.py on disk" in notices
 
 
-def test_the_reference_gets_all_points_and_the_same_result_twice(grade_it: GradeIt, course: Path, tmp_path: Path) -> None:
-    package = tmp_path / "tiny_llm"
-    copy_package(course / "src/tiny_llm_ref", package)
-    once, twice = (grade_it("--submission", str(folder), "--format", "json") for folder in (package, tmp_path))
-    assert once.exit_code == 0, once.output
-    assert once.stdout == twice.stdout
-    whole = json.loads(once.stdout)
-    assert whole["points"] == whole["max_points"] == 10 * (len(TRICKS) + 1)
-    assert "no commit that git can read" in whole["remarks"][0]
-
-
-def test_an_answer_that_cannot_be_imported_has_no_points_and_a_reason(grade_it: GradeIt, course: Path, tmp_path: Path) -> None:
-    write_package(tmp_path / "tiny_llm", {"right": "return x *"})
+def test_the_reference_gets_all_points(grade_it: GradeIt, course: Path, tmp_path: Path) -> None:
+    copy_package(course / "src/tiny_llm_ref", tmp_path / "tiny_llm")
     out = tmp_path / "grade.txt"
-    done = grade_it("--submission", str(tmp_path), "--week", "1", "--out", str(out))
+    done = grade_it("--submission", str(tmp_path / "tiny_llm"), "--out", str(out))
     assert done.exit_code == 0, done.output
-    text = out.read_text()
-    assert f"0 of {10 * (len(TRICKS) + 1)} points" in text
-    assert "SyntaxError: invalid syntax" in text
-    assert "Week 1 Day 1: Doubling: 0 of" in done.stderr
+    assert f"Week 1 Day 1: Doubling: {10 * len(TRICKS)} of {10 * len(TRICKS)} points" in done.stderr
+    total = 10 * (len(TRICKS) + 1)
+    assert f"\n{total} of {total} points\n" in out.read_text()
+    assert "No points" not in out.read_text()
+    assert "no commit that git can read" in out.read_text()
+
+
+def test_an_answer_that_cannot_be_imported_has_no_points_and_a_reason_and_twice_the_same(
+    grade_it: GradeIt, course: Path, tmp_path: Path
+) -> None:
+    write_package(tmp_path / "tiny_llm", {"right": "return x *"})
+    once, twice = (grade_it("--submission", str(tmp_path), "--week", "1", "--day", "2", "--format", "json") for _ in range(2))
+    assert once.exit_code == 0, once.output
+    whole = json.loads(once.stdout)
+    assert (whole["points"], whole["max_points"]) == (0.0, 10)
+    assert "SyntaxError: invalid syntax" in once.stdout
+    assert once.stdout == twice.stdout
 
 
 def test_what_is_changed_while_the_answer_is_imported_costs_the_tasks_of_its_day(
@@ -254,6 +259,51 @@ def test_the_list_of_forbidden_operators_fits_the_course(tmp_path: Path) -> None
             load_rules(tmp_path, course)
 
 
+A_DAY = [
+    "t.py::test_task_1_a[1]",
+    "t.py::test_task_1_a[2]",
+    "t.py::test_task_1_b",
+    "t.py::test_task_2_c",
+    "t.py::test_task_3_d",
+]
+
+
+def run_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable[[str], str | None], lost: bool
+) -> list[list[str]]:
+    """The tests of each run, where each test passes, or ends the process as `ends` says."""
+    asked: list[list[str]] = []
+
+    def run(room: Room, session: dict[str, Any], limits: Limits) -> Run:
+        asked.append(session["wanted"])
+        messages: list[dict[str, Any]] = []
+        for test in session["wanted"]:
+            messages.append({"kind": "begin", "test": test})
+            if ending := ends(test):
+                return Run() if lost else Run(messages, ending, lost=False)
+            messages.append({"kind": "result", "test": test, "outcome": "passed", "why": ""})
+        return Run([*messages, {"kind": "end", "complete": True}], "", lost=False)
+
+    monkeypatch.setattr(runs, "run", run)
+    result = runs.run_day(Room(tmp_path), load_course(find_root()).find_day(1, 1), A_DAY, {}, Limits())
+    assert result.outcomes.keys() == set(A_DAY)
+    assert {test for test, (outcome, _) in result.outcomes.items() if outcome == "passed"} == set(A_DAY[3:])
+    return asked
+
+
+def test_after_two_tests_that_end_the_process_the_rest_of_their_task_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = run_a_day(tmp_path, monkeypatch, lambda test: "SIGSEGV" if "task_1" in test else None, lost=False)
+    assert asked == [A_DAY, A_DAY[1:], A_DAY[3:]]
+
+
+def test_where_a_task_kills_the_supervisor_each_task_gets_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = run_a_day(tmp_path, monkeypatch, lambda test: "killed" if "task_1" in test else None, lost=True)
+    assert asked[0] == A_DAY
+    assert sorted(asked[1:]) == [A_DAY[:3], A_DAY[3:4], A_DAY[4:]]
+
+
 SUPERVISED = """\
 import sys
 from pathlib import Path
@@ -293,7 +343,8 @@ def ending(folder: Path, script: str, **limits: float) -> str:
         ("while True: print('x' * 9999)", {}, "printed more than 1 MB"),
         ("while os.fork() or True: pass", {}, "started more than 8 processes"),
         ("x = b'x' * (1 << 29); time.sleep(60)", {}, "used more than"),
-        ("while True: pass", {"seconds": 0.1}, "had not ended after 0.1 s"),
+        ("while True: pass", {"seconds": 0.1}, "had not ended after 0.2 s"),
+        ("time.sleep(60)", {"seconds": 0.1}, "had not ended after 0.2 s"),
         ("open('large', 'wb').write(bytes(2 << 20))", {}, "exit code 1"),
     ],
 )

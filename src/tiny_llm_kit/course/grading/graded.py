@@ -143,8 +143,9 @@ def main(job: dict[str, Any]) -> int:
         own = [f"--timeout={job['seconds']}", "--continue-on-collection-errors"]
     else:
         plugin, own = Collector(send), ["--collect-only", "-q"]
-    # pytest's configuration is the course's, whatever files lie around.
-    given = ["-c", "pyproject.toml", "--rootdir", ".", "-p", "no:cacheprovider", "--tb=no", "--solution", job["solution"]]
+    # pytest's configuration is the course's, whatever files lie around, and its plugins are those that the tests need.
+    plugins = ["-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider"]
+    given = ["-c", "pyproject.toml", "--rootdir", ".", *plugins, "--tb=no", "--solution", job["solution"]]
     return int(pytest.main([*job["tests"], *given, *own], plugins=[plugin]))
 
 

@@ -13,7 +13,10 @@ from tiny_llm_kit.course.grading.findings import Findings
 from tiny_llm_kit.course.grading.operators import Forbidden
 from tiny_llm_kit.course.grading.owner import Owner, caller
 
-_NAMING_FILES = ("open", "os.listdir", "os.scandir", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+_NAMING_FILES = (
+    *("open", "os.chdir", "os.link", "os.listdir", "os.scandir", "os.symlink"),
+    *("os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"),
+)
 _NOTICED = {
     "gc.get_objects": "looks through all objects of the process",
     "gc.get_referrers": "looks for who holds an object",

@@ -41,6 +41,7 @@ class Room:
             "TMPDIR": str(self.home / "tmp"),
             "PYTHONPATH": str(self.course / "src"),
             "PYTHONHASHSEED": "0",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",

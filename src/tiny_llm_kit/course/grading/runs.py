@@ -130,7 +130,7 @@ def _take(result: DayRun, done: Run) -> Counter[int]:
     begun = [message["test"] for message in done.of_kind("begin") if message["test"] not in result.outcomes]
     for test in begun:
         result.outcomes[test] = ("failed", f"{done.ending}{_last_words(done)}")
-        broken[task_of(test)] += ENOUGH if "limit" in done.ending else 1
+        broken[task_of(test)] += 1
     return broken
 
 
