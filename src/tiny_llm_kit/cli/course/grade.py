@@ -33,7 +33,7 @@ FORMATS = ["text", "json", "gradescope", "github-classroom"]
 @click.option("--out", type=OutFile(), help="Write there instead of printing.")
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=50.0, show_default=True, help="Seconds for one test.")
 @click.option(
-    "--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True, help="GB for all of a run's processes."
+    "--memory", type=click.FloatRange(min=0.1), default=4.0, show_default=True, help="GB for all of a run's processes."
 )
 def grade(
     week: int | None,

@@ -26,7 +26,7 @@ class Limits:
     """`seconds` are for one test, all else for all processes of a run together; `file` is the size of one file, in bytes."""
 
     seconds: float = 50.0
-    memory: int = 8 << 30
+    memory: int = 4 << 30
     processes: int = 64
     output: int = 64 << 20
     file: int = 1 << 30
