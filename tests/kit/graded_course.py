@@ -21,6 +21,7 @@ TRICKS = {
     "skipper": 'import pytest\n    pytest.skip("no C++ compiler: this machine has none")',
     "expected": 'import pytest\n    pytest.xfail("as expected")',
     "leaver": "sys.exit(0)",
+    "odd": 'raise ValueError(chr(0xD800) + chr(27) + "[31m")',
     "forger": "return forge(x)",
     "sleeper": "import time\n    time.sleep(60)",
     "writer": 'open("tests/checks.py", "w").write("def check(*arguments): pass")\n    return 0',

@@ -85,12 +85,13 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     assert "plugin Generous" in unfair["plugin"]
     whys = {name: task["failures"][0]["why"] for name, task in tasks.items() if task["failures"]}
     assert whys["stub"] == "NotImplementedError: Week 1 Day 1, task 3"
+    assert whys["odd"] == "ValueError: \\ud800\x1b[31m"
     assert whys["sleeper"] == "this had not ended after 1 s"
     assert whys["killer"] == whys["forker"] == "its process ended with exit code 0"
     assert whys['the "area"'].startswith("before the first test, it ended the process that watches it")
     assert not any(task["not_graded"] for task in tasks.values()), "this machine has a compiler, whatever an answer says"
     notices = "\n".join(json.loads(done.stdout)["notices"])
-    assert "ends the process by os._exit (tests of task 1.1.20" in notices
+    assert "ends the process by os._exit (tests of task 1.1.21" in notices
     assert "writes to the pipe" in notices
     assert "has changed tests/checks.py on disk" in notices
 

@@ -140,10 +140,11 @@ class _Grading:
         line = " ".join(self._tidy(why).split())
         if why.startswith("DidNotEnd"):  # where it was then is chance
             line = f"this had not ended after {self.limits.seconds:g} s"
-        return (line or f"it was {outcome}")[:300]
+        return (line or ("the answer skips it" if outcome == "skipped" else "it ended before its end"))[:300]
 
     def _tidy(self, text: str) -> str:
-        """Without what differs from one run to the next."""
+        """Without what differs from one run to the next, and what no file can hold."""
+        text = _writable(text)
         text = text.replace(f"{self.room.course}/", "").replace(f"{self.room.answer}/", "").replace(str(self.room.folder), "…")
         text = re.sub(r"0x[0-9a-f]{6,}", "0x…", text)
         return re.sub(r"\b(127\.0\.0\.1|localhost):\d+", r"\1:…", text)
@@ -169,4 +170,9 @@ def _remarks(pristine: Pristine, left_out: list[str]) -> list[str]:
         remarks.append(f"Not as committed in this clone, and not used: {', '.join(pristine.edited)}.")
     if left_out:
         remarks.append(f"Left out of what was handed in, since they are no source files: {', '.join(left_out)}.")
-    return remarks
+    return [_writable(remark) for remark in remarks]
+
+
+def _writable(text: str) -> str:
+    """Stray surrogates, which may be in names of files and in messages of errors, cannot be written."""
+    return text.encode(errors="backslashreplace").decode()

@@ -14,10 +14,10 @@ _NO_ANSWERS = {"__pycache__", "node_modules"}
 
 
 def find_package(folder: Path, course: Course) -> Path:
-    """The answer package: the folder itself, or the one folder `tiny_llm` in it; ValueError if there is none, or several."""
+    """The answer package: that of a clone, the folder itself, or the one `tiny_llm` in it; ValueError for none, or several."""
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is no folder: give the folder with what was handed in")
-    for likely in (folder, folder / "src" / LEARNER):
+    for likely in (folder / "src" / LEARNER, folder / LEARNER, folder):
         if _is_answer(likely, course):
             return likely
     found = sorted(path for path in _folders(folder, _DEPTH) if path.name == LEARNER and _is_answer(path, course))
