@@ -19,6 +19,7 @@ from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course.course_map import find_root, load_course
 from tiny_llm_kit.course.grading import runs
 from tiny_llm_kit.course.grading.channel import Receiver, make_sender
+from tiny_llm_kit.course.grading.operators import find_owner
 from tiny_llm_kit.course.grading.points import DayGrade, Failure, Grade, TaskGrade
 from tiny_llm_kit.course.grading.pristine import write_pristine
 from tiny_llm_kit.course.grading.room import Room
@@ -250,6 +251,10 @@ def test_the_list_of_forbidden_operators_fits_the_course(tmp_path: Path) -> None
     course = load_course(find_root())
     rules = load_rules(find_root(), course)
     assert any("mlx.core.softmax" in rule.calls for rule in rules)
+    for name in [name for rule in rules for name in rule.calls]:
+        owner, attribute = find_owner(name)
+        assert callable(getattr(owner, attribute, None)), f"tests/forbidden.toml: this version of MLX has no {name}"
+    assert find_owner("no_such_library.fast.softmax") == (None, "softmax")
     for entry, message in (
         ('tasks = ["9.9.9"]\nreason = "x"', "there is no task 9.9.9"),
         ('task = ["1.1.1"]\nreason = "x"', "has task, which means nothing"),
