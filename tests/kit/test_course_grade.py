@@ -84,13 +84,14 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     assert "checks.check" in unfair["patch"]
     assert "builtins.len" in unfair["builtin"]
     assert "plugin Generous" in unfair["plugin"]
+    assert tasks["skipper"]["not_graded"] is None, "this machine has a compiler, whatever an answer says"
     whys = {name: task["failures"][0]["why"] for name, task in tasks.items() if task["failures"]}
     assert whys["stub"] == "NotImplementedError: Week 1 Day 1, task 3"
     assert whys["odd"] == "ValueError: \\ud800\x1b[31m"
     assert whys["sleeper"] == "this had not ended after 1 s"
     assert whys["killer"] == whys["forker"] == "its process ended with exit code 0"
     assert whys['the "area"'].startswith("before the first test, it ended the process that watches it")
-    assert not any(task["not_graded"] for task in tasks.values()), "this machine has a compiler, whatever an answer says"
+    assert whys["skipper"].startswith("no C++ compiler")
     notices = "\n".join(json.loads(done.stdout)["notices"])
     assert "ends the process by os._exit (tests of task 1.1.21" in notices
     assert "writes to the pipe" in notices
@@ -119,6 +120,15 @@ def test_an_answer_that_cannot_be_imported_has_no_points_and_a_reason_and_twice_
     assert (whole["points"], whole["max_points"]) == (0.0, 10)
     assert "SyntaxError: invalid syntax" in once.stdout
     assert once.stdout == twice.stdout
+
+
+def test_kernels_that_cannot_run_are_not_graded(grade_it: GradeIt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    write_package(tmp_path / "tiny_llm", {}, area="import pytest; pytest.skip('no C++ compiler: as a kernel would say')")
+    done = grade_it("--submission", str(tmp_path), "--week", "1", "--day", "2", "--format", "json")
+    area = by_name(done.stdout)['the "area"']
+    assert (area["points"], json.loads(done.stdout)["max_points"]) == (None, 0)
+    assert "$CXX is 'no-such-compiler', which does not exist" in area["not_graded"]
 
 
 def test_what_is_changed_while_the_answer_is_imported_costs_the_tasks_of_its_day(

@@ -95,7 +95,8 @@ class Examiner:
         if report.failed:
             self._tell(report.nodeid, "failed", getattr(report, "why", str(report.longrepr)))
         elif report.skipped or hasattr(report, "wasxfail"):
-            self._tell(report.nodeid, "skipped", str(report.longrepr[2] if isinstance(report.longrepr, tuple) else ""))
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+            self._tell(report.nodeid, "skipped", reason.removeprefix("Skipped: "))
         elif report.when == "call":
             self.passed = True
 
