@@ -258,6 +258,7 @@ FILES = {
 MACHINERY = (
     "src/tiny_llm_kit/book/*.py",
     "src/tiny_llm_kit/course/*.py",
+    "src/tiny_llm_kit/course/grading/*.py",
     "src/metal_anywhere/errors.py",
     "src/metal_anywhere/source.py",
     "src/tiny_llm_kit/cli/*.py",

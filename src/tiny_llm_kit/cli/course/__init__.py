@@ -2,6 +2,7 @@
 
 import click
 
+from tiny_llm_kit.cli.course.grade import grade as grade_command
 from tiny_llm_kit.cli.course.hint import hint_command
 from tiny_llm_kit.cli.course.next import next_command
 from tiny_llm_kit.cli.course.reset import reset
@@ -29,3 +30,4 @@ main.add_command(next_command)
 main.add_command(test_command)
 main.add_command(watch_command)
 main.add_command(hint_command)
+main.add_command(grade_command)
