@@ -50,8 +50,8 @@ class NoModel:
 class Decision:
     """Microseconds, with this many running and waiting requests.
 
-    users: how many users' requests wait; each has its own user if that is more than there are; 0 if it does not matter. full: a
-    plan while no seat is free. plan: one that fills a seat. queue: one request leaves the queue, another one joins it.
+    users: how many users' requests wait; each has its own user if that is more than there are; 0 if it does not matter.
+    full: a plan while no seat is free. plan: one that fills a seat. queue: one request leaves the queue, another one joins it.
     """
 
     engine: str

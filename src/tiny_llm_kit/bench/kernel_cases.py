@@ -29,9 +29,9 @@ _NO_MATTER_OF_CACHES = 64
 class Comparison:
     """A kernel and its peer. `ours(i)` and `mlx(i)` launch on the i-th of `copies` inputs.
 
-    bytes: the least that one launch has to move: each input read once, the output written once. operations: multiplications and
-    additions, if a launch has practically nothing else to compute; otherwise 0. precise: MLX's operator in float32, on the same
-    numbers; without it, the result of `mlx` counts as right.
+    bytes: the least that one launch has to move: each input read once, the output written once.
+    operations: multiplications and additions, if a launch has practically nothing else to compute; otherwise 0.
+    precise: MLX's operator in float32, on the same numbers; without it, the result of `mlx` counts as right.
     """
 
     name: str

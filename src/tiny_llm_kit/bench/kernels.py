@@ -21,8 +21,8 @@ _PRODUCT = 4096
 class Figures:
     """What was measured. Times are seconds per launch; `bandwidth` is bytes moved per second, over that of a copy.
 
-    difference: the largest difference between our numbers and MLX's, over the largest of MLX's. operations: of a launch, see
-    `Comparison`.
+    difference: the largest difference between our numbers and MLX's, over the largest of MLX's.
+    operations: of a launch, see `Comparison`.
     """
 
     name: str

@@ -43,10 +43,12 @@ class Lateness:
 class Point:
     """A run under load.
 
-    rate: requests per second that were offered; None in a closed loop. clients: of a closed loop, else None. summary: a
-    `Summary` of the answer package's. kept: share of the requests that met the SLO. lateness: None if no request can be late:
-    in a closed loop, and in a simulation. others: share of the CPU that other programs had; None in a simulation. noisy:
-    whether that was too much.
+    rate: requests per second that were offered; None in a closed loop.
+    clients: of a closed loop, else None.
+    summary: a `Summary` of the answer package's.
+    kept: share of the requests that met the SLO.
+    lateness: None if no request can be late: in a closed loop, and in a simulation.
+    others: share of the CPU that other programs had; None in a simulation. noisy: whether that was too much.
     """
 
     schedule: str

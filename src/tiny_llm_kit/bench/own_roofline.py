@@ -12,7 +12,7 @@ from tiny_llm_kit.machine.fast_math import by_columns, matmul_transposed
 
 COLUMNS = ["rows of a decode step", "roofline", "fitted", "measured", "measured / roofline"]
 WIDTH, HEIGHT = 4096, 8192
-"""The side of a matrix that no cache holds: 128 MiB in float32."""
+"""A matrix that no cache holds: 128 MiB in float32."""
 MANY = 512
 BYTES = 4
 """Of a number in float32, which the programs of the course compute with when they compare."""

@@ -73,7 +73,8 @@ class Schedule:
 
     kind: one of `KINDS`. "continuous" is the engine of slots, where each prompt has a call of its own. "paged" is continuous,
         too; prompts share the call of the others. "leaving" is static batching whose rows are no longer computed when their
-        answers are done: a continuous batch for each group, which no request joins. rows: most requests at a time.
+        answers are done: a continuous batch for each group, which no request joins.
+    rows: most requests at a time.
     """
 
     kind: str

@@ -23,7 +23,8 @@ class ServingOptions:
     """What a schedule needs to know.
 
     slots: rows of the batch, or of a group; the paged engine has the memory of as many, unless `sizes` says otherwise.
-    max_wait: seconds until a group of `dynamic` starts even if it is not full. kernels: of the paged engine.
+    max_wait: seconds until a group of `dynamic` starts even if it is not full.
+    kernels: of the paged engine.
     """
 
     slots: int

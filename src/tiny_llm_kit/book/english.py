@@ -1,6 +1,6 @@
-"""A few turns of phrase that the house style does without. Few, and sure of themselves: what is well said must pass.
+"""A few turns of phrase that the house style avoids. The rules are few and certain: good English must pass.
 
-What is meant as it stands, and looks like a fault, is listed in `book/allowed.txt`, a phrase per line.
+Phrases that look like faults but are right are listed in `book/allowed.txt`, one per line.
 """
 
 import re
@@ -43,7 +43,7 @@ def load_allowed(root: Path) -> list[str]:
 
 
 def find_faults(page: Page, allowed: list[str]) -> list[Fault]:
-    """Where a page says it otherwise than the style wants."""
+    """The phrases of a page that the style avoids."""
     faults = []
     for rule, remedy in _RULES:
         for found in rule.finditer(page.prose):
