@@ -33,6 +33,10 @@ _RULES = [
     (re.compile(r"\bbeside\b"), "write 'alongside', 'next to' or 'besides'"),
     (re.compile(rf"\bbehind\s(?:its\sown|each|all|a\swrong|the\s(?:{_IN_ORDER}))\b"), "write 'after'"),
     (re.compile(r"\b(?:−inf|at\sor)\sbehind\b"), "write 'after'"),
+    (re.compile(rf"\bso\smany\s(?:more\s)?(?:{_MEASURES})\b(?![^.;:]*\bthat\b)"), "write 'this many'"),
+    (re.compile(r"\b[Ww]here\sthey\slie\b"), "write 'in place', or 'where they are'"),
+    (re.compile(r"\bin\smid-stream\b"), "write 'mid-stream'"),
+    (re.compile(r"\banyhow\b"), "write 'anyway'"),
 ]
 
 
