@@ -34,7 +34,7 @@ class ServeRouting:
         """
         if pending_request is None or not isinstance(request := _first_argument(pending_request), RoutedRequest):
             return [list(candidate_replicas)]
-        pending_request.routing_context.should_backoff = True  # without it, Ray asks again at once, and for ever
+        pending_request.routing_context.should_backoff = True  # without it, Ray asks again at once, and forever
         named = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         ranked = self.router.choose(request, list(named))
         if ranked:
