@@ -86,10 +86,10 @@ class Scheduler:
 
         1. Every request that decodes gets a token, the oldest first. If the blocks do not suffice, the youngest loses its own
            and waits again; the oldest is never preempted.
-        2. Prompts that have been started continue, the oldest first, with what is left of the budget. 3. Waiting requests are
-        admitted in order, while there is budget, a seat, and room for all known tokens of the next one. The first that does not
-        fit ends this, or small requests could overtake a large one forever. None is admitted in a step that preempts. A
-        request whose token is still in flight is passed over until it is back.
+        2. Prompts that have been started continue, the oldest first, with what is left of the budget.
+        3. Waiting requests are admitted in order, while there is budget, a seat, and room for all known tokens of the next one.
+           The first that does not fit ends this, or small requests could overtake a large one forever. None is admitted in a
+           step that preempts. A request whose token is still in flight is passed over until it is back.
 
         Args:
             waiting: the next one first; no more are looked at than needed.
