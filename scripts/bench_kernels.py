@@ -1,4 +1,4 @@
-"""`pdm run bench-kernels`: each kernel of the course beside MLX's own operator, on what MLX computes on here."""
+"""`pdm run bench-kernels`: each kernel of the course next to MLX's own operator, on the device that MLX uses here."""
 
 from start import start
 

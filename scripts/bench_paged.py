@@ -1,4 +1,4 @@
-"""`pdm run bench-paged`: the paged engine beside the slot engine and mlx-lm, and what its steps cost."""
+"""`pdm run bench-paged`: the paged engine next to the slot engine and mlx-lm, and what its steps cost."""
 
 from start import start
 

@@ -1,4 +1,4 @@
-"""`pdm run bench-serve`: what the HTTP server costs over the engine itself, and how late its streams are."""
+"""`pdm run bench-serve`: what the HTTP server costs on top of the engine itself, and how late its streams are."""
 
 from start import start
 

@@ -1,4 +1,5 @@
-"""`pdm run bench-speculation`: what n-gram drafts bring, alone and in a batch, where texts repeat themselves and where not."""
+"""`pdm run bench-speculation`: what n-gram drafts gain, alone and in a batch, for texts that repeat themselves and texts that
+don't."""
 
 from start import start
 

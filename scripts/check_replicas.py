@@ -1,4 +1,4 @@
-"""`pdm run check-replicas`: two replicas on Ray Serve, one is killed in mid-stream, and every answer is complete."""
+"""`pdm run check-replicas`: two replicas on Ray Serve, one is killed mid-stream, and every answer is complete."""
 
 from start import start
 

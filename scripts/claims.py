@@ -1,4 +1,4 @@
-"""`pdm run claims`: the law behind batching, where it fails, and what becomes of the claims that circulate."""
+"""`pdm run claims`: the law behind batching, where it fails, and how common claims fare against it."""
 
 from start import start
 

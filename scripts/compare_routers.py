@@ -1,4 +1,4 @@
-"""`pdm run compare-routers`: routers before two real servers, those of the course beside vLLM's."""
+"""`pdm run compare-routers`: routers in front of two real servers, the course's next to vLLM's."""
 
 from start import start
 

@@ -1,6 +1,6 @@
 """Attention: each query takes a weighted mean of the values, weighted by how well it matches the keys.
 
-Nothing here knows of caches, positions or batches of requests: those arrive as arrays and as a mask.
+Nothing here knows about caches, positions or batches of requests: those arrive as arrays and as a mask.
 """
 
 import mlx.core as mx
@@ -56,7 +56,7 @@ def multi_head_attention(
     Args:
         x: `(B, L, E)`.
         w_q, w_k, w_v: `(H·D, E)`; head h owns rows h·D to (h+1)·D − 1. A projection is `x @ w.T`.
-        w_o: `(E, H·D)`, from the heads' outputs, laid side by side, back to E.
+        w_o: `(E, H·D)`, from the concatenated outputs of the heads back to E.
         num_heads: H.
         mask: broadcastable to `(B, H, L, L)`, as in `scaled_dot_product_attention`.
     Returns:
@@ -67,10 +67,10 @@ def multi_head_attention(
 
 @task(week=1, day=3, number=1)
 def causal_mask(length: int, total: int, dtype: mx.Dtype = mx.float32) -> mx.array:
-    """Nobody may look ahead: an additive mask for the last `length` of `total` positions.
+    """No position may see a later one: an additive mask for the last `length` of `total` positions.
 
-    With a cache the queries are fewer than the keys: query i stands at position total − length + i and may see every key
-    up to and including its own.
+    With a cache there are fewer queries than keys: query i stands at position total − length + i and may see every key up to
+    and including its own.
 
     Returns:
         `(length, total)`, 0 where attention is allowed, −inf elsewhere.
@@ -98,9 +98,9 @@ def grouped_query_attention(
         scale: 1/√D when None.
         mask: None, `"causal"` (see `causal_mask`), or an additive array that all heads share: `(L, S)` or `(B, 1, L, S)`.
     Returns:
-        `(B, H, L, D)`, in the dtype of `q`, whatever that of the mask.
+        `(B, H, L, D)`, in the dtype of `q`, whatever the dtype of the mask.
     Raises:
-        ValueError: if H is no multiple of KV, or the mask has an unknown name.
+        ValueError: if H is not a multiple of KV, or the mask has an unknown name.
     """
     raise NotImplementedError("Week 1 Day 3, task 2: grouped-query attention. Read book/src/week1-03-gqa.md")
 

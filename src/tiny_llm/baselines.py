@@ -23,7 +23,7 @@ from .request_book import RequestBook
 def run_sequential(
     model: Model, requests: Sequence[Request], max_seq_len: int = 512, prefill_step: int = 128
 ) -> BatchingMetrics:
-    """Serve requests, all there from the start, one after another: a batch of one slot."""
+    """Serve requests that are all there from the start, one after another: a batch of one slot."""
     raise NotImplementedError("Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md")
 
 
@@ -31,7 +31,7 @@ def run_sequential(
 def run_continuous(
     model: Model, requests: Sequence[Request], batch_size: int, max_seq_len: int = 512, prefill_step: int = 128
 ) -> BatchingMetrics:
-    """Serve requests, all there from the start, through a continuous batch."""
+    """Serve requests that are all there from the start through a continuous batch."""
     raise NotImplementedError("Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md")
 
 
@@ -43,15 +43,14 @@ def run_static(
     prefill_step: int = 128,
     clock: Callable[[], float] = time.perf_counter,
 ) -> BatchingMetrics:
-    """Serve requests in fixed groups: a group starts together, and nobody joins before its longest answer is done.
+    """Serve requests in fixed groups: a group starts together, and no request joins before its longest answer is done.
 
-    The rows of answers that are done run on with the batch, and what they compute is thrown away: that is the cost which
-    continuous batching does away with. A group is over when the last of its answers is, and the end of that may be noticed
-    one step late, as in the engine.
+    The rows of finished answers keep running with the batch, and what they compute is thrown away: continuous batching removes
+    that cost. A group is over when the last of its answers is done, which may be noticed one step late, as in the engine.
 
-    All requests arrive at the start. There is an iteration for each token of a group's longest answer; active in it are those
-    of the group that have not ended before, out of `batch_size`, and those of later groups are in the queue. So utilization
-    counts the rows that still had something to say. Each chunk of a prompt is logged when it is launched.
+    All requests arrive at the start. There is an iteration for each token of a group's longest answer; the active requests are
+    those of the group that have not ended yet, out of `batch_size`, and those of later groups are in the queue. So utilization
+    counts the rows whose answers were still going on. Each chunk of a prompt is logged when it is launched.
 
     Raises:
         ValueError: if `batch_size` is less than 1.

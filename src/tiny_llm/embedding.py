@@ -1,4 +1,4 @@
-"""The embedding: a table with a row a token, read at the model's entrance and often multiplied by at its exit."""
+"""The embedding: a table with one row per token, read on the way into the model and often multiplied by on the way out."""
 
 import mlx.core as mx
 
@@ -12,7 +12,7 @@ class Embedding:
     """Token vectors.
 
     Args:
-        weight: `(V, E)`, V tokens.
+        weight: `(V, E)`, for a vocabulary of V tokens.
         product: computes `as_linear`.
     """
 
@@ -22,7 +22,7 @@ class Embedding:
 
     @task(week=1, day=5, number=2)
     def __call__(self, tokens: mx.array) -> mx.array:
-        """Token ids `(B, L)` to vectors `(B, L, E)`. Of a quantized table only the rows in use are unpacked."""
+        """Token ids `(B, L)` to vectors `(B, L, E)`. If the table is quantized, only the rows in use are unpacked."""
         raise NotImplementedError("Week 1 Day 5, task 2: the embedding. Read book/src/week1-05-model.md")
 
     @task(week=1, day=5, number=2)

@@ -1,7 +1,7 @@
 """The engine: the loop in which requests join and leave a running batch.
 
-One iteration is: make room → plan → launch → read what the previous one launched → update the requests. Deciding is in
-`scheduling`, computing in `model_runner`, and who waits, runs and ends is in `request_book`.
+One iteration is: make room → plan → launch → read what the previous one launched → update the requests. `scheduling` decides,
+`model_runner` computes, and `request_book` keeps track of which requests wait, run and have ended.
 """
 
 import time
@@ -25,8 +25,8 @@ class ContinuousBatchScheduler(RequestBook):
         model: see `Model`.
         max_batch_size: slots, the rows of a decode step.
         max_seq_len: most tokens a request may have, prompt and answer together.
-        prefill_step: most prompt tokens per iteration; a long prompt stalls the others by no more than that.
-        strategy: who is admitted next; first come, first served by default.
+        prefill_step: most prompt tokens per iteration; a long prompt delays the others by no more than that.
+        strategy: chooses the next request to admit; first come, first served by default.
         clock: seconds, for the metrics.
     Raises:
         ValueError: if a size is less than 1.
@@ -58,8 +58,8 @@ class ContinuousBatchScheduler(RequestBook):
         """Run one iteration and return the requests that have ended since the last one.
 
         Raises:
-            BaseException: what interrupts an iteration, such as Ctrl-C, ends all that run with that error and is raised again.
-                Those that wait are still there: step on, or cancel them. See `RequestBook.iteration`.
+            BaseException: what interrupts an iteration, such as Ctrl-C, ends all running requests with that error and is raised
+                again. The waiting ones are still there: keep stepping, or cancel them. See `RequestBook.iteration`.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
@@ -73,7 +73,7 @@ class ContinuousBatchScheduler(RequestBook):
         )
 
     def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        """End all running requests. What the device holds may depend on a computation that failed, so it is made anew."""
         self._in_flight = InFlight()
         self.slots = SlotManager(self.slots.max_slots)
         self.runner.reset()
@@ -83,12 +83,12 @@ class ContinuousBatchScheduler(RequestBook):
     def check_integrity(self) -> None:
         """Everything must be accounted for, between any two iterations.
 
-        Every slot is free or has one owner. Owners are running requests, and each layer's cache holds just their slots, each
-        with as many tokens as its owner's `offset`. Nothing that runs has finished. Requests that have a slot or still need
-        one (those that run, unless all their tokens have been launched) are no more than there are slots.
+        Every slot is free or has one owner. Owners are running requests, and each layer's cache holds exactly their slots, each
+        with as many tokens as its owner's `offset`. No running request has finished. No more requests have a slot or still need
+        one (all running ones do, unless all their tokens have been launched) than there are slots.
 
         Raises:
-            RuntimeError: saying what is not so.
+            RuntimeError: saying what is wrong.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 9: testing and benchmarking. Read book/src/week2-06-continuous-batching.md"
@@ -96,10 +96,10 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _make_room(self) -> list[Request]:
-        """Free the slots of requests whose last token is on its way already, and close the gaps.
+        """Free the slots of requests whose last token is already on its way, and close the gaps.
 
         Returns:
-            Those that have a slot or need one: all others that run.
+            The requests that have a slot or need one: all other running ones.
         """
         raise NotImplementedError(
             "Week 2 Day 6, task 4: prefill and decode phases. Read book/src/week2-06-continuous-batching.md"
@@ -107,7 +107,7 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _launch(self, plan: StepPlan) -> InFlight:
-        """Launch the decode call and then the chunks of a plan, admit and join whom they concern, and start the device.
+        """Launch the decode call and then the chunks of a plan, admit and join the requests concerned, and start the device.
 
         Returns:
             What is on its way now; nothing, if the device could not be started.

@@ -1,7 +1,7 @@
-"""The event log: all that happens to requests, in order. Metrics, timelines and the simulator read it and nothing else.
+"""The event log: everything that happens to requests, in order. Metrics, timelines and the simulator read only this.
 
-It keeps nothing: each iteration's events go to the readers when it is closed, and what they keep is their business. So the
-memory of a server that runs for weeks is bounded.
+It keeps nothing: when an iteration is closed, its events go to the readers, which decide what to keep. So a server can run for
+weeks in bounded memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,14 +30,15 @@ ENDS = {EventKind.FINISHED, EventKind.CANCELLED, EventKind.FAILED}
 class Event(NamedTuple):
     """Something that happened to a request.
 
-    A chunk is logged when it is launched, and a token when it has come back, which is an iteration after its launch. The token
-    that ends an answer without being part of it (EOS) is logged, too.
+    A chunk is logged when it is launched, and a token when it has come back, one iteration after its launch. The token that
+    ends an answer without being part of it (EOS) is logged, too.
 
     Args:
         time: seconds on the engine's clock, which never goes back.
-        tokens: of ARRIVED the prompt's length, of PREFILL_CHUNK the chunk's, and of an end the number of generated tokens.
-        position: of PREFILL_CHUNK, how many tokens of the request are computed when the chunk is.
-        step: the iteration in which it happened, counted from 0; what happens between two belongs to the next.
+        tokens: for ARRIVED the length of the prompt, for PREFILL_CHUNK that of the chunk, and for an end the number of
+            generated tokens.
+        position: for PREFILL_CHUNK, how many tokens of the request have been computed once this chunk has.
+        step: the iteration in which it happened, counted from 0; what happens between two iterations belongs to the later one.
     """
 
     time: float
@@ -50,15 +51,15 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """What one iteration looked like from outside: an entry of the log.
+    """What one iteration looked like from outside: one entry of the log.
 
     Args:
         time: seconds on the engine's clock, at the iteration's end.
-        active_requests: requests that held a slot, or a claim on one, as the iteration's plan left them.
-        max_slots: how many could have.
-        queue_size: requests that the plan left waiting.
+        active_requests: requests that held a slot, or had a claim on one, after the iteration's plan.
+        max_slots: how many requests could have held one.
+        queue_size: requests still waiting after the plan.
         new_tokens: tokens that came back in this iteration and became part of an answer.
-        events: what happened since the last state.
+        events: what has happened since the previous state.
         step: the iteration's number, counted from 0.
     """
 
@@ -85,11 +86,11 @@ class EventLog:
         self._events: list[Event] = []
 
     def record(self, kind: EventKind, request_id: int, tokens: int = 0, position: int = 0) -> None:
-        """Log that something happened just now."""
+        """Log that something has just happened."""
         self._events.append(Event(self.clock(), kind, request_id, tokens, position, self.step))
 
     def close_step(self, active: int, max_slots: int, queue_size: int, new_tokens: int) -> BatchState:
-        """End an iteration: every reader is given its state, which is returned, too. For the arguments see `BatchState`."""
+        """End an iteration: pass its state to every reader, and return it. For the arguments see `BatchState`."""
         events, self._events = self._events, []
         state = BatchState(self.clock(), active, max_slots, queue_size, new_tokens, events, self.step)
         self.step += 1

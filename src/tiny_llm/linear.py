@@ -40,13 +40,13 @@ class Linear:
 
 
 def fuse(layers: Sequence[Linear]) -> Linear:
-    """Several linear layers with the same input as one, whose outputs stand side by side: weights are stacked along N.
+    """Fuse several linear layers with the same input into one, whose outputs are side by side: weights are stacked along N.
 
-    At small batch a product costs what it costs to read its weight, plus a start-up; fusing saves the start-ups. All layers
-    have to be computed alike: `product` is the first one's.
+    In a small batch a product costs as much as reading its weight, plus a launch; fusing saves launches. All layers have to be
+    computed in the same way: `product` is the first one's.
 
     Raises:
-        ValueError: if some of the layers have a bias and others do not, or their weights are of different formats.
+        ValueError: if some of the layers have a bias and others do not, or their weights have different formats.
     """
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if len(biases) not in (0, len(layers)):
@@ -58,7 +58,7 @@ def fuse(layers: Sequence[Linear]) -> Linear:
 
 
 class FusedLinear:
-    """Several linear layers with the same input, computed as one product (see `fuse`) that is cut into their outputs."""
+    """Several linear layers with the same input, computed as one product (see `fuse`) that is split into their outputs."""
 
     def __init__(self, layers: Sequence[Linear]) -> None:
         sizes = [layer.weight.shape[0] for layer in layers]
@@ -67,7 +67,7 @@ class FusedLinear:
 
     @task(week=1, day=5, number=1)
     def __call__(self, x: mx.array) -> list[mx.array]:
-        """`(..., K)` to one `(..., Nᵢ)` a layer."""
+        """`(..., K)` to one `(..., Nᵢ)` per layer."""
         raise NotImplementedError("Week 1 Day 5, task 1: linear layers, alone and fused. Read book/src/week1-05-model.md")
 
 

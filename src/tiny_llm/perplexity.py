@@ -1,4 +1,4 @@
-"""What quantization saves and what it costs: bytes that a token makes the machine read, and perplexity."""
+"""What quantization saves and what it costs: the bytes that the machine reads per token, and perplexity."""
 
 import math
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ HEAD = "lm_head.weight"
 def bytes_per_token(weights: Weights) -> int:
     """How many bytes of weights one decode step of one row reads; keys, values and activations are not counted.
 
-    Every parameter is read once, a packed matrix with its scales and biases. The embedding table is read whole where it is
-    also the head (a model without "lm_head.weight" is tied); of a table of its own, one row is read.
+    Every parameter is read once, a packed matrix with its scales and biases. The embedding table is read whole if it is also
+    the head (a model without "lm_head.weight" is tied); otherwise only one row of it is read.
     """
     raise NotImplementedError(
         "Week 2 Day 2, task 5: measure: bytes and perplexity. Read book/src/week2-02-quantized-weights.md"
@@ -28,16 +28,16 @@ def bytes_per_token(weights: Weights) -> int:
 
 @task(week=2, day=2, number=5)
 def perplexity(model: Model, tokens: Sequence[int], window: int = 256) -> float:
-    """exp of the mean negative log likelihood of a text's tokens: how many tokens the model wavers between.
+    """exp of the mean negative log likelihood of a text's tokens: between how many tokens the model wavers, in effect.
 
-    Each token but the first is predicted once, from those of its window that come before it: the window that starts at s sees
-    `tokens[s : s + window]` and predicts the token after each of them. Windows follow one another without a gap or an overlap;
-    the last may be shorter. They bound the memory, which is mostly that of logits, `(window, V)`.
+    Each token except the first is predicted once, from those of its window that come before it: the window that starts at s
+    sees `tokens[s : s + window]` and predicts the token after each of them. Windows follow one another without a gap or an
+    overlap; the last may be shorter. They bound the memory, most of which is for logits, `(window, V)`.
 
     Args:
         tokens: at least two ids.
     Returns:
-        From 1 (certain, and right) up; V for a model that finds every token equally likely. Computed in float32.
+        At least 1 (certain, and right); V for a model that finds every token equally likely. Computed in float32.
     Raises:
         ValueError: if there are fewer than two tokens, or `window` is less than 1.
     """

@@ -1,7 +1,7 @@
 """Quantized weights: a matrix in groups of small integers, each group with a scale and a bias of its own.
 
-A step of decoding reads every weight once and does little with it, so what counts is how many bytes there are to read. The
-layout is MLX's (see `mx.quantize`), so that its kernels can read what is made here.
+A decode step reads every weight once and does little with it, so what counts is the number of bytes to read. The layout is
+MLX's (see `mx.quantize`): its kernels can read what is made here.
 """
 
 import mlx.core as mx
@@ -16,7 +16,7 @@ GROUP_SIZES = (32, 64, 128)
 
 
 def _shifts(bits: int) -> mx.array:
-    """How far to the left each value of a word stands, `(32 / bits,)`: the first one is in the lowest bits."""
+    """How far each value of a word is shifted to the left, `(32 / bits,)`: the first one is in the lowest bits."""
     if bits not in SUPPORTED_BITS:
         raise ValueError(f"{bits} bits are not supported: choose 4 or 8, which fill a word without a rest")
     return mx.arange(0, WORD, bits, dtype=mx.uint32)
@@ -32,14 +32,14 @@ def pack(values: mx.array, bits: int) -> mx.array:
     Returns:
         uint32 `(..., n · bits / 32)`.
     Raises:
-        ValueError: for other bits, values that are no integers or out of range, or an n that leaves a word half full.
+        ValueError: for other bits, values that are not integers or out of range, or an n that leaves a word partly empty.
     """
     raise NotImplementedError("Week 2 Day 2, task 1: pack and unpack. Read book/src/week2-02-quantized-weights.md")
 
 
 @task(week=2, day=2, number=1)
 def unpack(words: mx.array, bits: int) -> mx.array:
-    """What was packed: uint32 `(..., m)` to uint32 values `(..., m · 32 / bits)`.
+    """Unpack words: uint32 `(..., m)` to uint32 values `(..., m · 32 / bits)`.
 
     Raises:
         ValueError: for bits other than 4 and 8, or words that are not uint32.
@@ -55,7 +55,7 @@ def quantize(w: mx.array, group_size: int = 64, bits: int = 4) -> QuantizedWeigh
     the integer from 0 to 2^bits − 1 for which scale · q + bias, with both as they are stored, comes nearest to the number. A
     group of equal numbers comes back exactly.
 
-    `mx.quantize` chooses otherwise: see the chapter.
+    `mx.quantize` chooses scale and bias differently: see the chapter.
 
     Args:
         w: `(N, K)`, floating point, every number finite; K is a multiple of `group_size`.
@@ -72,7 +72,7 @@ def dequantize(weight: QuantizedWeight, dtype: mx.Dtype = mx.float32) -> mx.arra
     """The full matrix `(N, K)`: scale · q + bias.
 
     Args:
-        dtype: floating; scales and biases are turned into it, and the arithmetic is done in it.
+        dtype: floating point; scales and biases are converted to it, and the arithmetic is done in it.
     Raises:
         ValueError: for bits other than 4 and 8.
     """
@@ -82,7 +82,7 @@ def dequantize(weight: QuantizedWeight, dtype: mx.Dtype = mx.float32) -> mx.arra
 class QuantizedLinear:
     """A linear layer that holds its weight packed, `(N, K)`, and a bias `(N,)`.
 
-    The full matrix exists while a call is computed, and not longer: what stays in memory is the packed one.
+    The full matrix exists only while a call is computed: what stays in memory is the packed one.
     """
 
     def __init__(self, weight: QuantizedWeight, bias: mx.array | None = None) -> None:

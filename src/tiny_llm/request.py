@@ -1,6 +1,6 @@
-"""One request: all that a row of the batch needs hangs on this object, so no parallel lists can slip.
+"""One request: everything that a row of the batch needs is on this object, so there are no parallel lists to get out of step.
 
-A request knows no scheduler, no slot and no model.
+A request knows nothing about schedulers, slots or models.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +23,7 @@ class Request:
     """A prompt on its way to an answer: `waiting → prefilling → decoding → finished`.
 
     Two counters tell where it is: `offset`, the tokens whose keys and values have been asked of the device, and
-    `len(generated_tokens)`, the tokens that came back. `shown` counts the letters of `text` that `on_update` has been given.
+    `len(generated_tokens)`, the tokens that came back. `shown` counts the letters of `text` that `on_update` has received.
 
     Args:
         prompt: token ids.
@@ -32,7 +32,7 @@ class Request:
         eos_token_ids: tokens that end the answer and are not part of it.
         stop: strings that end the answer and are not part of it; they need a `detokenizer`.
         detokenizer: turns tokens into text; without one `text` stays empty.
-        on_update: called by whoever serves the request, as `on_update(request, new_text)`; see `RequestBook`.
+        on_update: called by the engine that serves the request, as `on_update(request, new_text)`; see `RequestBook`.
     Raises:
         ValueError: for tokens that are not whole numbers, `max_tokens` below 1, or stop strings without a detokenizer.
     """
@@ -77,14 +77,14 @@ class Request:
     def state(self) -> str:
         """`"waiting"`, `"prefilling"`, `"decoding"` or `"finished"`, derived from the counters.
 
-        Waiting until a cache is there or a token has been computed, prefilling until the whole prompt has been.
+        It is waiting until it has a cache or a computed token, then prefilling until the whole prompt has been computed.
         """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 
     @property
     @task(week=2, day=6, number=1)
     def all_launched(self) -> bool:
-        """Whether all its tokens, up to `max_tokens`, have been asked of the device, though not all may have come back.
+        """Whether all its tokens, up to `max_tokens`, have been asked of the device; some may not have come back yet.
 
         The end of the prompt asks for the first token, and every position after it for one more.
         """
@@ -104,20 +104,21 @@ class Request:
 
     @task(week=2, day=6, number=1)
     def finish(self, reason: str, error: BaseException | None = None) -> None:
-        """End the request: give back its cache, and add the text that was held back to `text`.
+        """End the request: drop its cache, and add the text that was held back to `text`.
 
-        A request ends once. Whoever ends it again changes nothing, unless with its first error: what has gone wrong is never
-        hidden by an earlier reason.
+        A request ends once. Ending it again changes nothing, except that the first error replaces an earlier reason: an error
+        is never hidden.
 
         Args:
             reason: "stop", "length", "cancelled" or "error".
-            error: what went wrong. The held back text is given up then, since the detokenizer may be what failed.
+            error: what went wrong. Text that was held back is then dropped, since the detokenizer may be what failed.
         """
         raise NotImplementedError("Week 2 Day 6, task 1: the life of a request. Read book/src/week2-06-continuous-batching.md")
 
 
 def _whole_numbers(name: str, values: Collection[int]) -> list[int]:
-    """A copy, so that nobody changes them later, of ints and what stands for one, as numpy's do; a bool does not."""
+    """A copy, which later changes don't affect, of ints and what converts to one, such as numpy's integers; a bool is
+    refused."""
     try:
         numbers = list(values)
         if bool in set(map(type, numbers)):

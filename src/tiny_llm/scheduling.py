@@ -1,6 +1,6 @@
-"""Scheduling: what the next iteration computes, and who is served first.
+"""Scheduling: what the next iteration computes, and which requests are served first.
 
-Plain Python, no arrays: a plan is made from the requests' counters, and somebody else runs it. Planning changes nothing.
+Plain Python, no arrays: a plan is made from the requests' counters, and run elsewhere. Planning changes nothing.
 Iteration-level scheduling is the idea of Orca (OSDI 2022, section 3).
 """
 
@@ -33,27 +33,28 @@ class StepPlan:
 
 
 class Strategy(ABC):
-    """Chooses who is admitted next. A strategy is a ranking: the lowest rank goes first, and among equals who came first.
+    """Chooses which requests are admitted next. A strategy is a ranking: the lowest rank goes first, and among equals the
+    earliest.
 
-    A request that was overtaken `max_overtakes` times goes next whatever its rank, so that nobody starves. Those who are
-    admitted in one iteration are chosen together, so that a few overtakings more are possible.
+    A request that was overtaken `max_overtakes` times goes next whatever its rank, so none starves. The requests admitted in
+    one iteration are chosen together, so a few more overtakings are possible.
     """
 
     max_overtakes = 32
 
     @abstractmethod
     def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
-        """How well it would be to admit a request alongside those that are running, as a function; lower is sooner.
+        """A function that says how good it would be to admit a request alongside those that are running; lower is sooner.
 
-        It is made once in a plan and called for everyone who waits: what depends on `running` alone is computed here.
+        It is made once per plan and called for every waiting request: what depends only on `running` is computed here.
         """
 
     @task(week=2, day=6, number=8)
     def choose(self, waiting: Collection[Request], running: Sequence[Request], count: int) -> list[Request]:
-        """The next `count` requests to admit, or as many as there are, the first to be admitted first.
+        """The next `count` requests to admit, or as many as there are, in order of admission.
 
         Args:
-            waiting: in order of arrival, so that nobody has been overtaken more often than those before.
+            waiting: in order of arrival, so none has been overtaken more often than those before it.
             count: 0 or more.
         """
         raise NotImplementedError("Week 2 Day 6, task 8: scheduling strategies. Read book/src/week2-06-continuous-batching.md")
@@ -63,12 +64,12 @@ class Fifo(Strategy):
     """First come, first served."""
 
     def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
-        """The same for all, so that arrival decides."""
+        """The same for all: arrival decides."""
         return lambda request: 0
 
     @task(week=2, day=6, number=8)
     def choose(self, waiting: Collection[Request], running: Sequence[Request], count: int) -> list[Request]:
-        """The first `count`, without a look at the others: however many wait, it costs the same."""
+        """The first `count`, without looking at the others: it costs the same however many wait."""
         raise NotImplementedError("Week 2 Day 6, task 8: scheduling strategies. Read book/src/week2-06-continuous-batching.md")
 
 
@@ -77,12 +78,12 @@ class ShortestRemaining(Strategy):
 
     @task(week=2, day=6, number=8)
     def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
-        """Estimated tokens remaining: the prompt's that are not computed, and as many as may be generated."""
+        """Estimated remaining tokens: those of the prompt that have not been computed, and as many as may be generated."""
         raise NotImplementedError("Week 2 Day 6, task 8: scheduling strategies. Read book/src/week2-06-continuous-batching.md")
 
 
 class LengthBalance(Strategy):
-    """Rows of like length together: the shorter rows of a batch are padded to the longest one's."""
+    """Puts rows of similar length together: the shorter rows of a batch are padded to the longest one."""
 
     @task(week=2, day=6, number=8)
     def ranking(self, running: Sequence[Request]) -> Callable[[Request], float]:
@@ -101,19 +102,20 @@ STRATEGIES: dict[str, type[Strategy]] = {
 def plan_step(
     waiting: Collection[Request], running: Sequence[Request], max_slots: int, prefill_step: int, strategy: Strategy
 ) -> StepPlan:
-    """Plan one iteration: everyone who decodes gets a token, and up to `prefill_step` prompt tokens are computed alongside.
+    """Plan one iteration: every request that decodes gets a token, and up to `prefill_step` prompt tokens are computed
+    alongside.
 
-    At most one request is in the middle of its prompt. When its chunk leaves room in the budget, whole prompts follow that
-    fit into the rest, exactly or with room to spare; the first that does not fit ends the plan. A prompt is never begun with a
-    left-over crumb, because a chunk costs a pass over all the weights however short it is. A request is admitted only if a slot
-    will be free for it.
+    At most one request is in the middle of its prompt. If its chunk leaves room in the budget, it is followed by whole prompts
+    that fit into the rest, exactly or with room to spare; the first that does not fit ends the plan. A prompt is never started
+    with a small left-over piece of the budget, because a chunk costs a pass over all the weights however short it is. A request
+    is admitted only if a slot will be free for it.
 
     Args:
         waiting: in order of arrival.
         running: those that have a slot or need one; in order of admission.
         max_slots: how many may run at a time.
         prefill_step: most prompt tokens per iteration.
-        strategy: chooses among the waiting; asked once, for as many as there are free slots, and not at all if none is free.
+        strategy: chooses among the waiting; called once, for as many as there are free slots, and not at all if none is free.
     Returns:
         The plan; its `decode` is in the order of `running`.
     """

@@ -1,6 +1,6 @@
-"""Which slots of a batch are taken, how many tokens each holds, and where that puts the tokens of a step.
+"""Which slots of a batch are taken, how many tokens each holds, and where the tokens of a step go.
 
-All layers of a model hold the same tokens, so there is one answer for all of them, computed once per step.
+All layers of a model hold the same tokens, so this is the same for all of them, and computed once per step.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Places = tuple[mx.array, mx.array, mx.array]
 
 
 class SlotLengths:
-    """How many tokens each taken slot holds. It never changes, so what follows from it is computed once and kept."""
+    """How many tokens each taken slot holds. It is immutable, so what follows from it is computed once and kept."""
 
     def __init__(self, lengths: Mapping[int, int]) -> None:
         self.lengths = dict(sorted(lengths.items()))
@@ -30,11 +30,11 @@ class SlotLengths:
     @cached_property
     @task(week=2, day=6, number=2)
     def rows(self) -> slice | mx.array:
-        """Index of the taken slots, in rising order: a slice, which costs nothing, unless there are gaps between them."""
+        """An index of the taken slots, in rising order: a slice, which costs nothing, unless there are gaps between them."""
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
     def longer(self, count: int) -> "SlotLengths":
-        """The lengths when each taken slot has got `count` tokens more. Every layer that asks gets the same object."""
+        """The lengths after each taken slot has received `count` more tokens. Every layer that asks gets the same object."""
         if count not in self._longer:
             self._longer[count] = SlotLengths({slot: length + count for slot, length in self.lengths.items()})
         return self._longer[count]
@@ -47,17 +47,17 @@ class SlotLengths:
 
     @task(week=2, day=6, number=2)
     def places(self, count: int, heads: int) -> Places:
-        """Where the last `count` tokens of each taken slot lie: indices (slot, head, position), each `(B, heads, count)`.
+        """Where the last `count` tokens of each taken slot are: indices (slot, head, position), each `(B, heads, count)`.
 
-        Asked of the lengths after an append of `count` tokens, these are the new ones.
+        For the lengths after an append of `count` tokens, these are the new ones.
         """
         raise NotImplementedError("Week 2 Day 6, task 2: the batching KV cache. Read book/src/week2-06-continuous-batching.md")
 
 
 class SharedLengths:
-    """Gives the layers of a model, which all come to the same lengths, the same `SlotLengths`.
+    """Gives the layers of a model, which all reach the same lengths, the same `SlotLengths`.
 
-    The first layer that gets so far makes a new object, and the others find it. Nothing older is kept.
+    The first layer that gets there makes a new object, and the others find it. Nothing older is kept.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,6 @@ class SharedLengths:
         return self.latest
 
     def longer(self, slots: SlotLengths, count: int) -> SlotLengths:
-        """The lengths after every taken slot of `slots` has got `count` tokens more."""
+        """The lengths after every taken slot of `slots` has received `count` more tokens."""
         self.latest = slots.longer(count)
         return self.latest

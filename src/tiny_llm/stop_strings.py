@@ -1,4 +1,4 @@
-"""Stop strings: end the text where one of them begins, even when it arrives in pieces."""
+"""Stop strings: end the text where one of them begins, even if it arrives in pieces."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from tiny_llm_kit.course import task
 class StopStrings:
     """Lets text through until a stop string appears in it.
 
-    Text that could still turn out to be the beginning of a stop string is held back: what was shown can't be taken back.
-    With no stop strings everything passes at once.
+    Text that could still turn out to be the beginning of a stop string is held back: text that has been shown can't be taken
+    back. With no stop strings everything passes at once.
 
     Args:
         stops: strings that end the text; they are not part of it.
@@ -28,8 +28,8 @@ class StopStrings:
     def push(self, text: str) -> str:
         """Take the next piece of text; return what may be shown now. Sets `stopped` when a stop string is complete.
 
-        Of several in the text, the one that is complete first counts, and of those the longest: so it does not matter how
-        the text was cut into pieces. Nothing may be pushed after that.
+        If there are several in the text, the one that is complete first counts, and among those the longest: so it does not
+        matter how the text was cut into pieces. Nothing may be pushed after that.
         """
         raise NotImplementedError("Week 1 Day 6, task 2: stop strings. Read book/src/week1-06-generate.md")
 
@@ -40,5 +40,5 @@ class StopStrings:
 
     @task(week=1, day=6, number=2)
     def _possible_start(self, text: str) -> int:
-        """Length of the longest end of `text` with which a stop string could begin."""
+        """The length of the longest suffix of `text` with which a stop string could begin."""
         raise NotImplementedError("Week 1 Day 6, task 2: stop strings. Read book/src/week1-06-generate.md")

@@ -29,13 +29,13 @@ class TextStream:
 
     @task(week=1, day=6, number=3)
     def push(self, token: int) -> str:
-        """Take the next token; return the text that is final with it, which may be empty."""
+        """Take the next token; return the text that it makes final, which may be empty."""
         raise NotImplementedError("Week 1 Day 6, task 3: streaming text. Read book/src/week1-06-generate.md")
 
     @task(week=1, day=6, number=3)
     def finish(self) -> str:
-        """The tokens have ended: return the text that was held back, up to a stop string that only now is complete.
+        """The tokens have ended: return the text that was held back, up to a stop string that only now becomes complete.
 
-        After a stop string nothing follows, so the rest is empty.
+        Nothing follows a stop string, so the rest is then empty.
         """
         raise NotImplementedError("Week 1 Day 6, task 3: streaming text. Read book/src/week1-06-generate.md")

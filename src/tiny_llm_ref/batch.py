@@ -37,14 +37,14 @@ def batch_generate(
         batch_size: slots.
         prefill_step: most prompt tokens per iteration.
         max_tokens: most tokens of an answer; None: as many as `max_seq_len` leaves.
-        sampling, stop, strategy: for all requests alike.
+        sampling, stop, strategy: the same for all requests.
     Returns:
-        A finished request for each prompt, in the prompts' order: `text`, `generated_tokens`, and `finish_reason`. A prompt
-        that `submit` refuses (it can never fit, is empty, or holds an unknown token) is refused on its own: `finish_reason`
-        is "error" and `error` says why. If any requests fail, one warning says how many ("2 of 7 requests failed") and shows
-        the error of the first among the prompts, so that none is silent.
+        A finished request for each prompt, in the order of the prompts: `text`, `generated_tokens`, and `finish_reason`. A
+        prompt that `submit` refuses (it can never fit, is empty, or holds an unknown token) is refused on its own:
+        `finish_reason` is "error" and `error` says why. If any requests fail, one warning says how many ("2 of 7 requests
+        failed") and shows the error of the first one, so no failure goes unnoticed.
     Raises:
-        ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1; then nobody is served.
+        ValueError: if `batch_size`, `max_seq_len`, `prefill_step` or `max_tokens` is less than 1; then nothing is served.
     """
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}: it must be at least 1")

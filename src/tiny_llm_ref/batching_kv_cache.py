@@ -1,4 +1,4 @@
-"""The KV cache of a batch: in each layer a slab for keys and one for values, with a row for each slot, written in place.
+"""The KV cache of a batch: in each layer a slab for keys and one for values, with one row per slot, written in place.
 
 It knows slots and lengths, not requests.
 """
@@ -16,11 +16,11 @@ from .slot_lengths import SharedLengths
 class BatchingKvCache(DenseKvCache):
     """One layer's keys and values for up to `max_active_requests` sequences of up to `max_seq_len` tokens.
 
-    The slabs `(rows, KV, room, D)` begin small and grow with the slots and tokens in use; in between they are written in
-    place. A row's content beyond its length is left over from earlier owners: it is masked, not cleared.
+    The slabs `(rows, KV, room, D)` start small and grow with the slots and tokens in use; in between they are written in place.
+    What a row holds beyond its length is left over from earlier owners: it is masked, not cleared.
 
     Args:
-        shared: given to all layers of a model, so that what a step needs is computed once and not once per layer.
+        shared: given to all layers of a model: what a step needs is then computed once, not once per layer.
     Raises:
         ValueError: if a size is less than 1.
     """
@@ -73,10 +73,10 @@ class BatchingKvCache(DenseKvCache):
 
     @task(week=2, day=6, number=2)
     def move_request(self, source: int, target: int) -> None:
-        """Move a request to a free slot, so that the taken slots can be kept together.
+        """Move a request to a free slot: this keeps the taken slots together.
 
-        All columns that the next step looks at are moved, not the request's tokens alone: what an earlier owner left in the
-        target may be NaN, which no mask hides.
+        All columns that the next step reads are moved, not only the request's tokens: what an earlier owner left in the target
+        may be NaN, which no mask hides.
 
         Raises:
             ValueError: if `source` is free, or `target` is taken or does not exist.
@@ -97,12 +97,12 @@ class BatchingKvCache(DenseKvCache):
 
     @task(week=2, day=6, number=2)
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
-        """Append L tokens to every taken slot, whose length advances by L.
+        """Append L tokens to every taken slot; its length grows by L.
 
         Args:
             keys, values: `(B, KV, L, D)`; row i belongs to the i-th taken slot, in rising order of slots.
-            mask: handed back as it came. Rows that are shorter than the longest need an array `(B, 1, L, S)` that hides what
-                lies after them, such as `create_batch_mask` makes; without one they attend to whatever is there.
+            mask: returned unchanged. Rows that are shorter than the longest need an array `(B, 1, L, S)` that hides what lies
+                after them, such as `create_batch_mask` makes; without one they attend to whatever is there.
         Returns:
             keys and values `(B, KV, S, D)` of these rows, S = the length of the longest, and the mask.
         Raises:
@@ -125,13 +125,13 @@ class BatchingKvCache(DenseKvCache):
     def row_lengths(self) -> mx.array:
         """The lengths of the taken slots `(B,)`, in rising order of slots.
 
-        A kernel that is given them expects each row's tokens in its first columns. For rows that stand elsewhere, None would
-        let it go by the mask.
+        A kernel that gets them expects each row's tokens in its first columns. A cache that keeps them elsewhere would return
+        None: then the mask decides.
         """
         return self.slots.per_row
 
     def scrub(self) -> None:
-        """Set everything behind the lengths of the slots to 0."""
+        """Set everything beyond the lengths of the slots to 0."""
         for i, slab in enumerate(self.slabs):
             rows, _, room, _ = slab.shape
             lengths = mx.array([self.lengths.get(slot, 0) for slot in range(rows)])
@@ -139,7 +139,7 @@ class BatchingKvCache(DenseKvCache):
             self.slabs[i] = mx.where(behind, 0, slab)
 
     def _make_room(self, new: Sequence[mx.array], rows: int, length: int) -> None:
-        """Let the slabs have so many rows and columns. What has to grow doubles, so that copying stays rare."""
+        """Make room for this many rows and columns. What has to grow doubles, which keeps copying rare."""
         if not self.slabs:
             self.slabs = [mx.zeros((0, part.shape[1], 0, part.shape[3]), dtype=part.dtype) for part in new]
         had_rows, _, had_length, _ = self.slabs[0].shape
@@ -151,7 +151,7 @@ class BatchingKvCache(DenseKvCache):
 
     def _write_slot(self, slot: int, new: Sequence[mx.array]) -> None:
         """Write keys and values `(1, KV, L, D)` at the beginning of a slot."""
-        # With the start as an array MLX writes into the old buffer, also while an earlier step is still running.
+        # With the start as an array MLX writes into the old buffer, even while an earlier step is still running.
         start = mx.array([slot])
         self.slabs = [mx.slice_update(slab, part, start, axes=[0]) for slab, part in zip(self.slabs, new, strict=True)]
 

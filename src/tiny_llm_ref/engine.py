@@ -1,7 +1,7 @@
 """The engine: the loop in which requests join and leave a running batch.
 
-One iteration is: make room → plan → launch → read what the previous one launched → update the requests. Deciding is in
-`scheduling`, computing in `model_runner`, and who waits, runs and ends is in `request_book`.
+One iteration is: make room → plan → launch → read what the previous one launched → update the requests. `scheduling` decides,
+`model_runner` computes, and `request_book` keeps track of which requests wait, run and have ended.
 """
 
 import time
@@ -25,8 +25,8 @@ class ContinuousBatchScheduler(RequestBook):
         model: see `Model`.
         max_batch_size: slots, the rows of a decode step.
         max_seq_len: most tokens a request may have, prompt and answer together.
-        prefill_step: most prompt tokens per iteration; a long prompt stalls the others by no more than that.
-        strategy: who is admitted next; first come, first served by default.
+        prefill_step: most prompt tokens per iteration; a long prompt delays the others by no more than that.
+        strategy: chooses the next request to admit; first come, first served by default.
         clock: seconds, for the metrics.
     Raises:
         ValueError: if a size is less than 1.
@@ -58,8 +58,8 @@ class ContinuousBatchScheduler(RequestBook):
         """Run one iteration and return the requests that have ended since the last one.
 
         Raises:
-            BaseException: what interrupts an iteration, such as Ctrl-C, ends all that run with that error and is raised again.
-                Those that wait are still there: step on, or cancel them. See `RequestBook.iteration`.
+            BaseException: what interrupts an iteration, such as Ctrl-C, ends all running requests with that error and is raised
+                again. The waiting ones are still there: keep stepping, or cancel them. See `RequestBook.iteration`.
         """
         with self.iteration():
             claims = self._make_room()
@@ -77,7 +77,7 @@ class ContinuousBatchScheduler(RequestBook):
             self.runner.leave(self.slots.free_slot(request.request_id))
 
     def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, so it is made anew."""
+        """End all running requests. What the device holds may depend on a computation that failed, so it is made anew."""
         self._in_flight = InFlight()
         self.slots = SlotManager(self.slots.max_slots)
         self.runner.reset()
@@ -87,12 +87,12 @@ class ContinuousBatchScheduler(RequestBook):
     def check_integrity(self) -> None:
         """Everything must be accounted for, between any two iterations.
 
-        Every slot is free or has one owner. Owners are running requests, and each layer's cache holds just their slots, each
-        with as many tokens as its owner's `offset`. Nothing that runs has finished. Requests that have a slot or still need
-        one (those that run, unless all their tokens have been launched) are no more than there are slots.
+        Every slot is free or has one owner. Owners are running requests, and each layer's cache holds exactly their slots, each
+        with as many tokens as its owner's `offset`. No running request has finished. No more requests have a slot or still need
+        one (all running ones do, unless all their tokens have been launched) than there are slots.
 
         Raises:
-            RuntimeError: saying what is not so.
+            RuntimeError: saying what is wrong.
         """
         self.slots.check_integrity()
         owners = set(self.slots.slot_of)
@@ -110,10 +110,10 @@ class ContinuousBatchScheduler(RequestBook):
 
     @task(week=2, day=6, number=4)
     def _make_room(self) -> list[Request]:
-        """Free the slots of requests whose last token is on its way already, and close the gaps.
+        """Free the slots of requests whose last token is already on its way, and close the gaps.
 
         Returns:
-            Those that have a slot or need one: all others that run.
+            The requests that have a slot or need one: all other running ones.
         """
         claims = []
         for request in self.running.values():
@@ -125,13 +125,13 @@ class ContinuousBatchScheduler(RequestBook):
             for source, target in self.slots.condense():
                 self.runner.move(source, target)
             return claims
-        except Exception as error:  # a move waits for its row, so it may be the first to hear that the device has failed
+        except Exception as error:  # a move waits for its row, so a failure of the device may show up here first
             self.abandon(error)
             return []
 
     @task(week=2, day=6, number=4)
     def _launch(self, plan: StepPlan) -> InFlight:
-        """Launch the decode call and then the chunks of a plan, admit and join whom they concern, and start the device.
+        """Launch the decode call and then the chunks of a plan, admit and join the requests concerned, and start the device.
 
         Returns:
             What is on its way now; nothing, if the device could not be started.
@@ -182,7 +182,7 @@ class ContinuousBatchScheduler(RequestBook):
                 unsound.append(request)
         if unsound:
             for request in unsound:
-                if request.finish_reason is None:  # otherwise this row was computed for nobody
+                if request.finish_reason is None:  # otherwise no request needs this row
                     self.end(request, "error", FloatingPointError("the model's logits are NaN or infinite: no token follows"))
             self.runner.scrub()
         return kept

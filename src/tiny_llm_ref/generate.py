@@ -27,13 +27,13 @@ def generate_tokens(
     eos_token_ids: Collection[int] = (),
     sampler: Choose = greedy,
 ) -> Iterator[int]:
-    """Continue `prompt`, with the whole sequence put through the model for every token.
+    """Continue `prompt`, running the whole sequence through the model for every token.
 
     Args:
         prompt: token ids, at least one.
         max_tokens: stop after this many.
-        eos_token_ids: tokens that end the text; the one that ends it is not yielded.
-        sampler: logits `(V,)`, and all tokens before the one that is wanted, to a token id, a scalar array.
+        eos_token_ids: tokens that end the text; they are not yielded.
+        sampler: maps logits `(V,)`, and all tokens before the wanted one, to a token id, a scalar array.
     Yields:
         Token ids, each as soon as it is known.
     Raises:
@@ -63,7 +63,7 @@ def generate_tokens_with_cache(
     """The same tokens as `generate_tokens`, but each one goes through the model once.
 
     Args:
-        cache: one a layer. It may hold the beginning of the conversation already: `prompt` continues it. None: a new one.
+        cache: one per layer. It may already hold the beginning of the conversation: `prompt` continues it. None: a new one.
     Raises:
         ValueError: if the prompt is empty, when the first token is asked for.
     """
@@ -85,8 +85,8 @@ def generate_tokens_with_cache(
 def stream_text(tokens: Iterable[int], detokenizer: StreamingDetokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
     """Turn tokens into pieces of text, each as soon as it is final; end at the first stop string.
 
-    A token may be a part of a letter, so the detokenizer decides when there is new text. No token is asked for after a stop
-    string is complete.
+    A token may be part of a letter, so the detokenizer decides when there is new text. Once a stop string is complete, no
+    further token is asked for.
 
     Args:
         tokens: token ids, for example from `generate_tokens`.

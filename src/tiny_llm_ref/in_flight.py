@@ -1,4 +1,4 @@
-"""What is on its way: tokens that the device was asked for and that nobody has read yet."""
+"""What is in flight: tokens that the device was asked for and that have not been read yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Drawn(NamedTuple):
     Args:
         tokens: `(B,)`, uint32.
         best: `(B,)`, the largest logit of each row, which is not finite where a row holds NaN or infinity, or rules out all
-            tokens. An argmax finds a token in any row; whoever reads the tokens can tell from this whether it means anything.
+            tokens. An argmax finds a token in any row; this says whether that token means anything.
     """
 
     tokens: mx.array
@@ -31,19 +31,19 @@ class InFlight:
     drawn: list[Drawn] = field(default_factory=list)
 
     def add(self, requests: Sequence[Request], drawn: Drawn) -> None:
-        """Expect a token for each of these requests, one for each row."""
+        """Expect one token for each of these requests, one per row."""
         self.requests.extend(requests)
         self.drawn.append(drawn)
 
     def start(self) -> None:
-        """Set the device to work, without waiting."""
+        """Start the device on this, without waiting."""
         if len(self.drawn) > 1:
             tokens, best = zip(*self.drawn, strict=True)
             self.drawn = [Drawn(mx.concatenate(list(tokens)), mx.concatenate(list(best)))]
         mx.async_eval(self.drawn)
 
     def read(self) -> list[tuple[Request, int, bool]]:
-        """Wait for the tokens, the one synchronisation of an iteration.
+        """Wait for the tokens: the only synchronisation of an iteration.
 
         Returns:
             Request, token, and whether the token means anything: see `Drawn`.

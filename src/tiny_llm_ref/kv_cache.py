@@ -1,4 +1,4 @@
-"""The KV cache: keys and values are computed once a token and kept."""
+"""The KV cache: keys and values are computed once per token and kept."""
 
 from abc import ABC, abstractmethod
 
@@ -14,20 +14,20 @@ SMALLEST = 64
 
 
 class KvCacheBase(ABC):
-    """What a layer of the model asks of a cache. How keys and values are stored is the cache's own business."""
+    """What a layer of the model needs from a cache. How keys and values are stored is up to the cache."""
 
     @abstractmethod
     def attend(
         self, q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Mask = None, attention: Attention = array_attention
     ) -> mx.array:
-        """Store `k` and `v` `(B, KV, L, D)` and let `q` `(B, H, L, D)` attend over all that is stored: `(B, H, L, D)`.
+        """Store `k` and `v` `(B, KV, L, D)` and let `q` `(B, H, L, D)` attend over everything stored: `(B, H, L, D)`.
 
         `attention` is one of `Operators`.
         """
 
 
 class DenseKvCache(KvCacheBase):
-    """A cache that can show what it holds as one array: it is fetched, and attended over."""
+    """A cache that can return what it holds as one array, to attend over."""
 
     @abstractmethod
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
@@ -35,8 +35,8 @@ class DenseKvCache(KvCacheBase):
 
         Args:
             keys, values: `(B, KV, L, D)`.
-            mask_length: number of queries, when it is not L.
-            mask: what the caller knows about who may see whom; see `grouped_query_attention`.
+            mask_length: the number of queries, if it is not L.
+            mask: what the caller knows about which positions a query may see; see `grouped_query_attention`.
         Returns:
             keys and values `(B, KV, S, D)`, S, and the mask to attend with.
         """
@@ -56,7 +56,7 @@ class DenseKvCache(KvCacheBase):
 class KvCache(DenseKvCache):
     """One layer's cache for one sequence.
 
-    The arrays have room to spare and double when they are full, so that a token costs a write of its own size: appending by
+    The arrays have room to spare and double when they are full, so adding a token writes that token alone: appending by
     concatenation would copy the whole history for every token. `offset` says how many tokens are stored.
     """
 
@@ -67,7 +67,7 @@ class KvCache(DenseKvCache):
 
     @task(week=2, day=1, number=1)
     def update_and_fetch(self, keys: mx.array, values: mx.array, mask_length: int | None = None, mask: Mask = None) -> Fetched:
-        """See `DenseKvCache`; the mask is handed back as it came."""
+        """See `DenseKvCache`; the mask is returned unchanged."""
         total = self.offset + keys.shape[2]
         self.keys = _write(_with_room(self.keys, keys, total), keys, self.offset)
         self.values = _write(_with_room(self.values, values, total), values, self.offset)
@@ -96,5 +96,5 @@ def _with_room(store: mx.array | None, new: mx.array, total: int) -> mx.array:
 
 
 def _write(store: mx.array, new: mx.array, offset: int) -> mx.array:
-    # With the start as an array MLX writes into the old buffer, also while an earlier step is still running.
+    # With the start as an array MLX writes into the old buffer, even while an earlier step is still running.
     return mx.slice_update(store, new, mx.array([offset]), axes=[2])

@@ -11,19 +11,19 @@ from .request import Request
 
 @task(week=2, day=6, number=6)
 def create_batch_mask(requests: Sequence[Request], max_seq_len: int) -> mx.array:
-    """Who may see what in one decode step: row i may see its own positions 0 … offset, and nothing beyond.
+    """The mask of one decode step: row i may see its own positions 0 … offset, and nothing beyond.
 
-    The token that is being decoded stands at position `offset`, so `offset + 1` columns are allowed; the columns after them
-    belong to longer neighbours, or are left over from an earlier owner of the slot. Position p is column p: rows stand at the
+    The token that is being decoded is at position `offset`, so `offset + 1` columns are allowed; the columns after them belong
+    to longer neighbours, or are left over from an earlier owner of the slot. Position p is column p: rows are aligned on the
     left, as in what `BatchingKvCache` fetches.
 
     Args:
-        requests: one per row, B of them.
+        requests: B of them, one per row.
         max_seq_len: S, the columns of the mask.
     Returns:
         Float32 `(B, 1, 1, S)`: 0 where attention is allowed, −inf elsewhere. The axes are batch, head, query, key.
     Raises:
-        ValueError: if a request's token stands outside the S columns.
+        ValueError: if a request's token is outside the S columns.
     """
     offsets = [request.offset for request in requests]
     if max(offsets, default=-1) >= max_seq_len:

@@ -1,4 +1,4 @@
-"""Metrics: every figure is computed from the log of events. No request object and no array is known here."""
+"""Metrics: every figure is computed from the event log. Nothing here uses request objects or arrays."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ KEPT = 10_000
 
 @dataclass
 class Timeline:
-    """When a request reached each stage, in seconds on the scheduler's clock; None while it has not."""
+    """When a request reached each stage, in seconds on the scheduler's clock; None until then."""
 
     arrived: float
     admitted: float | None = None
@@ -27,8 +27,8 @@ class Timeline:
 class BatchingMetrics:
     """Figures of a run, kept up to date by `update`.
 
-    Counts and means are over everything. What is kept for each request, and so `values` and `percentiles`, goes back to the
-    `KEPT` requests that ended last: the memory of a server that runs for weeks is bounded.
+    Counts and means are over everything. What is kept per request, and so `values` and `percentiles`, covers the `KEPT`
+    requests that ended last: the memory of a server that runs for weeks is bounded.
 
     Args:
         total_requests: how many have arrived.
@@ -98,20 +98,20 @@ class BatchingMetrics:
     @property
     @task(week=2, day=6, number=7)
     def throughput_tokens_per_sec(self) -> float:
-        """Generated tokens per second from the first arrival to the last iteration; 0 before there is any time."""
+        """Generated tokens per second from the first arrival to the last iteration; 0 before any time has passed."""
         seconds = self.ended - (self.started or 0.0)
         return self.total_tokens / seconds if seconds > 0 else 0.0
 
     @property
     @task(week=2, day=6, number=7)
     def slot_utilization(self) -> float:
-        """Mean share of slots in use over all iterations, 0 … 1; those that only read tokens count, too."""
+        """Mean share of slots in use over all iterations, 0 … 1, including those that only read tokens."""
         return self._utilization / self.steps if self.steps else 0.0
 
     @property
     @task(week=2, day=6, number=7)
     def slot_utilization_while_waiting(self) -> float:
-        """The same over iterations that left somebody waiting: below 1, a slot was free that somebody wanted.
+        """The same over iterations that left requests waiting: below 1, a slot was free that a request wanted.
 
         1 if there was no such iteration.
         """
@@ -131,7 +131,7 @@ class BatchingMetrics:
             name: "queue_time" (arrived to admitted), "ttft" (arrived to first token), "tpot" (time per output token after
                 the first, for requests of two tokens or more), or "latency" (arrived to finished).
         Raises:
-            ValueError: for another name.
+            ValueError: for any other name.
         """
         spans = {
             "queue_time": lambda t: (t.arrived, t.admitted, 1),
@@ -149,7 +149,7 @@ class BatchingMetrics:
         """p50, p95 and p99 of a figure (linear interpolation), in seconds; all 0 if no request has it.
 
         Raises:
-            ValueError: for another name than those of `values`.
+            ValueError: for a name that `values` does not know.
         """
         values = self.values(name) or [0.0]
         return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)}

@@ -21,7 +21,7 @@ class MLP:
         gate_up: maps `(..., E)` to the pair (gate, up), each `(..., I)`. The two come from one call because one wide
             product reads `x` once and is faster than two narrow ones.
         down: maps `(..., I)` to `(..., E)`.
-        activation: silu, elementwise, however it is computed.
+        activation: silu, elementwise, in any implementation.
     """
 
     def __init__(

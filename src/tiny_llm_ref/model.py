@@ -1,7 +1,7 @@
-"""The transformer: Llama, Qwen2 and Qwen3 from one file, told apart by their configuration.
+"""The transformer: Llama, Qwen2 and Qwen3 in one file, distinguished by their configuration.
 
-The model knows no batch of requests. It is given tokens, an offset a row and a cache a layer; how keys and values are
-stored, padded or paged is the cache's business.
+The model knows nothing about batches of requests. It is given tokens, one offset per row and one cache per layer; how keys and
+values are stored, padded or paged is up to the cache.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ class SelfAttention:
 
         Args:
             rotation: from `rope.rotation(offset, L)`, the same for all layers.
-            cache: this layer's, which stores the new keys and values and attends over all of them; None: over `x` alone.
+            cache: this layer's cache, which stores the new keys and values and attends over all of them; None: over `x` alone.
             mask: as in `grouped_query_attention`.
         """
         batch, length, _ = x.shape
@@ -110,7 +110,7 @@ class Model:
         product = operators.linear
         tied, table = config.tie_word_embeddings, weights["model.embed_tokens.weight"]
         if tied and isinstance(table, mx.array):
-            table = by_columns(table)  # it is multiplied by far more often than looked up in
+            table = by_columns(table)  # it is used far more often in products than in lookups
         self.embedding = Embedding(table, product)
         layers = [f"model.layers.{i}" for i in range(config.num_layers)]
         self.blocks = [build_block(config, weights, layer, self.rope, operators) for layer in layers]
@@ -131,11 +131,11 @@ class Model:
         Args:
             tokens: ids `(B, L)`.
             offset: position of each row's first token, an int or integers `(B,)`; or of every token, `(B, L)`.
-            cache: one a layer, or None to attend over `tokens` alone.
+            cache: one per layer, or None to attend over `tokens` alone.
             mask: as in `grouped_query_attention`.
-            logits_to_keep: compute logits for this many last positions only: 1 in prefill, 0 if only the cache is
-                wanted; None for all. Or for these places along L, integers `(n,)`, in this order. The vocabulary product is
-                the widest of the model, so what is not needed is skipped.
+            logits_to_keep: compute logits for this many last positions only: 1 in prefill, 0 if only the cache is wanted; None
+                for all. Or for these places along L, integers `(n,)`, in this order. The product with the vocabulary is the
+                largest of the model, so what is not needed is skipped.
         Returns:
             Logits `(B, n, V)` for the n positions that are kept.
         """

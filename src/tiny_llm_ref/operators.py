@@ -1,7 +1,7 @@
 """The operations in which a model spends its time, in two versions: plain arrays, and MLX's fused kernels.
 
 A model is given one of them and does not know which. What is not listed here is the same in all. The third version, on the
-course's own kernels, lies beside those.
+course's own kernels, is next to those kernels.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Attention = Callable[[mx.array, mx.array, mx.array, float, Mask, Lengths], mx.ar
 
 
 class Rope(Protocol):
-    """Rotary positions, in two halves: `rotation` is made once a step, and every layer applies it with `rotate`."""
+    """Rotary positions, in two halves: `rotation` is made once per step, and every layer applies it with `rotate`."""
 
     def rotation(self, offset: int | mx.array, length: int) -> Any:
         """What `rotate` needs to know about the positions; arguments as in `RoPE.rotation`."""
@@ -39,12 +39,12 @@ class Operators:
     """One version of the operations.
 
     linear: x `(..., K)`, weight `(N, K)`, bias `(N,)` or None, to `(..., N)`.
-    make_norm: weight `(D,)` and eps to the function that normalizes `(..., D)`.
-    make_rope: head dimension and base to the rotary positions of the model.
+    make_norm: weight `(D,)` and eps, to the function that normalizes `(..., D)`.
+    make_rope: head dimension and base, to the rotary positions of the model.
     silu: x · sigmoid(x), elementwise.
     attention: q `(B, H, L, D)`, k and v `(B, KV, S, D)`, scale, mask, and lengths, to `(B, H, L, D)`. The mask is as in
-        `grouped_query_attention`. A cache whose rows differ in length says so: query i of row b then stands at position
-        lengths[b] − L + i, which is all that its mask says, too.
+        `grouped_query_attention`. A cache whose rows differ in length passes their lengths: query i of row b is then at
+        position lengths[b] − L + i, and its mask says the same.
     """
 
     linear: Product

@@ -1,7 +1,7 @@
 """Chunked prefill: the prompt goes through the model in pieces of bounded size.
 
-A chunk bounds both the memory of a step (activations and attention scores grow with its length) and the time for which it
-keeps the machine from anybody else (Sarathi-Serve, arXiv 2403.02310).
+A chunk bounds both the memory of a step (activations and attention scores grow with its length) and the time for which it keeps
+the machine from other requests (Sarathi-Serve, arXiv 2403.02310).
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,9 +29,9 @@ def chunk_bounds(length: int, step: int) -> Iterator[tuple[int, int]]:
 
 @task(week=2, day=5, number=2)
 def prefill_chunk(model: Model, prompt: Sequence[int], start: int, end: int, cache: Sequence[KvCache]) -> mx.array | None:
-    """Launch the computation of the keys and values of `prompt[start:end]`, the tokens before which are in `cache`.
+    """Launch the computation of the keys and values of `prompt[start:end]`; those of the tokens before it are in `cache`.
 
-    Launched, not awaited: the chunk's keys and values are all that is asked of the device, unless this is the prompt's end.
+    It does not wait. Only the chunk's keys and values are asked of the device, unless this is the end of the prompt.
 
     Returns:
         Logits `(V,)` for the token after the prompt if `end` is the prompt's end, else None.

@@ -1,6 +1,6 @@
-"""The book that an engine keeps: who waits, who runs, and who has ended.
+"""The book that an engine keeps: which requests wait, which run, and which have ended.
 
-It knows no slot, no block, no model and no plan: that is what engines differ in.
+It knows nothing about slots, blocks, models or plans: that is where engines differ.
 """
 
 import threading
@@ -17,7 +17,7 @@ from .metrics import BatchingMetrics
 from .request import Request
 
 _END_OF = {"cancelled": EventKind.CANCELLED, "error": EventKind.FAILED}
-"""How an end is logged, by the finish reason; all others are FINISHED."""
+"""How an end is logged, by finish reason; all others are FINISHED."""
 
 
 class RequestBook:
@@ -25,9 +25,9 @@ class RequestBook:
 
     Requests may be submitted and cancelled at any time between iterations, and from `on_update`, which is called as
     `on_update(request, new_text)` after every token and at the end; the last token and the end share a call. `new_text` may be
-    empty, and is part of `request.text` already. If `on_update` raises, its request ends with that error, also in its last
-    call. After an end by error it is not called, since it may be what went wrong. All calls must come from the thread that made
-    the book: MLX's arrays belong to the thread in which they were asked for.
+    empty, and is part of `request.text` already. If `on_update` raises, even in its last call, its request ends with that
+    error. It is not called after an error, since it may be what went wrong. All calls must come from the thread that made the
+    book: MLX's arrays belong to the thread in which they were asked for.
 
     Args:
         max_seq_len: most tokens a request may have, prompt and answer together.
@@ -41,20 +41,20 @@ class RequestBook:
         self.clock = clock
         self.event_log = EventLog(clock)
         self.metrics = BatchingMetrics()
-        self.waiting: MutableMapping[int, Any] = OrderedDict()  # a queue that also gives up its middle at once
+        self.waiting: MutableMapping[int, Any] = OrderedDict()  # a queue from whose middle requests can be removed at once
         self.running: dict[int, Request] = {}
-        self._ended: dict[int, Request] = {}  # and not returned yet by `step`
+        self._ended: dict[int, Request] = {}  # and not yet returned by `step`
         self._busy = False
         self._thread = threading.get_ident()
 
     @property
     def has_work(self) -> bool:
-        """Whether anyone waits, runs, or has ended and not been returned yet."""
+        """Whether any request waits, runs, or has ended without having been returned yet."""
         return bool(self.waiting or self.running or self._ended)
 
     @property
     def idle_until(self) -> float | None:
-        """Until when, on the clock, `step` does nothing although somebody waits; None, unless an engine waits on purpose."""
+        """The time until which `step` does nothing although requests wait; None, unless an engine waits on purpose."""
         return None
 
     def step(self) -> list[Request]:
@@ -69,19 +69,20 @@ class RequestBook:
         return ended
 
     def release(self, request: Request) -> None:
-        """Give back what the engine holds for a request that has ended. An engine that holds nothing has nothing to do."""
+        """Give back what the engine holds for a request that has ended. An engine that holds nothing need not override this."""
 
     def abandon(self, error: BaseException) -> None:
-        """End all that run with this error. An engine first makes sure that what it holds for them can do no more harm."""
+        """End all running requests with this error. An engine first makes sure that what it holds for them can do no more
+        harm."""
         for request in list(self.running.values()):
             self.end(request, "error", error)
 
     @contextmanager
     def iteration(self) -> Iterator[None]:
-        """What a `step` does is done in such a block: nobody else's step can come in between, and no way out is silent.
+        """The block in which a `step` does its work: no other step can start in between, and every exception is handled.
 
         Raises:
-            RuntimeError: for a step in an `on_update`, or in another thread than the one that made the book.
+            RuntimeError: for a step in an `on_update`, or in a thread other than the one that made the book.
             BaseException: whatever the block raises, after `abandon`.
         """
         self.check_thread()
@@ -92,12 +93,12 @@ class RequestBook:
         try:
             self._busy = True
             yield
-        except GeneratorExit:  # interrupted before the block began, or after it: the book is whole
+        except GeneratorExit:  # interrupted before the block began, or after it: the book is consistent
             raise
         except BaseException as error:
             try:
                 self.abandon(error)
-            except BaseException:  # a second Ctrl-C, say: what it left half done is done over
+            except BaseException:  # a second Ctrl-C, say: redo what it left half done
                 self.abandon(error)
                 raise
             raise
@@ -106,7 +107,7 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def submit(self, request: Request) -> Request:
-        """Queue a new request; it is limited to what `max_seq_len` leaves for its answer.
+        """Queue a new request; its answer is limited to what `max_seq_len` leaves for it.
 
         Raises:
             ValueError: if the prompt is empty, leaves no room for an answer, or holds a token that the model does not know, or
@@ -136,12 +137,12 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def admit(self, request: Request) -> None:
-        """Let a waiting request run. Those who have waited longer have been overtaken, and it is counted."""
+        """Let a waiting request run. Those that have waited longer have been overtaken, which is counted."""
         for other in self.waiting.values():
             if other is request:
                 break
             other.overtaken += 1
-        self.running[request.request_id] = request  # first of all, as in `end`
+        self.running[request.request_id] = request  # first, as in `end`
         self.waiting.pop(request.request_id)
         self.event_log.record(EventKind.ADMITTED, request.request_id)
 
@@ -167,25 +168,25 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def cancel(self, request: Request) -> None:
-        """End a request in whatever state it is; what it holds is free at once.
+        """End a request, whatever its state; what it holds is free at once.
 
-        One that has finished stays as it is, and one that was refused just ends: a client that hangs up need not know.
+        One that has finished stays as it is, and one that was refused just ends: a client that hangs up need not check.
         """
         self.check_thread()
         self.end(request, "cancelled")
 
     @task(week=2, day=6, number=1)
     def end(self, request: Request, reason: str, error: BaseException | None = None) -> None:
-        """The one way out of the book, for every reason (see `Request.finish`): `close_iteration` returns the request once, it
-        waits and runs no more, its client is told, and what it held is released. A second time changes nothing.
+        """The only way out of the book, for every reason (see `Request.finish`): `close_iteration` returns the request once, it
+        no longer waits or runs, its client is told, and what it held is released. A second call changes nothing.
         """
         try:
             request.finish(reason, error)
-        except Exception as raised:  # the detokenizer, say
+        except Exception as raised:  # from the detokenizer, say
             request.finish("error", raised)
         if request.request_id not in self.waiting and request.request_id not in self.running:
             return
-        self._ended[request.request_id] = request  # first of all: whatever interrupts the rest, the request is not lost
+        self._ended[request.request_id] = request  # first: whatever interrupts the rest, the request is not lost
         self.waiting.pop(request.request_id, None)
         self.running.pop(request.request_id, None)
         try:
@@ -197,7 +198,7 @@ class RequestBook:
 
     @contextmanager
     def failures_end(self, requests: Sequence[Request]) -> Iterator[None]:
-        """An exception in this block ends these requests with that error, and goes no further."""
+        """An exception in this block ends these requests with that error, and is not raised further."""
         try:
             yield
         except Exception as error:
@@ -206,7 +207,7 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def close_iteration(self, active: int, max_slots: int, queue_size: int, new_tokens: int) -> list[Request]:
-        """Close an iteration in the log, tell the metrics of it, and return who has ended since the last one.
+        """Close an iteration in the log, pass it to the metrics, and return the requests that have ended since the last one.
 
         Args: see `BatchState`.
         """
@@ -220,7 +221,7 @@ class RequestBook:
         self.event_log.record(EventKind.PREFILL_CHUNK, request.request_id, end - start, end)
 
     def check_thread(self) -> None:
-        """RuntimeError in any other thread than the one that made the book."""
+        """RuntimeError in any thread other than the one that made the book."""
         if threading.get_ident() != self._thread:
             raise RuntimeError(
                 "this engine was made in another thread, and MLX's arrays belong to the thread in which they were asked for:"
@@ -229,14 +230,14 @@ class RequestBook:
 
     @task(week=2, day=6, number=1)
     def _tell(self, request: Request) -> None:
-        """The one place where `on_update` is called: with the part of `text` that `shown` does not count yet.
+        """The only place where `on_update` is called: with the part of `text` that `shown` does not count yet.
 
         A `step` in the call is refused.
         """
         if request.on_update is None:
             return
         new_text, request.shown = request.text[request.shown :], len(request.text)
-        before, self._busy = self._busy, True  # a cancel between two iterations tells, too
+        before, self._busy = self._busy, True  # a cancel between two iterations tells the client, too
         try:
             request.on_update(request, new_text)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""RMSNorm: scale a vector to length √D, then stretch each number by a learned weight."""
+"""RMSNorm: scale a vector to length √D, then multiply each number by a learned weight."""
 
 import mlx.core as mx
 

@@ -1,7 +1,7 @@
 """Rotary positions: a query or key at position p is turned by angles proportional to p.
 
-Only the difference of two positions survives in their dot product (RoFormer, arXiv 2104.09864, section 3.2), so a key
-is rotated once, when it is made, and never touched again: that is what makes a KV cache possible.
+Only the difference between two positions matters to their dot product (RoFormer, arXiv 2104.09864, section 3.2), so a key is
+rotated once, when it is made, and never touched again: that is what makes a KV cache possible.
 """
 
 import mlx.core as mx
@@ -42,7 +42,7 @@ class RoPE:
     Two layouts are in use for the pair that is turned together: the numbers i and i + D/2 (`traditional=False`: Llama and
     Qwen files in Hugging Face format) or the neighbours 2i and 2i + 1 (`traditional=True`: the RoFormer paper).
 
-    The angles do not depend on the layer: a model asks for `rotation` once a step and every layer applies it.
+    The angles do not depend on the layer: a model asks for `rotation` once per step and every layer applies it.
     """
 
     def __init__(self, head_dim: int, base: float = 10000.0, traditional: bool = False) -> None:
@@ -55,12 +55,12 @@ class RoPE:
         """Cosines and sines for `length` positions of each row.
 
         Args:
-            offset: the first position, after which the others follow: an int for all rows alike, or integers `(B,)`, one per
-                row. Or all positions, integers `(B, length)`: tokens of several sequences may then share a row.
+            offset: the first position, which the others follow: one int for all rows, or integers `(B,)`, one per row. Or all
+                positions, integers `(B, length)`: then tokens of several sequences may share a row.
         Returns:
             (cos, sin), each float32 `(1 or B, length, 1, head_dim / 2)`.
         Raises:
-            ValueError: if positions are given, and not `length` per row.
+            ValueError: if positions are given, but not `length` per row.
         """
         positions = token_positions(offset, length).astype(mx.float32)
         angles = positions[:, :, None, None] * rope_frequencies(self.head_dim, self.base)

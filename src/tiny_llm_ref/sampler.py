@@ -21,10 +21,11 @@ class SamplingParams:
         top_k: keep the k most likely tokens; 0 keeps all.
         top_p: keep the most likely tokens that together reach this probability; 1 keeps all.
         min_p: keep tokens at least this fraction as likely as the most likely one; 0 keeps all.
-        repetition_penalty: above 1, tokens that occurred already become less likely; 1 is off.
-        seed: below 2³². Two requests with the same seed, prompt and parameters draw the same tokens, in any company.
+        repetition_penalty: above 1, tokens that have already occurred become less likely; 1 is off.
+        seed: below 2³². Two requests with the same seed, prompt and parameters draw the same tokens, whatever else is in the
+            batch.
     Raises:
-        ValueError: if a value is out of range, or no number.
+        ValueError: if a value is out of range, or is not a number.
     """
 
     temperature: float = 0.0
@@ -66,8 +67,8 @@ def top_k(logits: mx.array, k: int) -> mx.array:
 def top_p(logits: mx.array, p: float) -> mx.array:
     """Keep the smallest set of most likely tokens whose probabilities add up to at least p (arXiv 1904.09751).
 
-    A token stays if those before it, from the most likely on, have not reached p: so the first one always stays. Tokens that
-    tie with the last one stay too.
+    A token stays if the more likely ones before it have not reached p, so the first one always stays. Tokens that tie with the
+    last one stay too.
     """
     if p >= 1:
         return logits
@@ -91,7 +92,7 @@ def min_p(logits: mx.array, p: float) -> mx.array:
 def repetition_penalty(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:
     """Divide positive logits of seen tokens by the penalty, multiply negative ones: both become less likely.
 
-    The idea is CTRL's (arXiv 1909.05858, section 4.1), which divides whatever the sign.
+    The idea is CTRL's (arXiv 1909.05858, section 4.1), which divides regardless of the sign.
 
     Args:
         seen: bool `(V,)`, true for tokens of the prompt and of the answer so far.
@@ -103,9 +104,9 @@ class Sampler:
     """Draws the tokens of one request, each as a function of the logits, the tokens before it, and the request's seed.
 
     A sampler remembers nothing: a token that was drawn and thrown away leaves no trace, and a neighbour in the batch can't
-    change what is drawn. Penalty first, then temperature, top-k, top-p, min-p, and a draw.
+    change what is drawn. The order is: penalty, temperature, top-k, top-p, min-p, and the draw.
 
-    `greedy` tells whether it takes the most likely token as the model scores it: then a row can do without its own draw.
+    `greedy` says whether it takes the token that the model scores highest: such a row does not need a draw of its own.
     """
 
     def __init__(self, params: SamplingParams) -> None:
@@ -117,7 +118,7 @@ class Sampler:
         """Logits `(V,)` to a token id, a scalar integer array. The token stays on the device: nothing is read here.
 
         Args:
-            tokens: all tokens before this one, prompt and answer. Each is an id, or a scalar array that is not read yet.
+            tokens: all tokens before this one, prompt and answer. Each is an id, or a scalar array that has not been read yet.
         """
         params = self.params
         if params.repetition_penalty != 1:
@@ -127,7 +128,7 @@ class Sampler:
         logits = logits.astype(mx.float32)
         logits = top_k((logits - mx.max(logits)) / params.temperature, params.top_k)
         logits = min_p(top_p(logits, params.top_p), params.min_p)
-        # A key is two 32-bit numbers, and here they are seed and position: no two draws of a request share one.
+        # A key is two 32-bit numbers, here seed and position: no two draws of a request share one.
         return mx.random.categorical(logits, key=mx.random.key((params.seed << 32) + len(tokens)))
 
 

@@ -6,9 +6,9 @@ from tiny_llm_kit.course import task
 
 
 class SlotManager:
-    """Hands out the slots 0 … max_slots − 1, the lowest free one first.
+    """Hands out slots 0 … max_slots − 1, the lowest free one first.
 
-    Knows request ids, not requests.
+    It knows request ids, not requests.
 
     Raises:
         ValueError: if `max_slots` is less than 1.
@@ -26,7 +26,7 @@ class SlotManager:
         """Give a request the lowest free slot; None if all are taken.
 
         Raises:
-            ValueError: if the request has a slot already.
+            ValueError: if the request already has a slot.
         """
         if request_id in self.slot_of:
             raise ValueError(f"request {request_id} has slot {self.slot_of[request_id]} already")
@@ -50,9 +50,9 @@ class SlotManager:
 
     @task(week=2, day=6, number=5)
     def condense(self) -> list[tuple[int, int]]:
-        """Close the gaps: move owners of the highest slots into the lowest free ones, until n owners have 0 … n − 1.
+        """Close the gaps: move owners of the highest slots into the lowest free ones, until n owners have slots 0 … n − 1.
 
-        With no gaps the busy rows of the batch are one slice, and idle rows cost nothing.
+        Without gaps the busy rows of the batch are one slice, and idle rows cost nothing.
 
         Returns:
             The moves (from, to), in order; the caller moves what is stored in the slots.
@@ -70,7 +70,7 @@ class SlotManager:
         """Every slot must be either free or owned, once.
 
         Raises:
-            RuntimeError: naming the slots for which that is not so.
+            RuntimeError: naming the slots for which that does not hold.
         """
         seen = sorted([*self.free, *self.slot_of.values()])
         if seen != list(range(self.max_slots)):

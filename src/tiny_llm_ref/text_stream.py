@@ -29,15 +29,15 @@ class TextStream:
 
     @task(week=1, day=6, number=3)
     def push(self, token: int) -> str:
-        """Take the next token; return the text that is final with it, which may be empty."""
+        """Take the next token; return the text that it makes final, which may be empty."""
         self.detokenizer.add_token(token)
         return self.stop_strings.push(self.detokenizer.last_segment)
 
     @task(week=1, day=6, number=3)
     def finish(self) -> str:
-        """The tokens have ended: return the text that was held back, up to a stop string that only now is complete.
+        """The tokens have ended: return the text that was held back, up to a stop string that only now becomes complete.
 
-        After a stop string nothing follows, so the rest is empty.
+        Nothing follows a stop string, so the rest is then empty.
         """
         if self.stopped:
             return ""

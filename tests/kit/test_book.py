@@ -284,6 +284,11 @@ def test_misspelled_and_repeated_words_are_faults(root: Path) -> None:
         "It stands beside the engine.",
         "It is written behind the last token.",
         "It is the sum. Of all rows at once.",
+        "It waits for so many seconds.",
+        "It takes so many\nmore tokens.",
+        "It reads the blocks where they lie.",
+        "It dies in mid-stream.",
+        "It is computed anyhow.",
     ],
 )
 def test_turns_of_phrase_that_the_style_does_without(root: Path, said: str) -> None:
@@ -302,6 +307,8 @@ def test_turns_of_phrase_that_the_style_does_without(root: Path, said: str) -> N
         "Of the two, the second is faster.",
         "It costs `2 bytes a token`.",
         "It is looked at four times a second.",
+        "So many requests come that the queue grows.",
+        "It takes this many seconds.",
     ],
 )
 def test_what_is_well_said_passes(root: Path, said: str) -> None:

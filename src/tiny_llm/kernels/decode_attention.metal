@@ -1,7 +1,7 @@
 // Attention of one new token per row, over that row's cache: out = softmax(q kᵀ · scale) v over the first lengths[b] keys.
 //
 //   q        (B, H, 1, D)    T, any strides
-//   k, v     (B, KV, S, D)   T, given as bytes: pieces of a larger slab, read where they lie. The D numbers of a key are neighbours
+//   k, v     (B, KV, S, D)   T, given as bytes: pieces of a larger slab, read in place. The D numbers of a key are neighbours
 //   lengths  (B,)            int, any stride
 //   scale    ()              float
 //   out      (B, H, 1, D)    T, contiguous

@@ -1,4 +1,4 @@
-"""The smallest kernel: a thread for each number. It shows how a grid is cut into threadgroups, and nothing else."""
+"""The smallest kernel: one thread per number. It shows how a grid is cut into threadgroups, and nothing else."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ _SCALED_ADD = metal_kernel(
 
 
 def scaled_add(a: float, x: mx.array, y: mx.array) -> mx.array:
-    """a · x + y, number by number, rounded once.
+    """a · x + y, elementwise, rounded once.
 
     Args:
-        x, y: of one shape, any, and one dtype: float32, float16 or bfloat16.
+        x, y: any shape, the same for both, and one dtype: float32, float16 or bfloat16.
     Returns:
         An array like x.
     Raises:
@@ -32,10 +32,10 @@ def scaled_add(a: float, x: mx.array, y: mx.array) -> mx.array:
 
 @task(week=2, day=3, number=1)
 def launch_scaled_add(a: mx.array, x: mx.array, y: mx.array) -> mx.array:
-    """Runs the kernel `_SCALED_ADD` with a thread for each number. Write this and `hello.metal`.
+    """Runs the kernel `_SCALED_ADD` with one thread per number. Write this and `hello.metal`.
 
     Args:
-        a: float32, no axes.
+        a: a float32 scalar array, without axes.
         x, y: `(n,)`; n need not be a multiple of the threadgroup's size.
     Returns:
         `(n,)`, of x's dtype, which the kernel knows as T.

@@ -1,7 +1,7 @@
 // out[row, n] = sum over k of x[row, k] * W[n, k]: the 32 lanes of a SIMD group compute one number of out.
 //
 // x               (rows, K)             T
-// w               (N, K * BITS / 32)    uint32, several numbers q a word; the first has the lowest BITS bits
+// w               (N, K * BITS / 32)    uint32, several numbers q per word; the first has the lowest BITS bits
 // scales, biases  (N, K / GROUP_SIZE)   W[n, k] = scale * q + bias, with the scale and the bias of k's group
 // out             (rows, N)             T
 

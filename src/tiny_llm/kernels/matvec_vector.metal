@@ -2,7 +2,7 @@
 // memory 16 bytes at a time.
 //
 // x               (rows, K)             T; begins at a multiple of 16 bytes
-// w               (N, K * BITS / 32)    uint32, several numbers q a word; the first has the lowest BITS bits
+// w               (N, K * BITS / 32)    uint32, several numbers q per word; the first has the lowest BITS bits
 // scales, biases  (N, K / GROUP_SIZE)   W[n, k] = scale * q + bias, with the scale and the bias of k's group
 // out             (rows, N)             T
 

@@ -17,7 +17,7 @@ _KERNEL = metal_kernel(
 
 
 def online_softmax(x: mx.array) -> mx.array:
-    """Softmax over the last axis, which is read twice instead of three times (Milakov and Gimelshein, arXiv 1805.02867).
+    """Softmax over the last axis, read twice instead of three times (Milakov and Gimelshein, arXiv 1805.02867).
 
     Args:
         x: `(..., S)`, any S; float32, float16 or bfloat16. −inf gets weight 0; a row of nothing but −inf has no answer.

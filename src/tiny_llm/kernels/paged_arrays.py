@@ -12,23 +12,23 @@ from .paged_inputs import Lengths, Tables, check_paged
 def paged_attention_arrays(
     q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: Tables, lengths: Lengths, scale: float | None = None
 ) -> mx.array:
-    """softmax(q kᵀ · scale + mask) v, where row b's keys and values lie in the blocks that its table names.
+    """softmax(q kᵀ · scale + mask) v, where row b's keys and values are in the blocks that its table names.
 
-    Position p of row b lies in block `tables[b][p // block_size]`, at place `p % block_size`. Keys and values are copied once;
-    what lies at or beyond a row's length is not copied, so that it may hold anything, nan too.
+    Position p of row b is in block `tables[b][p // block_size]`, at place `p % block_size`. Keys and values are copied once;
+    what lies at or beyond a row's length is not copied, so it may hold anything, even NaN.
 
     Args:
-        q: `(B, H, L, D)`: the last L tokens of each row. Query i of row b stands at position lengths[b] − L + i, and sees the
-            positions up to its own.
+        q: `(B, H, L, D)`: the last L tokens of each row. Query i of row b is at position lengths[b] − L + i, and sees the
+            positions up to and including its own.
         k_pool, v_pool: `(KV, N, block_size, D)`, of q's dtype. Query head h reads head h // (H / KV).
-        tables: `(B, blocks)`, integers. What stands behind the blocks that a row's length needs may be any number.
-        lengths: `(B,)`, how many tokens each row holds, those of its queries included: from L to blocks · block_size.
+        tables: `(B, blocks)`, integers. What follows the blocks that a row's length needs may be any number.
+        lengths: `(B,)`, how many tokens each row holds, including those of its queries: from L to blocks · block_size.
         scale: 1/√D when None.
     Returns:
         `(B, H, L, D)`, of q's dtype.
     Raises:
         ValueError: if shapes or dtypes do not fit; if tables and lengths are lists, also if a table is too short for its
-            length, or names a block that the pool has not.
+            length, or names a block that the pool does not have.
     """
     raise NotImplementedError(
         "Week 3 Day 2, task 1: gather the blocks, and attend with arrays. Read book/src/week3-02-paged-attention.md"

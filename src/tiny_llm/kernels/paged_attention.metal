@@ -2,8 +2,8 @@
 // tables[b][p / BS], at place p % BS. The row's blocks are divided evenly among PARTS threadgroups.
 //
 //   q                (B, H, 1, D)       T, any strides
-//   k_pool, v_pool   (KV, N, BS, D)     T, given as bytes, read where they lie. The D numbers of a key are neighbours
-//   tables           (B, blocks)        int, any strides; what stands behind a row's own blocks may be any number
+//   k_pool, v_pool   (KV, N, BS, D)     T, given as bytes, read in place. The D numbers of a key are neighbours
+//   tables           (B, blocks)        int, any strides; what follows a row's own blocks may be any number
 //   lengths          (B,)               int, any stride
 //   scale            ()                 float
 //   out              (B, H, PARTS, D)   O: softmax(q kᵀ · scale) v over the keys of the part; 0 if it has none

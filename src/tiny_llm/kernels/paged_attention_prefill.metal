@@ -1,8 +1,8 @@
 // Flash attention for the last L tokens of each row, whose keys and values, their own included, lie in the blocks of a pool.
 //
 //   q                (B, H, L, D)     T, any strides
-//   k_pool, v_pool   (KV, N, BS, D)   T, given as bytes, read where they lie. The D numbers of a key are neighbours
-//   tables           (B, blocks)      int, any strides; what stands behind a row's own blocks may be any number
+//   k_pool, v_pool   (KV, N, BS, D)   T, given as bytes, read in place. The D numbers of a key are neighbours
+//   tables           (B, blocks)      int, any strides; what follows a row's own blocks may be any number
 //   lengths          (B,)             int, any stride
 //   scale            ()               float
 //   out              (B, H, L, D)     T

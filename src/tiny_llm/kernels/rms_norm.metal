@@ -5,7 +5,7 @@
 //   eps     ()          float
 //   out     (ROWS, D)   T
 //
-// Template: T; N, the numbers of a row that one thread looks after.
+// Template: T; N, the numbers of a row that one thread handles.
 // Launch:   a threadgroup per row, of `threads` threads, N · threads ≥ D. Thread t handles the numbers t, t + threads, …
 
 threadgroup float partial[32];  // one sum for each SIMD group: a threadgroup has at most 1024 / 32 of them

@@ -9,7 +9,7 @@ from metal_anywhere import metal_kernel, read_metal
 _SIMD_WIDTH = 32
 _MOST_THREADS = 1024
 _NUMBERS = 4
-"""Numbers of a row that a thread looks after, as long as a threadgroup has enough threads."""
+"""Numbers of a row that each thread handles, as long as a threadgroup has enough threads."""
 
 _KERNEL = metal_kernel(
     name="rms_norm",
@@ -34,7 +34,7 @@ def fused_rms_norm(x: mx.array, weight: mx.array, eps: float = 1e-5) -> mx.array
     dim = x.shape[-1]
     if weight.shape != (dim,):
         raise ValueError(f"a weight of shape {weight.shape} does not fit x of shape {x.shape}: it must be ({dim},)")
-    if x.size == 0:  # there is no grid of no threads
+    if x.size == 0:  # a grid can't be empty
         return x
     numbers = max(_NUMBERS, -(-dim // _MOST_THREADS))
     threads = -(-dim // (numbers * _SIMD_WIDTH)) * _SIMD_WIDTH

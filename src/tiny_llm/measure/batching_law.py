@@ -1,7 +1,7 @@
 """How much longer static batches take than continuous ones, from the lengths of the answers alone.
 
 A static batch of B runs for as many steps as its longest answer, while a slot of a continuous batch needs only the mean: the
-ratio of the steps is about E[longest of B] / mean, if slots never stand empty and a step takes the same time in both.
+ratio of the steps is about E[longest of B] / mean, if slots are never empty and a step takes the same time in both.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tiny_llm_kit.course import task
 def expected_longest(lengths: Sequence[int], batch_size: int) -> float:
     """The mean of the longest of `batch_size` answers, each drawn independently from `lengths`. Exact, without drawing.
 
-    One answer is at most x tokens long with probability F(x), the share of the lengths that are; so are all of B with
+    One answer is at most x tokens long with probability F(x), the share of the lengths up to x; all of B answers are with
     probability F(x)^B.
 
     Raises:
@@ -33,7 +33,7 @@ def predicted_ratio(lengths: Sequence[int], batch_size: int) -> float:
 
 @task(week=2, day=7, number=8)
 def static_steps(lengths: Sequence[int], batch_size: int) -> int:
-    """The steps of a list of answers in groups, in their order; the last group has those that are left. 0 for none.
+    """The steps that a list of answers takes in groups, in order; the last group has what is left over. 0 for no answers.
 
     Raises:
         ValueError: if `batch_size` is less than 1.
@@ -43,7 +43,7 @@ def static_steps(lengths: Sequence[int], batch_size: int) -> int:
 
 @task(week=2, day=7, number=8)
 def continuous_steps(lengths: Sequence[int], batch_size: int) -> int:
-    """The steps of the same list where each answer begins when a slot becomes free, in their order. 0 for none.
+    """The steps that the same list takes if each answer, in order, begins when a slot becomes free. 0 for no answers.
 
     Raises:
         ValueError: if `batch_size` is less than 1.

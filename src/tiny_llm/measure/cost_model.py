@@ -1,4 +1,4 @@
-"""What a call of the model costs: fitted to a recorded run, or from what a machine can do at best."""
+"""What a call of the model costs: fitted to a recorded run, or derived from the best that a machine can do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Call(NamedTuple):
     """What one call of the model computes.
 
     Args:
-        tokens: that go through the layers: one per row that decodes, and those of prompt chunks.
-        outputs: those of them for which logits are wanted.
-        context: keys that are read, summed over the sequences, padding included. This is what attention takes from memory.
-        pairs: queries times the keys that each is multiplied with, summed. This is what attention computes.
+        tokens: how many go through the layers: one per row that decodes, and those of prompt chunks.
+        outputs: how many of them need logits.
+        context: how many keys are read, summed over the sequences, padding included. This is what attention reads from memory.
+        pairs: queries times the keys that each is multiplied by, summed. This is what attention computes.
     """
 
     tokens: int
@@ -32,29 +32,29 @@ class CostModel(Protocol):
 
     @property
     def launch_waits(self) -> bool:
-        """Whether launching an iteration returns only when it is computed, or at once, so that others can plan meanwhile.
+        """Whether launching an iteration returns only when it is computed, or at once, which lets others plan meanwhile.
 
         On a GPU it returns at once. MLX's CPU backend lets only a few operations wait to be computed.
         """
 
     def seconds(self, calls: Sequence[Call]) -> float:
-        """How long an iteration takes that makes these calls; 0 if it makes none."""
+        """How long an iteration that makes these calls takes; 0 if it makes none."""
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The least a call can take: it reads the weights and the keys and values once, and computes, and the slower of the two
-    decides ("Roofline", Williams et al., CACM 2009).
+    """The least time that a call can take: it reads the weights and the keys and values once, and it computes; the slower of
+    the two counts ("Roofline", Williams et al., CACM 2009).
 
     Args:
         flops: operations per second of the machine, for the numbers it computes with.
         bandwidth: bytes per second from memory.
-        weights: parameters that every token is multiplied with, without the table of the output.
-        output_weights: those of the output, which only tokens whose logits are wanted are multiplied with.
+        weights: parameters that every token is multiplied by, without the output table.
+        output_weights: those of the output table, by which only tokens whose logits are wanted are multiplied.
         bytes_per_weight: 4 in float32, 2 in half precision, about 0.56 in 4 bits with a scale and a bias per 64.
         kv_bytes: bytes of the keys and values of one token, in all layers.
         attention_flops: operations per pair of query and key, in all layers and heads.
-        overhead: seconds per call, whatever it computes.
+        overhead: seconds per call, independent of what it computes.
         launch_waits: see `CostModel`.
     """
 
@@ -70,16 +70,18 @@ class Roofline:
 
     @task(week=2, day=7, number=6)
     def seconds(self, calls: Sequence[Call]) -> float:
-        """See `CostModel.seconds`: for each call the overhead, and the time to read or the time to compute, if that is more.
+        """See `CostModel.seconds`: for each call the overhead, plus the time to read or the time to compute, whichever is
+        longer.
 
-        A call that wants no logits does not read the table of the output.
+        A call that needs no logits does not read the output table.
         """
         raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
 
     @property
     @task(week=2, day=7, number=6)
     def knee(self) -> float:
-        """From how many rows on computing with the weights takes longer than reading them: below it a row costs nothing."""
+        """The number of rows from which computing with the weights takes longer than reading them: below it another row is
+        free."""
         raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
 
 
@@ -94,8 +96,8 @@ def roofline_of(
 ) -> Roofline:
     """The roofline of a model on a machine; a product with m × n weights takes 2 m n operations per token.
 
-    What is no product counts for nothing: norms, activations, and looking up embeddings. A table that is tied is read as the
-    output's, once. A query is multiplied with a key, and the result with a value: 4 operations per number of a head.
+    Only products count: norms, activations and embedding lookups are free. A tied table is read once, as the output's. A query
+    is multiplied by a key, and the result by a value: 4 operations per number of a head.
 
     Args:
         kv_bytes_per_number: bytes of each number of the keys and values.
@@ -108,18 +110,18 @@ def roofline_of(
 
 @dataclass(frozen=True)
 class FittedCost:
-    """Seconds as a sum: so much per call, per token, … with weights from measured iterations.
+    """Seconds as a sum: a constant per call, one per token, and so on, with weights from measured iterations.
 
-    The time over the number of tokens is no straight line: up to the knee a call reads weights, beyond it computes. So the
-    tokens of a call have another weight from each of `bends` on.
+    The time over the number of tokens is not a straight line: up to the knee a call is bound by reading weights, beyond it by
+    computing. So the tokens of a call have a different weight beyond each of `bends`.
 
-    It does not know how keys and values are stored: what a paged engine takes to gather its blocks is more than a slot engine's
-    context, and a fit to one predicts the other a little too fast.
+    It does not know how keys and values are stored: gathering blocks costs a paged engine more than the same context costs a
+    slot engine, so a fit to the slot engine predicts the paged one a little too fast.
 
     Args:
         weights: seconds per call, per token up to the first bend, per token from each bend on up to the next, per output,
             per key of the context, and per pair.
-        bends: numbers of tokens, ascending.
+        bends: numbers of tokens, in ascending order.
         error: the mean of |predicted − measured| / measured, over the iterations it was fitted to.
         launch_waits: see `CostModel`.
     """
@@ -131,7 +133,7 @@ class FittedCost:
 
     @task(week=2, day=7, number=6)
     def seconds(self, calls: Sequence[Call]) -> float:
-        """See `CostModel.seconds`. A simulator asks this tens of thousands of times a second."""
+        """See `CostModel.seconds`. A simulator calls this tens of thousands of times per second."""
         raise NotImplementedError("Week 2 Day 7, task 6: what a step costs. Read book/src/week2-07-measuring.md")
 
 
@@ -141,12 +143,12 @@ def fit_cost(
 ) -> FittedCost:
     """The weights that predict measured iterations best: least squares of the relative errors, and no weight below 0.
 
-    Relative, so that a step of 10 ms counts as much as one of a second. No weight is below 0, since nothing takes less time for
-    computing more: a weight that measured noise would make negative is 0, and the others are the best ones without it. The
-    kit's `nonnegative_least_squares` finds them.
+    The errors are relative, so a step of 10 ms counts as much as one of a second. No weight is below 0, since computing more
+    never takes less time: a weight that noise would make negative is 0, and the others are the best ones without it. The kit's
+    `nonnegative_least_squares` finds them.
 
     Args:
-        iterations: the calls of each, and how many seconds it took; the list stays as it is.
+        iterations: the calls of each, and how many seconds it took; the list is not changed.
         bends, launch_waits: see `FittedCost`.
     Raises:
         ValueError: if there are fewer iterations than weights, one took no time, or `bends` do not ascend from above 0.

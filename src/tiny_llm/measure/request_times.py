@@ -1,4 +1,4 @@
-"""What each request lived through, read from the event log: TTFT, TPOT, inter-token latency, end to end, queue time."""
+"""The times of each request, read from the event log: TTFT, TPOT, inter-token latency, end to end, queue time."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,12 +15,12 @@ class RequestTimes:
     Args:
         arrived: when its client wanted it; see `RunRecorder.wanted`.
         prompt_tokens: its prompt's length.
-        admitted: when it was admitted first.
-        tokens: when each of its tokens came back, in order, an EOS, too, as far as the log says so: that of a simulation tells
-            the first one's time alone.
+        admitted: when it was first admitted.
+        tokens: when each of its tokens came back, in order, including an EOS, as far as the log says: the log of a simulation
+            has only the first one's time.
         ended, end: when and how it ended.
         generated: how many tokens it had generated at its end.
-        preemptions: how often it lost its memory.
+        preemptions: how often it was preempted.
     """
 
     arrived: float
@@ -54,9 +54,9 @@ class RequestTimes:
     @property
     @task(week=2, day=7, number=1)
     def inter_token_latencies(self) -> list[float]:
-        """Seconds between each entry of `tokens` and the one before it, that of an EOS included: a step was spent on it.
+        """Seconds between each entry of `tokens` and the one before it, including that of an EOS: a step was spent on it.
 
-        Empty if the log tells of one at most.
+        Empty if the log has at most one.
         """
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
@@ -68,25 +68,25 @@ class RequestTimes:
 
 
 class RunRecorder:
-    """Reads the log of a run, and keeps the times of every request and what the steps held.
+    """Reads the log of a run, and keeps the times of every request and how full the steps were.
 
     Put it among the readers before the run: `engine.event_log.readers.append(recorder.read)`. It keeps everything, for a run
-    that is to be looked at when it is over; a server keeps `BatchingMetrics` instead.
+    that is analysed when it is over; a server keeps `BatchingMetrics` instead.
     """
 
     def __init__(self) -> None:
-        self.requests: dict[int, RequestTimes] = {}  # by id, in the order in which the log tells of them
+        self.requests: dict[int, RequestTimes] = {}  # by id, in the order of the log
         self.steps = 0
-        self.tokens = 0  # that came back and became part of an answer
+        self.tokens = 0  # tokens that came back and became part of an answer
         self.started: float | None = None  # the first arrival, as its client wanted it
         self.ended = 0.0  # the end of the last step
         self.used_slots = 0  # active requests, summed over the steps
         self.offered_slots = 0  # slots, summed over the steps
-        self._wanted: dict[int, float] = {}  # of requests of which the log has not told yet
+        self._wanted: dict[int, float] = {}  # of requests that are not in the log yet
 
     @task(week=2, day=7, number=1)
     def read(self, state: BatchState) -> None:
-        """Take in one iteration. What happens to a request of whose arrival the log has not told is passed over."""
+        """Take in one iteration. Events of a request whose arrival is not in the log are skipped."""
         raise NotImplementedError("Week 2 Day 7, task 1: what a request lived through. Read book/src/week2-07-measuring.md")
 
     @task(week=2, day=7, number=1)
@@ -97,10 +97,10 @@ class RunRecorder:
     def wanted(self, request_id: int, time: float) -> None:
         """Note when a client wanted to send a request, which may be before the engine heard of it: that is when it arrived.
 
-        Called before or after the log tells of the arrival.
+        It may be called before or after the log has the arrival.
         """
         raise NotImplementedError("Week 2 Day 7, task 4: open and closed loops. Read book/src/week2-07-measuring.md")
 
     def _begin_by(self, time: float) -> None:
-        """Note that somebody had arrived at this time."""
+        """Note that a request had arrived at this time."""
         self.started = time if self.started is None else min(self.started, time)

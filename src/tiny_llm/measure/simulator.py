@@ -1,8 +1,8 @@
-"""A discrete-event simulation of the engine of slots: its own plan, strategy and slots decide, and a cost model computes.
+"""A discrete-event simulation of the slot engine: its own plan, strategy and slots decide, and a cost model computes.
 
-As in the engine, an iteration is launched before the tokens of the one before are read, so that an end is seen one iteration
-late. Nobody waits for a launch that brings no token, such as the beginning of a long prompt. What the log is told is what the
-engine would tell it, but for the tokens after the first: of these, only the number.
+As in the engine, an iteration is launched before the tokens of the one before are read, so an end is seen one iteration late.
+Nothing waits for a launch that brings no token, such as the beginning of a long prompt. The log gets what the engine would
+write to it, except for the tokens after the first, of which only the number is kept.
 """
 
 import sys
@@ -42,7 +42,7 @@ def simulate_slots(
     """Simulate `ContinuousBatchScheduler` under an open loop, from second 0 until all have ended.
 
     Args:
-        arrivals: by `arrival`; taken one by one, so that there may be any number. Every answer goes on to its `max_tokens`.
+        arrivals: by `arrival`; taken one by one, so there may be any number. Every answer goes on to its `max_tokens`.
         cost: asked once for each iteration that launches anything, for all its calls.
         readers: of the log.
         wanted: told of each request when its client wanted it; the engine hears of it only between two iterations.
@@ -80,7 +80,8 @@ def _checked(name: str, size: int) -> int:
 
 
 class _Slots(RequestBook):
-    """The engine without its model. `running` are those who have or need a slot: they go when their last token is launched."""
+    """The engine without its model. `running` are the requests that have or need a slot: they leave when their last token is
+    launched."""
 
     def __init__(
         self, device: SimulatedDevice, max_slots: int, prefill_step: int, strategy: Strategy, readers: Readers
@@ -92,13 +93,13 @@ class _Slots(RequestBook):
         self.strategy = strategy
         self.slots = SlotManager(max_slots)
         self.longest = 0  # tokens of the longest row
-        self.last_steps: list[tuple[int, int]] = []  # a heap: when the last token of each row is launched, and whose it is
+        self.last_steps: list[tuple[int, int]] = []  # a heap: when the last token of each row is launched, and its request
         self.leaving: list[int] = []  # rows whose last token was launched in the iteration before
         self.in_flight = Launch()
 
     @property
     def has_work(self) -> bool:
-        """Whether anyone waits, runs, or has a token on its way."""
+        """Whether any request waits, runs, or has a token on its way."""
         return bool(self.waiting or self.running or self.in_flight.tokens)
 
     @task(week=2, day=7, number=7)
@@ -117,17 +118,17 @@ class _Slots(RequestBook):
 
     @task(week=2, day=7, number=7)
     def _prefill(self, chunk: PrefillChunk, launched: Launch) -> Call:
-        """Launch a chunk of a prompt. The end of the prompt brings the first token, and a slot to whoever wants more."""
+        """Launch a chunk of a prompt. The end of the prompt brings the first token, and a slot if the request wants more."""
         raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
 
     @task(week=2, day=7, number=7)
     def _join(self, request: Request) -> None:
-        """Give a prefilled request its row. It decodes in every iteration from now on, so it is known when it will end."""
+        """Give a prefilled request its row. It decodes in every iteration from now on, so its end is known."""
         raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
 
 
 class _Groups(RequestBook):
-    """The batcher without its model. `running` are the rows of the group, also those whose answers are done."""
+    """The batcher without its model. `running` are the rows of the group, including those whose answers are done."""
 
     def __init__(self, device: SimulatedDevice, batch_size: int, max_wait: float, prefill_step: int, readers: Readers) -> None:
         super().__init__(sys.maxsize, sys.maxsize, device.clock)
@@ -136,16 +137,16 @@ class _Groups(RequestBook):
         self.batch_size = batch_size
         self.max_wait = max_wait
         self.prefill_step = prefill_step
-        self.came: deque[float] = deque()  # when each who waits has come
+        self.came: deque[float] = deque()  # when each waiting request came
         self.longest = 0  # tokens of the longest row
-        self.rank = 0  # which token of the answers was launched last; the first is 1
+        self.rank = 0  # which token of the answers was launched last, counted from 1
         self.ends: dict[int, list[Request]] = {}  # by the rank of their last token
         self.unfinished = 0  # rows that want another token
         self.in_flight = Launch()
 
     @property
     def has_work(self) -> bool:
-        """Whether anyone waits, or has a token on its way."""
+        """Whether any request waits, or has a token on its way."""
         return bool(self.waiting or self.in_flight.tokens)
 
     @task(week=2, day=7, number=7)
@@ -156,7 +157,7 @@ class _Groups(RequestBook):
     @property
     @task(week=2, day=7, number=7)
     def starts_at(self) -> float:
-        """When there is something to do if nobody else comes."""
+        """When there is something to do if no other request comes."""
         raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")
 
     @task(week=2, day=7, number=7)
@@ -170,5 +171,5 @@ class _Groups(RequestBook):
 
     @task(week=2, day=7, number=7)
     def _decode(self) -> Launch:
-        """Launch the next token of each row, unless nobody wants one. Those of answers that are done are for nobody."""
+        """Launch the next token of each row, unless no request wants one. Those of finished answers are thrown away."""
         raise NotImplementedError("Week 2 Day 7, task 7: a simulator. Read book/src/week2-07-measuring.md")

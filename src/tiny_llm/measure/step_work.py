@@ -1,7 +1,7 @@
 """What each iteration computed and how long it took, read from the event log: what a cost model is fitted to.
 
-The log tells which chunks were launched and how many requests took part in an iteration. Tokens are logged when they come
-back, so where those stand that decode follows from their prompts and from the iterations since.
+The log says which chunks were launched and how many requests took part in an iteration. Tokens are logged when they come back,
+so the positions of the decoding requests follow from their prompts and from the iterations since.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from .cost_model import Call
 
 
 def decode_call(rows: int, longest: int, block_size: int = 1) -> Call:
-    """A token for each row. Each reads as many keys as the longest row has, its new one included, in whole blocks."""
+    """One token per row. Each reads as many keys as the longest row has, its new one included, in whole blocks."""
     keys = rows * _whole_blocks(longest, block_size)
     return Call(rows, rows, keys, keys)
 
 
 def chunk_call(start: int, end: int, last: bool, block_size: int = 1) -> Call:
-    """The tokens `start` … `end` − 1 of a prompt. A mask hides later keys, which are multiplied with all the same."""
+    """The tokens `start` … `end` − 1 of a prompt. A mask hides later keys, but they are multiplied all the same."""
     keys = _whole_blocks(end, block_size)
     return Call(end - start, int(last), keys, (end - start) * keys)
 
 
 def mixed_call(calls: Sequence[Call]) -> Call:
-    """The same in one call of the model."""
+    """All of these in one call of the model."""
     return Call(*map(sum, zip(*calls, strict=True)))
 
 
@@ -34,13 +34,13 @@ def _whole_blocks(tokens: int, block_size: int) -> int:
 
 @dataclass(eq=False)
 class _Sequence:
-    """A request, as far as the log has told of it.
+    """A request, as far as the log describes it.
 
     Args:
         prompt: its prompt's length.
-        computed: tokens whose keys and values are there.
+        computed: tokens whose keys and values exist.
         answered: tokens that have come back.
-        ended: whether it has ended, and `late`, whether by a token that nobody expected to end it (EOS): then the next one was
+        ended: whether it has ended, and `late`, whether by a token that was not expected to end it (EOS): then the next one was
             on its way.
     """
 
@@ -55,13 +55,13 @@ class StepWork:
     """Reads the log of a slot engine or a paged one, and keeps the calls of every iteration with the seconds they took, as
     `fit_cost` takes them.
 
-    An iteration launches its calls, and ends when the tokens of the one before have come back. Where launching waits, its calls
-    are computed by its own end; elsewhere by the end of the next one. There nobody waits for calls that ask for no token: they
-    are added to those of the next iteration.
+    An iteration launches its calls, and ends when the tokens of the one before have come back. If launching waits, its calls
+    have been computed by its own end; otherwise by the end of the next one. In the latter case nothing waits for calls that ask
+    for no token: they are added to those of the next iteration.
 
     Args:
-        block_size: of the paged engine, which makes one call for all; None for the slot engine, which makes one for those who
-            decode and one per chunk.
+        block_size: of the paged engine, which makes one call for everything; None for the slot engine, which makes one for all
+            decodes and one per chunk.
         launch_waits: see `CostModel`.
     """
 
@@ -71,7 +71,7 @@ class StepWork:
         self.iterations: list[tuple[list[Call], float]] = []
         self._sequences: dict[int, _Sequence] = {}
         self._decoding: list[_Sequence] = []
-        self._launched: list[Call] = []  # and not known to be done
+        self._launched: list[Call] = []  # and are not known to be done
         self._awaited = False
         self._since = 0.0
 
@@ -84,7 +84,7 @@ class StepWork:
             self._done_at_the_next(state, calls)
 
     def _done_at_its_end(self, state: BatchState, calls: list[Call]) -> None:
-        if not self._launched:  # then there was nothing to do until somebody was admitted, if nobody was there already
+        if not self._launched:  # then, unless requests were there already, there was nothing to do until one was admitted
             self._since = min((e.time for e in state.events if e.kind is EventKind.ADMITTED), default=self._since)
         if calls:
             self.iterations.append((calls, state.time - self._since))
@@ -99,7 +99,7 @@ class StepWork:
         self._awaited = any(call.outputs for call in calls)
 
     def _calls(self, state: BatchState) -> list[Call]:
-        """What the iteration launched. Of its events, chunks were launched, and tokens have come back after that."""
+        """What the iteration launched. Among its events, chunks were launched, and tokens came back after that."""
         chunks: list[Call] = []
         joining: list[_Sequence] = []
         for event in state.events:
@@ -127,7 +127,8 @@ class StepWork:
         return chunk_call(event.position - event.tokens, event.position, last, self.block_size or 1)
 
     def _decodes(self, count: int) -> list[Call]:
-        """The call for `count` who decode: those who go on, and so many of those who have ended since, the late ones first."""
+        """The call for `count` decodes: the requests that go on, and as many as needed of those that have ended since, the late
+        ones first."""
         rows = sorted(self._decoding, key=lambda sequence: (sequence.ended, not sequence.late))[:count]
         for sequence in rows:
             sequence.computed += 1

@@ -12,9 +12,9 @@ from .request_times import RequestTimes, RunRecorder
 
 @dataclass(frozen=True)
 class Slo:
-    """A service level objective: what a user may expect of every request, in seconds.
+    """A service level objective: what a user may expect from every request, in seconds.
 
-    Goodput counts only requests that keep to all of it ("DistServe", OSDI 2024, section 1).
+    Goodput counts only requests that meet all of it ("DistServe", OSDI 2024, section 1).
     """
 
     ttft: float
@@ -23,13 +23,13 @@ class Slo:
     @task(week=2, day=7, number=2)
     def met_by(self, times: RequestTimes) -> bool:
         """Whether a request finished within both limits; a time that equals its limit is within it. One that failed or was
-        cancelled did not; one of a single token has no TPOT and cannot break that limit."""
+        cancelled did not; one with a single token has no TPOT and cannot break that limit."""
         raise NotImplementedError("Week 2 Day 7, task 2: a run in a few figures. Read book/src/week2-07-measuring.md")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over many requests, in seconds; all 0 where no request has it."""
+    """A figure over many requests, in seconds; all 0 if no request has it."""
 
     mean: float
     p50: float
@@ -46,8 +46,8 @@ class Summary:
         requests: how many arrived and count; finished: how many of them finished, neither cancelled nor failed.
         tokens_per_second, requests_per_second: of finished requests, over `seconds`.
         goodput: finished requests that met the SLO, per second; None without one.
-        slot_utilization: share of the slots in use, over all steps, 0 … 1. A slot in use says nothing of the machine: a step
-            with one row can take as long as one with eight.
+        slot_utilization: share of the slots in use, over all steps, 0 … 1. It says nothing about how busy the machine is: a
+            step with one row can take as long as one with eight.
         queue_time, ttft, tpot, inter_token, latency: over the finished requests; inter_token over the gaps of all of them.
     """
 
@@ -67,10 +67,10 @@ class Summary:
 
 @task(week=2, day=7, number=2)
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which `percent` per cent of the values lie, by linear interpolation between the two nearest.
+    """The value below which `percent` percent of the values lie, by linear interpolation between the two nearest.
 
-    Of n values in order, the first stands for 0 %, the last for 100 %, and the others at equal distances between. Written by
-    hand, this once: it is what numpy.percentile does.
+    With n values in order, the first is at 0 %, the last at 100 %, and the others at equal distances in between. It is written
+    by hand this once, and does what numpy.percentile does.
 
     Raises:
         ValueError: if there are no values, or `percent` is not from 0 to 100.
@@ -80,7 +80,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 @task(week=2, day=7, number=2)
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and percentiles; all 0 without values."""
+    """Mean and percentiles; all 0 if there are no values."""
     raise NotImplementedError("Week 2 Day 7, task 2: a run in a few figures. Read book/src/week2-07-measuring.md")
 
 

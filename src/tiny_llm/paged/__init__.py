@@ -1,1 +1,2 @@
-"""The paged engine: keys and values lie in small blocks, and a step's decodes and prompt chunks share one call of the model."""
+"""The paged engine: keys and values are stored in small blocks, and a step's decodes and prompt chunks share one call of the
+model."""

@@ -1,8 +1,8 @@
 """The paged engine: the loop in which requests share blocks, a budget of tokens, and one call of the model.
 
-One step is: plan → launch → read what the step before computed → update the requests. Deciding is in `scheduler`, computing in
-`runner`, who waits, runs and ends is in `request_book`, and who holds which block in `block_pool` and `prefix_cache`. Ways to
-use the engine are in `streams`.
+One step is: plan → launch → read what the previous step computed → update the requests. `scheduler` decides, `runner` computes,
+`request_book` keeps track of which requests wait, run and have ended, and `block_pool` and `prefix_cache` of which blocks are
+held. Ways to use the engine are in `streams`.
 """
 
 import time
@@ -28,14 +28,15 @@ from .streams import StreamingBook
 
 
 class Engine(StreamingBook):
-    """Serves requests from a pool of blocks: as many run as there are blocks for, and each step is one call of the model.
+    """Serves requests from a pool of blocks: as many run as the blocks allow, and each step is one call of the model.
 
     Args:
         model: see `Model`.
-        num_blocks, block_size: the memory for keys and values of all requests together, in tokens of one sequence.
+        num_blocks, block_size: the memory for the keys and values of all requests together; `block_size` is in tokens of one
+            sequence.
         max_num_seqs, max_num_batched_tokens, watermark: see `Scheduler`.
         max_seq_len: most tokens a request may have, prompt and answer together; None: as many as the model was made for.
-        prefix_caching: whether requests share the blocks of equal beginnings.
+        prefix_caching: whether requests share the blocks of equal prefixes.
         paged_attention, kv_bits: see `PagedRunner`.
         clock: seconds, for the metrics and for deadlines.
     Raises:
@@ -75,7 +76,7 @@ class Engine(StreamingBook):
         """Queue a new request; see `RequestBook.submit`.
 
         Raises:
-            ValueError: also if it could need more blocks than the pool has, or is no `PagedRequest`.
+            ValueError: also if it could need more blocks than the pool has, or is not a `PagedRequest`.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
@@ -90,7 +91,7 @@ class Engine(StreamingBook):
 
     @task(week=3, day=4, number=6)
     def _end_late(self) -> None:
-        """End those whose deadline has passed, wherever they are. Those who have ended are only forgotten."""
+        """End the requests whose deadline has passed, waiting or running. Those that have already ended are only forgotten."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
@@ -99,25 +100,26 @@ class Engine(StreamingBook):
 
     @task(week=3, day=4, number=6)
     def _assign_blocks(self, plan: MixedPlan) -> None:
-        """Move blocks as planned. What is found in the prefix cache is held before anything is evicted from it."""
+        """Move blocks as planned. What was found in the prefix cache is locked before anything is evicted from it."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _admit(self, request: PagedRequest, match: Match) -> None:
         """Let a request run, with the blocks of its match, which are locked, and others for all that is known of it.
 
-        Not by `RequestBook.admit`, which looks at everyone who is overtaken: here turns are taken, and thousands may wait.
+        It does not use `RequestBook.admit`, which goes through all overtaken requests: here requests take turns, and thousands
+        may wait.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _copy_last_block(self, request: PagedRequest) -> None:
-        """Copy on write: others read the block, and this request will write its last token into it."""
+        """Copy on write: other requests read the block, and this request will write its last token into it."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def _grow(self, request: PagedRequest, tokens: int) -> None:
-        """Let a request's table hold so many tokens."""
+        """Make room for this many tokens in a request's table."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
@@ -131,29 +133,31 @@ class Engine(StreamingBook):
 
     @task(week=3, day=4, number=6)
     def _publish(self, request: PagedRequest) -> None:
-        """File the full blocks of a request whose next token has come back: all tokens before it are computed, and sound."""
+        """File the full blocks of a request whose next token has come back: all tokens before it have been computed, and are
+        sound."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def preempt(self, request: PagedRequest) -> None:
-        """Take a running request's blocks. It waits again, and computes all that is known of it anew when it is admitted.
+        """Take a running request's blocks away. It waits again, and when it is admitted, all its known tokens are computed
+        again.
 
         A token that is in flight for it is kept when it comes back.
 
         Raises:
-            ValueError: if the request does not run.
+            ValueError: if the request is not running.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def release(self, request: Request) -> None:
-        """Give back the request's blocks. The prefix cache keeps those that it knows, as long as nobody needs them."""
+        """Give back the request's blocks. The prefix cache keeps those that it knows until the space is needed."""
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=6)
     def abandon(self, error: BaseException) -> None:
-        """End all that run. What the device holds may hang on a computation that failed, and the books on it may be in the
-        middle of a change, so they are made anew. Those who wait go on waiting.
+        """End all running requests. What the device holds may depend on a computation that failed, and its bookkeeping may be
+        in the middle of a change, so both are made anew. The waiting requests keep waiting.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 
@@ -161,12 +165,12 @@ class Engine(StreamingBook):
     def check_integrity(self) -> None:
         """Everything must be accounted for, between any two steps.
 
-        Every block is free, or held as often as it stands in the tables of running requests and in the prefix cache. Each table
-        has room for the tokens that its request has computed. Those who wait hold nothing, and nothing that runs has finished.
-        Whoever waits or runs has as many tokens `in_flight` as are on their way.
+        Every block is free, or has one reference for each occurrence in the tables of running requests and in the prefix cache.
+        Each table has room for the tokens that its request has computed. Waiting requests hold nothing, and no running request
+        has finished. Each waiting or running request has as many tokens `in_flight` as are on their way.
 
         Raises:
-            RuntimeError: saying what is not so.
+            RuntimeError: saying what is wrong.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 

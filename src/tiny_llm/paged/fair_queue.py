@@ -1,4 +1,5 @@
-"""Who waits, in turn: by priority, then the user who was served least, then the earliest deadline, then arrival.
+"""The waiting requests in the order of their turns: by priority, then the least served user, then the earliest deadline, then
+arrival.
 
 Users are compared by virtual token counters ("Fairness in Serving Large Language Models", OSDI 2024, section 4).
 """
@@ -17,18 +18,18 @@ from tiny_llm_kit.course import task
 from .request import PagedRequest
 
 REMEMBERED = 10_000
-"""Beyond so many, the counters of users who have nobody waiting are forgotten."""
+"""Beyond this many, the counters of users who have no waiting request are forgotten."""
 
 
 class FairQueue(UserDict[int, PagedRequest]):
     """The waiting requests by id; `in_turn` gives the order in which they should be admitted.
 
     Priorities are strict. Within a priority each user has a counter, the number of tokens that have been computed for that
-    user, and the one with the lowest is next. Whoever comes, or comes back after a pause, begins with at least the counter of
-    the user who is next, or was the last one to be: time that was not used is not saved up.
+    user, and the user with the lowest counter is next. A user who is new, or comes back after a pause, begins with at least the
+    counter of the user who is next, or was the last to be: unused time is not saved up.
 
-    A request keeps its priority, user and deadline as long as it waits. So that users who come once don't fill the memory, not
-    more than `REMEMBERED` counters of a priority are kept beside those of the users who wait.
+    A request keeps its priority, user and deadline as long as it waits. To keep users who come only once from filling the
+    memory, at most `REMEMBERED` counters per priority are kept in addition to those of the waiting users.
     """
 
     def __init__(self) -> None:
@@ -38,31 +39,31 @@ class FairQueue(UserDict[int, PagedRequest]):
 
     @task(week=3, day=4, number=2)
     def __setitem__(self, request_id: int, request: PagedRequest) -> None:
-        """Let a request wait. One that was here before, and was preempted, keeps its arrival."""
+        """Let a request wait. A request that was here before, and was preempted, keeps its arrival."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def __delitem__(self, request_id: int) -> None:
-        """Let a request go, wherever it stands."""
+        """Remove a request, wherever it is in line."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def charge(self, request: PagedRequest, tokens: int) -> None:
-        """Note that so many tokens have been computed for a request's user, at its priority."""
+        """Note that this many tokens have been computed for a request's user, at its priority."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def in_turn(self) -> Iterator[PagedRequest]:
-        """Who should be admitted, first things first, as if each had been charged for its prompt when the next is chosen.
+        """The requests to admit, in order, as if each had been charged for its prompt before the next is chosen.
 
-        Nothing that can be seen from outside changes. Only as much is put in order as is asked for, and nobody may come or go
-        in the meantime.
+        Nothing changes that can be seen from outside. Only as many are put in order as are asked for, and no request may come
+        or go in the meantime.
         """
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     def mend(self) -> None:
-        """Line everyone up anew: an interrupt may have come in the middle of a change."""
-        # Whoever was served least comes first: otherwise the counters of others, who come before, would lift theirs.
+        """Rebuild the lines: an interrupt may have come in the middle of a change."""
+        # The least served user comes first: otherwise the counters of others, who come before, would lift theirs.
         requests = sorted(self.data.values(), key=lambda request: self._priorities[request.priority].served(request.user))
         self.data = {}
         for priority in self._priorities.values():
@@ -85,31 +86,31 @@ def _place(request: PagedRequest) -> _Place:
 
 
 _Head = tuple[int, _Place, int]
-"""A user's counter and first place; and where it stands in the heap, for as long as what is below it has not been looked at."""
+"""A user's counter and first place, and its index in the heap, for as long as what is below it has not been looked at."""
 
 _LOOKED_BELOW = -1
 
 
 class _Priority:
-    """Who waits at one priority: a sorted line for each user, and the users' counters.
+    """The requests waiting at one priority: a sorted line for each user, and the users' counters.
 
-    Whose turn it is comes from a heap of counters and first places, each as it was when it was put there. Counters only rise,
-    and whenever a line gets another first place, that is put there, too. So nobody's turn comes before the heap says, and it is
-    enough to bring the top up to date. Nothing here looks at everyone who waits, nor at all users.
+    The next turn comes from a heap of counters and first places, each as it was when it was put there. Counters only rise, and
+    whenever a line gets another first place, that is put there, too. So no turn comes earlier than the heap says, and it is
+    enough to bring the top up to date. Nothing here goes through all waiting requests, or all users.
     """
 
     def __init__(self) -> None:
         self._served: dict[str, int] = {}
-        self._level = 0  # the counter of the user who is next, or was the last to be
+        self._level = 0  # counter of the user who is next, or was the last to be
         self._lines: dict[str, SortedList] = {}  # of places
         self._heads: list[_Head] = []
 
     def served(self, user: str) -> int:
-        """A user's counter; 0 if nothing is known of them."""
+        """A user's counter; 0 if the user is unknown."""
         return self._served.get(user, 0)
 
     def clear(self) -> None:
-        """Nobody waits. The counters stay."""
+        """Remove all requests. The counters stay."""
         self._lines, self._heads = {}, []
 
     @task(week=3, day=4, number=2)
@@ -134,13 +135,13 @@ class _Priority:
 
     @task(week=3, day=4, number=2)
     def _first(self, heads: list[_Head], taken: Mapping[str, int], charged: Mapping[str, int]) -> _Head | None:
-        """The first of a heap, which is brought up to date for that: where from each user so many requests are `taken`, and so
-        many more tokens `charged`. The heap may be only the top of the one that is kept; it grows as it is looked at."""
+        """The first of a heap, which is brought up to date for that, if from each user this many requests are `taken`, and this
+        many more tokens `charged`. The heap may be only the top of the one that is kept; it grows as it is read."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
     def _top(self, at: int) -> list[_Head]:
-        """What stands there in the heap, as a heap of its own; empty beyond its end."""
+        """The entry at this index of the heap, as a heap of its own; empty beyond its end."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=2)
@@ -150,5 +151,5 @@ class _Priority:
 
     @task(week=3, day=4, number=2)
     def _put(self, place: _Place) -> None:
-        """Put a first place among the heads, and clear them when most of them have become untrue."""
+        """Put a first place among the heads, and rebuild them when most are out of date."""
         raise NotImplementedError("Week 3 Day 4, task 2: fair queueing. Read book/src/week3-04-token-budget-scheduler.md")

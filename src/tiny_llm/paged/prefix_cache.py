@@ -1,10 +1,10 @@
-"""The prefix cache: full blocks of tokens that were computed once, found again by what they hold.
+"""The prefix cache: full blocks of tokens that were computed once, found again by their tokens.
 
 A trie: each node is one full block, filed under its tokens, below the block that comes before it. So a block is found exactly
-if its tokens and everything before them are the same, which is what makes its keys and values the same. No hash is trusted: a
-dictionary compares the tokens themselves. SGLang's RadixAttention is such a tree (arXiv 2312.07104, section 3).
+if its tokens and all tokens before them are the same, which is what makes its keys and values the same. It does not rely on
+hashes: a dictionary compares the tokens themselves. SGLang's RadixAttention is such a tree (arXiv 2312.07104, section 3).
 
-It knows tokens and numbers of blocks, not requests and not arrays.
+It knows tokens and block numbers, but no requests and no arrays.
 """
 
 from collections import Counter, OrderedDict
@@ -24,21 +24,21 @@ class Match:
 
     Args:
         blocks: the beginning of its table.
-        tokens: how many of its tokens need not be computed. The last block is used in part if they end within it.
+        tokens: how many of its tokens need not be computed. The last block is partly used if they end within it.
     """
 
     blocks: list[int]
     tokens: int
 
     def in_full(self, block_size: int) -> "Match":
-        """The same without a block that is used in part: nothing has to be copied then."""
+        """The same without a partly used block: nothing has to be copied then."""
         whole = self.tokens // block_size
         return Match(self.blocks[:whole], whole * block_size)
 
 
 @dataclass(eq=False)
 class Node:
-    """A full block, below the one whose tokens come before it. The root is no block: `block` is −1, `depth` is 0."""
+    """A full block, below the one whose tokens come before it. The root is not a block: `block` is −1, `depth` is 0."""
 
     tokens: Tokens = ()
     block: int = -1
@@ -48,20 +48,20 @@ class Node:
 
 
 class PrefixCache:
-    """A trie of full blocks, each of which has one reference of the trie's own, and one for each table that holds it.
+    """A trie of full blocks. Each has one reference from the trie itself, and one from each table that holds it.
 
-    Whoever holds a block of the trie holds those above it, too. So a block that only the trie holds has nothing below it that
-    anybody else holds: it can be evicted, leaves first. Its last use is when the last of its holders gave it back.
+    A table that holds a block of the trie also holds those above it. So if only the trie holds a block, no table holds any
+    block below it: it can be evicted, leaves first. Its last use is when the last table gave it back.
 
     Args:
-        pool: whose blocks these are.
+        pool: the pool that the blocks belong to.
     """
 
     def __init__(self, pool: BlockPool) -> None:
         self.pool = pool
         self._root = Node()
         self._nodes: dict[int, Node] = {}  # by block
-        self._idle: OrderedDict[int, None] = OrderedDict()  # held by nobody else, the least recently used first
+        self._idle: OrderedDict[int, None] = OrderedDict()  # held by the trie alone, the least recently used first
 
     @property
     def evictable(self) -> int:
@@ -79,10 +79,10 @@ class PrefixCache:
 
     @task(week=3, day=3, number=1)
     def insert(self, tokens: Sequence[int], blocks: Sequence[int]) -> dict[int, int]:
-        """File what a table holds, so that others find it.
+        """File the blocks of a table for others to find.
 
-        Blocks that are new to the trie get a reference of its own. Where it has the same tokens already in another block, the
-        caller's is a duplicate: its reference moves to the trie's block, and its own block is given back.
+        Blocks that are new to the trie get a reference from it. If it already has the same tokens in another block, the
+        caller's block is a duplicate: the caller's reference moves to the trie's block, and the duplicate is given back.
 
         Args:
             tokens: a whole number of blocks, all of them computed.
@@ -91,7 +91,7 @@ class PrefixCache:
             `{own: the trie's}` for each duplicate: the caller replaces these in its table.
         Raises:
             ValueError: if there are more or fewer tokens than the blocks hold, or a block is listed twice, is free, is in the
-                trie with other tokens, or is in it and held by nobody else. Then nothing has changed.
+                trie with other tokens, or is held by the trie alone. Then nothing has changed.
         """
         raise NotImplementedError(
             "Week 3 Day 3, task 1: file full blocks by their tokens. Read book/src/week3-03-prefix-cache.md"
@@ -101,18 +101,18 @@ class PrefixCache:
     def match(self, tokens: Sequence[int]) -> Match:
         """Find the longest beginning of `tokens` that is cached, in full blocks. Nothing changes, and nothing is held.
 
-        At least the last token is left to be computed, since somebody wants its logits. If the cache has all of them, the last
-        block stays in the match, and is used without its last token. Whoever computes that token copies the block first and
-        writes into the copy: others read the block.
+        At least the last token is left to be computed, since its logits are needed. If the cache has all tokens, the last block
+        stays in the match, and is used without its last token. To compute that token, copy the block first and write into the
+        copy: others read the block.
         """
         raise NotImplementedError("Week 3 Day 3, task 2: match. Read book/src/week3-03-prefix-cache.md")
 
     @task(week=3, day=3, number=3)
     def lock(self, match: Match) -> None:
-        """Take a reference to each block of a match, before anybody evicts it: the blocks now begin the caller's table.
+        """Take a reference to each block of a match, before it can be evicted: the caller's table now begins with these blocks.
 
         Raises:
-            ValueError: if the blocks are no longer a path of the trie, because some were evicted since. Match again.
+            ValueError: if the blocks are no longer a path of the trie, because some have been evicted since. Match again.
         """
         raise NotImplementedError("Week 3 Day 3, task 3: lock, unlock, release. Read book/src/week3-03-prefix-cache.md")
 
@@ -127,18 +127,20 @@ class PrefixCache:
 
     @task(week=3, day=3, number=3)
     def release(self, blocks: Sequence[int]) -> None:
-        """Give back tables, or their ends, in any order: a reference for each block listed, whether it is in the trie or not.
+        """Give back tables, or parts of them, in any order: one reference for each block listed, whether it is in the trie or
+        not.
 
-        Blocks of the trie that nobody else holds any more stay in it, and can be evicted from now on.
+        Blocks that only the trie still holds stay in it, and can be evicted from now on.
 
         Raises:
-            ValueError: if a block has not so many references, apart from the trie's own. Then nothing has changed.
+            ValueError: if a block has fewer references than that, apart from the trie's own. Then nothing has changed.
         """
         raise NotImplementedError("Week 3 Day 3, task 3: lock, unlock, release. Read book/src/week3-03-prefix-cache.md")
 
     @task(week=3, day=3, number=4)
     def evict(self, count: int) -> int:
-        """Free up to `count` blocks that nobody else holds: leaves, the least recently used first. A parent may become one.
+        """Free up to `count` blocks that only the trie holds: leaves, the least recently used first. A parent may become a
+        leaf.
 
         Returns:
             How many were freed.
@@ -147,16 +149,16 @@ class PrefixCache:
 
     @task(week=3, day=3, number=4)
     def clear(self) -> None:
-        """Forget everything that nobody else holds."""
+        """Free all blocks that only the trie holds."""
         raise NotImplementedError("Week 3 Day 3, task 4: evict leaves by last use. Read book/src/week3-03-prefix-cache.md")
 
     @task(week=3, day=3, number=5)
     def check_integrity(self) -> None:
         """Every block of the trie must be found from the root, be held by the trie and by no more tables than its parent, and
-        count as evictable exactly if the trie alone holds it.
+        count as evictable exactly if only the trie holds it.
 
         Raises:
-            RuntimeError: naming a block for which that is not so.
+            RuntimeError: naming a block for which that does not hold.
         """
         raise NotImplementedError("Week 3 Day 3, task 5: integrity. Read book/src/week3-03-prefix-cache.md")
 

@@ -10,21 +10,21 @@ from ..request import Request
 
 @dataclass(eq=False)
 class PagedRequest(Request):
-    """A `Request` that keeps its own block table, and that can be preempted: its blocks go to others, and it waits again.
+    """A `Request` that keeps its own block table, and can be preempted: then its blocks go to others, and it waits again.
 
-    `offset` counts the tokens whose keys and values lie in its blocks or have been asked of the device. `in_flight` counts
+    `offset` counts the tokens whose keys and values are in its blocks or have been asked of the device. `in_flight` counts
     tokens that were launched and have not come back. `cached` counts the tokens that its last admission found in the prefix
-    cache, and `published` the blocks of its table that the prefix cache holds, too. `arrival` is its number among all that
-    have ever waited.
+    cache, and `published` the blocks of its table that the prefix cache also holds. `arrival` is its number among all requests
+    that have ever waited.
 
     Args:
         priority: a lower number is served first.
-        user: whose request it is; users of equal priority are served in equal parts.
+        user: whose request it is; users of equal priority get equal shares.
         deadline: seconds on the engine's clock. Once it has passed, the request ends with a TimeoutError; None: never.
         See `Request` for the others.
     Raises:
-        ValueError: as `Request`, or for a priority that is no whole number, a user that is no string, or a deadline that is no
-            number.
+        ValueError: as `Request`, or for a priority that is not a whole number, a user that is not a string, or a deadline that
+            is not a number.
     """
 
     priority: int = 0
@@ -50,9 +50,9 @@ class PagedRequest(Request):
     @property
     @task(week=3, day=4, number=1)
     def to_compute(self) -> int:
-        """How many of its tokens, those in flight included, the model has not been given. Below 2 it decodes.
+        """How many of its tokens, including those in flight, the model has not been given yet. Below 2 it decodes.
 
-        A request that was preempted computes its own answer again, as if it had been part of the prompt.
+        After a preemption, the answer so far is computed again, as if it were part of the prompt.
         """
         raise NotImplementedError(
             "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
@@ -68,14 +68,14 @@ class PagedRequest(Request):
 
     @task(week=3, day=4, number=1)
     def hold(self, blocks: list[int], cached: int = 0) -> None:
-        """Begin with these blocks, of which the first `cached` tokens have been computed already."""
+        """Begin with these blocks, whose first `cached` tokens have already been computed."""
         raise NotImplementedError(
             "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
         )
 
     @task(week=3, day=4, number=1)
     def let_go(self) -> list[int]:
-        """Give up all blocks, and with them everything that was computed; returns them for whoever owns the pool."""
+        """Give up all blocks, and with them everything that was computed; return them to be given back to the pool."""
         raise NotImplementedError(
             "Week 3 Day 4, task 1: a request that pages. Read book/src/week3-04-token-budget-scheduler.md"
         )

@@ -1,4 +1,4 @@
-"""The device's side of the paged engine: one call of the model for all that a plan says. Nothing is read back here."""
+"""The device's side of the paged engine: one call of the model for everything in a plan. Nothing is read back here."""
 
 import mlx.core as mx
 
@@ -15,15 +15,16 @@ from .scheduler import MixedPlan
 
 
 class PagedRunner:
-    """Computes plans: decodes and prompt chunks side by side, so that the weights are read once in a step.
+    """Computes plans: decodes and prompt chunks side by side, so the weights are read once per step.
 
     Args:
         model: see `Model`.
         num_blocks, block_size: of each layer's pool.
         paged_attention: see `PagedKvCache`.
-        kv_bits: 8 or 4: keys and values are stored in so many bits (see `QuantizedKvCache`). None: as they are.
+        kv_bits: 8 or 4: keys and values are stored in this many bits (see `QuantizedKvCache`). None: as they are.
     Raises:
-        ValueError: for other `kv_bits`, a model whose heads can't be quantized, or both of the last two.
+        ValueError: for other `kv_bits`, a model whose heads can't be quantized, or if both `paged_attention` and `kv_bits` are
+            given.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class PagedRunner:
         self.reset()
 
     def reset(self) -> None:
-        """Empty pools in new memory: what was there may hang on a computation that has failed."""
+        """Empty pools in new memory: what was there may depend on a computation that has failed."""
         self.caches = [self._make_cache() for _ in range(self.model.config.num_layers)]
         self.last_tokens = mx.zeros((0,), dtype=mx.uint32)
         self.row_of: dict[int, int] = {}
@@ -65,19 +66,20 @@ class PagedRunner:
 
     @task(week=3, day=4, number=5)
     def run(self, plan: MixedPlan) -> tuple[list[PagedRequest], Drawn] | None:
-        """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that it asks for.
+        """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that is asked for.
 
         Returns:
-            Those who get a token, and the tokens: of all decodes, and of the chunks that reach the end of what is known. None
-            if nobody does.
+            The requests that get a token, and the tokens: all decodes, and the chunks that reach the end of the known tokens.
+            None if there are none.
         """
         raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read book/src/week3-04-token-budget-scheduler.md")
 
     def start(self) -> None:
-        """Set the device to work on what is to be written: a step in which nobody gets a token asks for nothing else."""
+        """Start the device on what is to be written: a step in which no request gets a token asks for nothing else."""
         mx.async_eval([cache.pools for cache in self.caches])
 
     @task(week=3, day=4, number=5)
     def _tokens(self, plan: MixedPlan) -> mx.array:
-        """The tokens of a step `(T,)`: those that are in flight come from the last step's, without a way through the host."""
+        """The tokens of a step `(T,)`: those in flight are taken from the last step's output, without going through the
+        host."""
         raise NotImplementedError("Week 3 Day 4, task 5: the runner. Read book/src/week3-04-token-budget-scheduler.md")

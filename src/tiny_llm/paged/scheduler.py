@@ -1,7 +1,8 @@
 """What the next step computes, under a budget of tokens and a pool of blocks.
 
-Plain Python, no arrays: a plan is made from the requests' counters and the pool's, and changes neither. Decodes and prompt
-chunks share a step as in Sarathi-Serve (OSDI 2024, section 4.3), preemption by recomputing is vLLM's (SOSP 2023, section 4.5).
+Plain Python, no arrays: a plan is made from the counters of the requests and the pool, and changes neither. Decodes and prompt
+chunks share a step as in Sarathi-Serve (OSDI 2024, section 4.3); preemption by recomputation is vLLM's (SOSP 2023, section
+4.5).
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ class Chunk:
     """Compute the tokens `start` … `end` − 1 of a request.
 
     Args:
-        match: for a request that this plan admits, what it begins with; it has to be locked before anything is evicted.
+        match: for a request that this plan admits, what its table begins with; it has to be locked before anything is evicted.
     """
 
     request: PagedRequest
@@ -33,8 +34,8 @@ class Chunk:
 class MixedPlan:
     """One step: a token for each of `decodes`, and these chunks, after `preempted` have lost their blocks.
 
-    Blocks are assigned in this order: the preempted give back theirs, the matches of all chunks are locked, the decodes get
-    theirs, and then those who are admitted, each for all tokens that are known of it.
+    Blocks are assigned in this order: the preempted requests give back theirs, the matches of all chunks are locked, the
+    decodes get theirs, and then the admitted requests get theirs, each for all its known tokens.
     """
 
     decodes: list[PagedRequest]
@@ -48,14 +49,14 @@ class MixedPlan:
 
 
 class Scheduler:
-    """Decodes go first, prompt chunks fill what is left of the budget, and blocks decide who is admitted.
+    """Decodes go first, prompt chunks fill what is left of the budget, and blocks decide which requests are admitted.
 
     Args:
         max_num_seqs: most requests that run at a time.
-        max_num_batched_tokens: most tokens of a step.
+        max_num_batched_tokens: most tokens per step.
         watermark: share of the pool that admission leaves free while others run, so that they can grow.
     Raises:
-        ValueError: if `max_num_seqs` is below 1 or above `max_num_batched_tokens`, for then some could not decode, or the
+        ValueError: if `max_num_seqs` is below 1 or above `max_num_batched_tokens` (then some could not decode), or the
             watermark is not from 0 to below 1.
     """
 
@@ -83,18 +84,18 @@ class Scheduler:
     ) -> MixedPlan:
         """Plan one step.
 
-        1. Everyone who decodes gets a token, the oldest first. Where the blocks do not suffice, the youngest loses its own and
-           waits again; the oldest is never preempted.
-        2. Prompts that have been begun go on, the oldest first, with what is left of the budget.
-        3. Those who wait are admitted in their order, while there is budget, a seat, and room for all tokens that are known of
-           the next one. The first that does not fit ends this, so that nobody small overtakes somebody large for ever. Nobody
-           is admitted in a step that preempts. A request whose token is still in flight is passed over until it is back.
+        1. Every request that decodes gets a token, the oldest first. If the blocks do not suffice, the youngest loses its own
+           and waits again; the oldest is never preempted.
+        2. Prompts that have been started continue, the oldest first, with what is left of the budget.
+        3. Waiting requests are admitted in order, while there is budget, a seat, and room for all known tokens of the next one.
+           The first that does not fit ends this, or small requests could overtake a large one forever. None is admitted in a
+           step that preempts. A request whose token is still in flight is passed over until it is back.
 
         Args:
-            waiting: the next one first; only as many are looked at as are needed.
-            running: in order of admission. Those for whom everything has been launched only wait for their last token: they
+            waiting: the next one first; no more are looked at than needed.
+            running: in order of admission. Requests for which everything has been launched only wait for their last token: they
                 need neither a token nor a seat, and they are not preempted.
-            pool, prefix_cache: are only looked at.
+            pool, prefix_cache: only read.
         """
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
@@ -102,39 +103,39 @@ class Scheduler:
     def _plan_running(
         self, claims: Sequence[PagedRequest], blocks: "_FreeBlocks"
     ) -> tuple[list[PagedRequest], list[PagedRequest], list[PagedRequest]]:
-        """Who decodes, whose prompt has been begun, and who is preempted so that the others can decode: the end of `claims`."""
+        """The requests that decode, those whose prompt has been started, and those preempted for them: the end of `claims`."""
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)
     def _plan_admissions(
         self, waiting: Iterable[PagedRequest], seats: int, budget: int, others_run: bool, blocks: "_FreeBlocks"
     ) -> Iterator[Chunk]:
-        """The first chunks of those who are admitted."""
+        """The first chunks of the admitted requests."""
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
 
 class _FreeBlocks:
-    """How many blocks a plan can still give away, free ones and evictable ones, without touching the pool."""
+    """How many blocks a plan can still assign, free ones and evictable ones, without touching the pool."""
 
     def __init__(self, pool: BlockPool, prefix_cache: PrefixCache) -> None:
         self.pool = pool
         self.prefix_cache = prefix_cache
         self.free = pool.num_free + prefix_cache.evictable
-        self._change: Counter[int] = Counter()  # of references, by what has been planned
+        self._change: Counter[int] = Counter()  # of references, according to the plan so far
 
     def _idle(self, block: int) -> bool:
-        """Whether nobody would hold a block, but perhaps the prefix cache."""
+        """Whether nothing would hold a block, except perhaps the prefix cache."""
         return self.pool.references(block) + self._change[block] == int(self.prefix_cache.holds(block))
 
     @task(week=3, day=4, number=4)
     def give_back(self, table: Sequence[int]) -> None:
-        """Count what becomes free when a request loses its blocks: not those that others hold, too."""
+        """Count the blocks that become free when a request loses its own: not those that others hold, too."""
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")
 
     @task(week=3, day=4, number=4)
     def admit(self, tokens: Sequence[int], reserve: int) -> Match | None:
-        """Count what it takes to hold `tokens`, and return what they begin with; None if it would leave less than `reserve`.
+        """Count the blocks that `tokens` need, and return their match in the cache; None if it would leave less than `reserve`.
 
-        A block that is used in part takes another one, for the copy. Where there is no room for that, it is done without.
+        A partly used block takes another one, for the copy. If there is no room for that, the match goes without it.
         """
         raise NotImplementedError("Week 3 Day 4, task 4: the plan. Read book/src/week3-04-token-budget-scheduler.md")

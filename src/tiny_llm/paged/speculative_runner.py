@@ -1,4 +1,4 @@
-"""The device's side of speculation: one call of the model in which a decode may bring drafts behind its last token."""
+"""The device's side of speculation: one call of the model in which a decode may have drafts after its last token."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from .verify import draw
 
 @dataclass(frozen=True)
 class Piece:
-    """What a step computes of one request.
+    """What a step computes for one request.
 
     Args:
-        start: where the first of `tokens` stands in its sequence.
-        wanted: how many of the last tokens' logits are wanted: of a decode all, of a chunk the last one or none.
+        start: the position of the first of `tokens` in its sequence.
+        wanted: for how many of the last tokens logits are wanted: for a decode all, for a chunk the last one or none.
     """
 
     request: PagedRequest
@@ -37,36 +37,37 @@ class Piece:
 
     @property
     def drafts(self) -> Sequence[int]:
-        """The tokens behind the first one whose logits are wanted."""
+        """The tokens after the first one whose logits are wanted."""
         return self.tokens[len(self.tokens) - self.wanted + 1 :]
 
 
 class SpeculativeRunner(PagedRunner):
-    """Computes plans whose decodes bring drafts. It is asked for a step when the tokens of the last one have been read."""
+    """Computes plans whose decodes have drafts. A step is launched only when the tokens of the last one have been read."""
 
     @task(week=3, day=5, number=5)
     def run(
         self, plan: MixedPlan, drafts: Mapping[int, Sequence[int]] | None = None
     ) -> tuple[list[PagedRequest], Drawn] | None:
-        """Build a step, of requests that have no token in flight.
+        """Build a step for requests that have no token in flight.
 
-        The `offset` of a chunk's request advances to the chunk's end. A decode's stays, and so does `in_flight`: how far a
-        request with drafts comes is known when the tokens are read.
+        The `offset` of a chunk's request advances to the chunk's end. That of a decode stays, and so does `in_flight`: how far
+        a request with drafts gets is known when the tokens are read.
 
         Args:
             drafts: by request id, for decodes whose tables have room for them. The others have none.
         Returns:
             A drawn token for each place whose logits are wanted, and the request of each: a decode with K drafts has K + 1
-            places, one after another, and a chunk that reaches the end of what is known has one. None if nobody gets a token.
+            places, one after another, and a chunk that reaches the end of the known tokens has one. None if no request gets a
+            token.
         """
         raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
 
     @task(week=3, day=5, number=5)
     def _pieces(self, plan: MixedPlan, drafts: Mapping[int, Sequence[int]]) -> list[Piece]:
-        """Decodes without drafts, which are one group of the batch, then those with some, then the chunks."""
+        """Decodes without drafts, which are one group of the batch, then decodes with drafts, then the chunks."""
         raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")
 
     @task(week=3, day=5, number=5)
     def _batch(self, pieces: Sequence[Piece]) -> RaggedBatch:
-        """Lay out a step, and ask for all logits that are wanted."""
+        """Lay out a step, with all wanted logits."""
         raise NotImplementedError("Week 3 Day 5, task 5: the speculating engine. Read book/src/week3-05-speculation.md")

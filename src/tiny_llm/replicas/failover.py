@@ -1,8 +1,8 @@
-"""Fail-over: one unbroken stream, although the replicas that compute it die.
+"""Fail-over: one unbroken stream, even if the replicas that compute it die.
 
-What makes it possible was decided in week 1: a draw depends on the request's seed and on the number of tokens before it, and a
-penalty on these tokens. So a replica that gets the prompt, and behind it the tokens that the client has, goes on as the one
-that died would have gone on. Nothing of a replica's state needs to be saved.
+A decision of week 1 makes it possible: a draw depends on the request's seed and on the number of tokens before it, and a
+penalty on these tokens. So a replica that gets the prompt, followed by the tokens that the client has, continues exactly as the
+dead one would have. No state of a replica needs to be saved.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from .routers import RoutedRequest, Router
 
 
 class UpstreamDied(Exception):
-    """The replica is gone, and what it was computing with it: its process was killed, or its engine has stopped."""
+    """The replica is gone, and with it what it was computing: its process was killed, or its engine has stopped."""
 
 
 class GaveUp(Exception):
-    """Nobody is left to go on with a stream; says what became of the replicas that were asked."""
+    """No replica is left to continue a stream; the message says what happened to those that were asked."""
 
 
 @dataclass(frozen=True)
 class StreamRequest(RoutedRequest):
-    """A request as it travels to a replica: plain data, and all that its tokens depend on.
+    """A request as it is sent to a replica: plain data, and everything that its tokens depend on.
 
     Args:
         sampling, eos_token_ids, stop: as in `Request`.
-        delivered: so many tokens at the end of `prompt` belong to the answer. The client has them, and their text.
+        delivered: this many tokens at the end of `prompt` belong to the answer. The client has them, and their text.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -43,7 +43,7 @@ class StreamRequest(RoutedRequest):
 
 
 class Piece(Protocol):
-    """What a replica sends: tokens that have come back for a request. The last piece has a finish reason, and no other has."""
+    """What a replica sends: tokens that have come back for a request. Only the last piece has a finish reason."""
 
     @property
     def tokens(self) -> Sequence[int]: ...
@@ -54,13 +54,14 @@ class Piece(Protocol):
 
 P = TypeVar("P", bound=Piece)
 Upstream = Callable[[StreamRequest], AsyncGenerator[P]]
-"""Asks one replica. Raises UpstreamDied, or a ConnectionError or TimeoutError, which may be the network's fault; anything else
-is about the request, and another replica would say the same. Closing the generator cancels the request."""
+"""Asks one replica. Raises UpstreamDied, or a ConnectionError or TimeoutError, which may be the network's fault; any other
+error is about the request, and another replica would raise the same. Closing the generator cancels the request."""
 
 
 @task(week=3, day=7, number=5)
 def resume(request: StreamRequest, delivered: Sequence[int]) -> StreamRequest:
-    """The request that goes on behind the tokens that were delivered for `request`. What it asks for besides stays as it is.
+    """The request that continues after the tokens that were delivered for `request`. Everything else that it asks for stays the
+    same.
 
     `resume(resume(request, a), b)` equals `resume(request, a + b)`: a stream may break more than once.
 
@@ -72,14 +73,14 @@ def resume(request: StreamRequest, delivered: Sequence[int]) -> StreamRequest:
 
 @task(week=3, day=7, number=5)
 def engine_request(request: StreamRequest, tokenizer: Tokenizer | None = None) -> PagedRequest:
-    """What a replica gives its engine. Its tokens and its text are those that the client does not have yet.
+    """What a replica submits to its engine. Its tokens and its text are those that the client does not have yet.
 
-    The delivered tokens go through its text stream first, and what they say is thrown away: so half a letter and half a stop
-    string are there when the other half comes.
+    The delivered tokens go through its text stream first, and their text is thrown away: so half a letter, or half a stop
+    string, is there when the other half comes.
 
     Returns:
-        A request to submit; one that has finished, if the stream broke between its last token and its end: nothing is to be
-        computed, but `text` may hold what was held back.
+        A request to submit. If the stream broke between its last token and its end, it has already finished: there is nothing
+        to compute, but `text` may hold text that was held back.
     Raises:
         ValueError: as `PagedRequest`.
     """
@@ -97,27 +98,28 @@ async def stream_with_failover(
     max_rounds: int = 4,
     pause: float = 0.05,
 ) -> AsyncGenerator[P]:
-    """The pieces of one answer, to the one with a finish reason, whoever they come from: no token comes twice, none is lost.
+    """The pieces of one answer, up to the one with a finish reason, from whichever replicas: no token comes twice, none is
+    lost.
 
-    Whoever stops listening closes the generator; that cancels the request at its replica.
+    A consumer that stops listening closes the generator; that cancels the request at its replica.
 
     Args:
-        upstreams: by replica. They may change: each attempt looks at those that are there then.
-        alive: asks a replica that has died whether it is back; None: the dead don't come back. They are asked whenever
-            nobody else is left.
-        max_deaths: give up when so many replicas have died without a token in between: the request may be what kills them.
-        max_rounds: give up when every replica was unreachable so many times without a token in between.
+        upstreams: by replica. They may change: each attempt uses the current ones.
+        alive: asks a replica that has died whether it is back; None: dead replicas don't come back. They are asked whenever no
+            other replica is left.
+        max_deaths: give up when this many replicas have died without a token in between: the request may be what kills them.
+        max_rounds: give up when every replica was unreachable this many times without a token in between.
         pause: seconds before the second round; doubles for each further one.
     Raises:
         GaveUp: if nobody is left, or one of the limits is reached.
-        Exception: what an upstream says of the request itself.
+        Exception: what an upstream raises about the request itself.
     """
     raise NotImplementedError("Week 3 Day 7, task 5: fail-over. Read book/src/week3-07-replicas.md")
 
 
 @task(week=3, day=7, number=5)
 async def _ask(router: Router, request: StreamRequest, replica: str, upstream: Upstream[P]) -> AsyncGenerator[P]:
-    """What one replica sends, while the router's books are kept.
+    """What one replica sends; the router's books are kept along the way.
 
     Raises:
         UpstreamDied: also if the stream ends without a finish reason, as it does when a process dies behind a proxy.
@@ -127,7 +129,7 @@ async def _ask(router: Router, request: StreamRequest, replica: str, upstream: U
 
 @dataclass
 class _Attempts:
-    """Where a stream goes next, and when it gives up. What has failed counts until the next token comes."""
+    """Where a stream goes next, and when it gives up. Failures count until the next token comes."""
 
     router: Router
     upstreams: Mapping[str, Upstream]
@@ -148,12 +150,12 @@ class _Attempts:
 
     @task(week=3, day=7, number=5)
     def failed(self, replica: str, error: Exception) -> None:
-        """Raises GaveUp if that was one death too many."""
+        """Raise GaveUp if that was one death too many."""
         raise NotImplementedError("Week 3 Day 7, task 5: fail-over. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=5)
     async def next_replica(self, request: StreamRequest) -> str:
-        """The best that lives, and was not unreachable in this round; if all were, the next round begins after a pause."""
+        """The best living replica that was not unreachable in this round; if all were, the next round begins after a pause."""
         raise NotImplementedError("Week 3 Day 7, task 5: fail-over. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=5)

@@ -1,4 +1,4 @@
-"""What became of a simulation of many replicas, read from their event logs."""
+"""The results of a simulation of many replicas, read from their event logs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ class ReplicaReport:
     Args:
         name: the replica's.
         started, stopped: when it was asked for, and when it was gone; infinity if it ran to the end.
-        prompt_tokens: of all requests that were sent to it.
-        cached_tokens: those of them that its prefix cache had when the request was admitted first.
-        computed_tokens: those of prompts that it computed, and what preempted requests computed again.
-        generated_tokens: of the answers of requests that have ended.
+        prompt_tokens: those of all requests that were sent to it.
+        cached_tokens: how many of them its prefix cache had when the request was first admitted.
+        computed_tokens: prompt tokens that it computed, and what preempted requests computed again.
+        generated_tokens: those in the answers of requests that have ended.
         recorder: keeps the times of its requests.
     """
 
@@ -33,11 +33,11 @@ class ReplicaReport:
     computed_tokens: int = 0
     generated_tokens: int = 0
     recorder: RunRecorder = field(default_factory=RunRecorder, repr=False)
-    _begun: set[int] = field(default_factory=set, repr=False)  # requests of which a chunk has been computed
+    _begun: set[int] = field(default_factory=set, repr=False)  # requests with a computed chunk
 
     @task(week=3, day=7, number=4)
     def read(self, state: BatchState) -> None:
-        """Take in one iteration, and let `recorder` do so. The first chunk of a request begins behind what was cached of it."""
+        """Take in one iteration, and let `recorder` do so. The first chunk of a request begins after its cached tokens."""
         raise NotImplementedError("Week 3 Day 7, task 4: many replicas in simulation. Read book/src/week3-07-replicas.md")
 
     @property
@@ -56,7 +56,7 @@ class FleetReport:
     """What all replicas did together.
 
     Args:
-        replicas: all that there ever were, in the order in which they started.
+        replicas: all that ever existed, in the order in which they started.
         seconds: until the last request has ended.
     """
 
@@ -76,23 +76,24 @@ class FleetReport:
     @property
     @task(week=3, day=7, number=4)
     def hit_rate(self) -> float:
-        """The share of all prompt tokens that prefix caches had, 0 … 1; 0 without any."""
+        """The share of all prompt tokens that were in prefix caches, 0 … 1; 0 if there are none."""
         raise NotImplementedError("Week 3 Day 7, task 4: many replicas in simulation. Read book/src/week3-07-replicas.md")
 
     @property
     @task(week=3, day=7, number=4)
     def imbalance(self) -> float:
-        """The load of the busiest replica over the mean: 1 if all have done as much, and 1 if nobody has done anything."""
+        """The load of the busiest replica over the mean: 1 if all have done the same, and 1 if none has done anything."""
         raise NotImplementedError("Week 3 Day 7, task 4: many replicas in simulation. Read book/src/week3-07-replicas.md")
 
     @property
     @task(week=3, day=7, number=4)
     def ttfts(self) -> list[float]:
-        """Seconds to the first token, of every request that has one, from the moment at which its client sent it."""
+        """Seconds to the first token, for every request that has one, from the moment at which its client sent it."""
         raise NotImplementedError("Week 3 Day 7, task 4: many replicas in simulation. Read book/src/week3-07-replicas.md")
 
     @property
     @task(week=3, day=7, number=6)
     def replica_seconds(self) -> float:
-        """What has to be paid for: seconds from a replica's start to its stop or the end of the run, summed over all."""
+        """What has to be paid for: seconds from a replica's start to its stop or the end of the run, summed over all
+        replicas."""
         raise NotImplementedError("Week 3 Day 7, task 6: autoscaling. Read book/src/week3-07-replicas.md")

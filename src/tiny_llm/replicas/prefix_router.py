@@ -1,7 +1,7 @@
-"""Routing by what replicas have in their prefix caches, as far as the router knows: it remembers whom it has sent what.
+"""Routing by what replicas have in their prefix caches, as far as the router knows: it remembers what it has sent where.
 
-SGLang's router and vLLM's do this with a tree of the texts; here it is a set of hashes per replica. A hash that collides, or a
-block that the replica has evicted, costs some time and never an answer: the replica compares tokens itself.
+The routers of SGLang and vLLM do this with a tree of the texts; here it is a set of hashes per replica. A hash collision, or a
+block that the replica has evicted, costs some time but never a wrong answer: the replica compares tokens itself.
 """
 
 from collections import OrderedDict
@@ -16,49 +16,50 @@ from .routers import RoutedRequest, Router
 
 @task(week=3, day=7, number=3)
 def block_keys(tokens: Sequence[int], block_size: int) -> list[bytes]:
-    """A key for each full block of a sequence, made from its tokens and the key of the block before it.
+    """A key for each full block of a sequence, made from its tokens and the key of the previous block.
 
-    So two sequences have equal keys exactly as far as they begin with the same blocks.
+    So the keys of two sequences are equal exactly as far as their blocks are.
     """
     raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
 
 class SeenBlocks:
-    """The keys of the blocks that a replica was sent last. What was sent longest ago is forgotten first.
+    """The keys of the blocks that a replica was last sent. What was sent longest ago is forgotten first.
 
     Args:
-        most: keys that are kept.
+        most: how many keys are kept.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._keys: OrderedDict[bytes, None] = OrderedDict()  # the one that was sent longest ago comes first
+        self._keys: OrderedDict[bytes, None] = OrderedDict()  # the one sent longest ago comes first
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @task(week=3, day=7, number=3)
     def matched(self, keys: Sequence[bytes]) -> int:
-        """How many keys are here, from the first one on without a gap."""
+        """How many keys are here, from the first one on, without a gap."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=3)
     def add(self, keys: Sequence[bytes]) -> None:
-        """These were sent now. The end of a chain is forgotten before its beginning, without which it is of no use."""
+        """Note that these were sent now. The end of a chain is forgotten before its beginning, without which it would be
+        useless."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
 
 class PrefixAware(Router):
-    """The replica that was sent the longest beginning of the prompt before, unless it has much more to do than others.
+    """The replica that has been sent the longest prefix of the prompt before, unless it has much more to do than others.
 
-    What a request is expected to find there does not count as load.
+    Tokens that a request is expected to find in the cache do not count as load.
 
     Args:
         block_size: that of the replicas' prefix caches, which hold full blocks only.
-        max_imbalance: a replica with more than so many times the mean load is not asked to do more for the sake of its cache.
-        max_blocks: keys that are remembered per replica; more than its pool has blocks it cannot hold.
+        max_imbalance: a replica with more than this many times the mean load gets no more requests for the sake of its cache.
+        max_blocks: keys that are remembered per replica; it can't hold more than its pool has blocks.
     Raises:
-        ValueError: if a size is less than 1, or `max_imbalance` is.
+        ValueError: if a size or `max_imbalance` is less than 1.
     """
 
     def __init__(self, block_size: int = 16, max_imbalance: float = 1.5, max_blocks: int = 10_000) -> None:
@@ -70,22 +71,23 @@ class PrefixAware(Router):
         self.max_imbalance = max_imbalance
         self.max_blocks = max_blocks
         self._seen: dict[str, SeenBlocks] = {}
-        self._asked: RoutedRequest | None = None  # whose keys are kept: choosing and starting ask for the same ones
+        self._asked: RoutedRequest | None = None  # the last request: `choose` and `started` ask for the same keys
         self._keys: list[bytes] = []
 
     @task(week=3, day=7, number=3)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
-        """The longest match first, and of equals the least loaded. By load alone if the first of these may not have it."""
+        """The longest match first, and among equals the least loaded. By load alone if the first of these may not have it."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=3)
     def _may_have(self, replica: str, matched: int, by_load: Sequence[str]) -> bool:
-        """Whether its load is not above `max_imbalance` times the mean, or above the least by no more than what it saves."""
+        """Whether its load is at most `max_imbalance` times the mean, or above the least load by no more than what its cache
+        saves."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=3)
     def matched(self, request: RoutedRequest, replicas: Iterable[str]) -> dict[str, int]:
-        """How many tokens of a prompt each replica probably has: full blocks that it was sent before."""
+        """How many tokens of a prompt each replica probably has: those in full blocks that it was sent before."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=3)
@@ -95,12 +97,12 @@ class PrefixAware(Router):
 
     @task(week=3, day=7, number=3)
     def started(self, request: RoutedRequest, replica: str) -> None:
-        """The replica will have this prompt from now on; whoever comes next with the same beginning can be sent after it."""
+        """The replica will have this prompt from now on; the next request with the same prefix can follow it."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     @task(week=3, day=7, number=3)
     def died(self, replica: str) -> None:
-        """What it had is lost: whoever comes back under its name has nothing."""
+        """What it had is lost: a replica that comes back under its name has nothing."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     def remembered(self, replica: str) -> int:
@@ -109,7 +111,7 @@ class PrefixAware(Router):
 
     @task(week=3, day=7, number=3)
     def _keys_of(self, request: RoutedRequest) -> list[bytes]:
-        """The keys of a prompt, which are computed once if the same request is asked about again."""
+        """The keys of a prompt, computed once even if the same request is asked about again."""
         raise NotImplementedError("Week 3 Day 7, task 3: prefix-aware routing. Read book/src/week3-07-replicas.md")
 
     def _seen_by(self, replica: str) -> SeenBlocks:

@@ -1,6 +1,6 @@
-"""Many engines that look like one: it takes requests and gives tickets, as an `EngineThread` does, and replicas compute.
+"""Many engines that look like one: it takes requests and gives tickets, as an `EngineThread` does, but replicas compute.
 
-So the app of day 6 serves replicas without knowing of them.
+So the app of day 6 serves replicas without knowing about them.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from .routers import Router
 
 
 def stream_request(request: Request) -> StreamRequest:
-    """A request of this process, as one that can travel.
+    """A request of this process, in a form that can be sent.
 
     Raises:
-        ApiError: 400, for what replicas are not asked for: `logit_bias`, `logprobs` and `response_format`.
+        ApiError: 400, for what replicas do not support: `logit_bias`, `logprobs` and `response_format`.
     """
     sampler = request.sampler
     for name in ("logit_bias", "alternatives", "guide"):
@@ -81,24 +81,24 @@ class ReplicatedEngine:
 
     @task(week=3, day=7, number=7)
     async def _serve(self, ticket: Ticket, request: StreamRequest) -> None:
-        """Hand a ticket its deltas; what ends the stream in their place is the last one."""
+        """Hand a ticket its deltas; if the stream ends with an error, that is in the last one."""
         raise NotImplementedError("Week 3 Day 7, task 7: the deployment. Read book/src/week3-07-replicas.md")
 
     def _close(self, ticket: Ticket) -> None:
-        """Its task has ended, or was cancelled, maybe before it began."""
+        """Its task has ended, or was cancelled, possibly before it began."""
         del self._open[ticket]
         ticket.put(Delta(error=Cancelled("the request was cancelled")))  # which is dropped if the ticket has ended
 
     @task(week=3, day=7, number=7)
     def cancel(self, ticket: Ticket) -> None:
-        """Nobody wants the rest: its replica is told."""
+        """The rest is no longer wanted: tell its replica."""
         raise NotImplementedError("Week 3 Day 7, task 7: the deployment. Read book/src/week3-07-replicas.md")
 
     async def drain(self, timeout: float) -> bool:
-        """Take nobody new, and let the others end. Those who have not after `timeout` seconds are cancelled.
+        """Take no new requests, and let the others end. Those that have not after `timeout` seconds are cancelled.
 
         Returns:
-            Whether all have ended by themselves.
+            Whether all of them ended by themselves.
         """
         self.draining = True
         tasks = list(self._open.values())
@@ -108,11 +108,11 @@ class ReplicatedEngine:
         return not late
 
     def post(self, command: Callable[[Any], None]) -> None:
-        """There is no engine here to do anything with."""
+        """There is no engine here that a command could use."""
 
     @property
     def reason(self) -> str | None:
-        """Why no requests should be sent here; None if all is well. Whether replicas are, Ray knows."""
+        """Why no requests should be sent here; None if all is well. Ray watches the health of the replicas."""
         return "the server is shutting down" if self.draining else None
 
     @property
@@ -122,9 +122,9 @@ class ReplicatedEngine:
 
     @property
     def num_waiting(self) -> int:
-        """Nobody waits here; it is replicas that have queues."""
+        """No request waits here: the queues are in the replicas."""
         return 0
 
     def stats(self) -> EngineSnapshot:
-        """What is open here. The engines are elsewhere, and so are their figures."""
+        """What is open here. The engines, and their figures, are elsewhere."""
         return EngineSnapshot(num_requests_running=len(self._open), max_running=self.max_open, kv_unit="none")

@@ -1,6 +1,6 @@
 """What clients are sent: OpenAI's answers, whole and in chunks, and its errors. The names of fields and objects are fixed.
 
-An answer ends with "stop" or "length". Whatever goes wrong is an error, and never a `finish_reason`.
+An answer ends with "stop" or "length". A failure is an error, never a `finish_reason`.
 """
 
 import codecs
@@ -25,18 +25,18 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """The body of every answer that is no success, and the data of an error event in a stream."""
+    """The body of every unsuccessful answer, and the data of an error event in a stream."""
 
     error: ErrorDetail
 
 
 class ApiError(Exception):
-    """An error that a client is told.
+    """An error to tell a client.
 
     Args:
-        status: of HTTP.
-        message: says what is wrong, names the value, and how to mend it.
-        type: "invalid_request_error" for what the client can mend, "server_error" and such for what it can't.
+        status: the HTTP status.
+        message: says what is wrong, names the value, and says how to fix it.
+        type: "invalid_request_error" for what the client can fix, "server_error" and such for what it can't.
         param: the field of the body that is at fault.
         code: "model_not_found" and such.
     """
@@ -55,12 +55,12 @@ class ApiError(Exception):
 
     @task(week=3, day=6, number=1)
     def as_json(self) -> dict[str, Any]:
-        """`{"error": {"message": …, "type": …, "param": …, "code": …}}`; all four are always there."""
+        """`{"error": {"message": …, "type": …, "param": …, "code": …}}`, always with all four."""
         raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
 
 class Usage(BaseModel):
-    """How many tokens a request had: the prompt's, once, and those of all its choices."""
+    """How many tokens a request had: the prompt's, counted once, and those of all its choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -69,12 +69,12 @@ class Usage(BaseModel):
     @classmethod
     @task(week=3, day=6, number=1)
     def count(cls, prompt: int, completion: int) -> "Usage":
-        """With the sum of both."""
+        """Usage with the sum of both."""
         raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
 
 class TokenChance(BaseModel):
-    """A token, as text and as bytes, and the natural logarithm of its probability."""
+    """A token, as text and as bytes, with the natural logarithm of its probability."""
 
     token: str
     logprob: float
@@ -82,20 +82,20 @@ class TokenChance(BaseModel):
 
 
 class TokenLogprobs(TokenChance):
-    """The token that was drawn, and the likeliest ones at its place, the likeliest first."""
+    """The token that was drawn, and the most likely ones at its place, the most likely first."""
 
     top_logprobs: list[TokenChance] = Field(default_factory=list)
 
 
 class ChatLogprobs(BaseModel):
-    """The form that chats have."""
+    """The form used in chats."""
 
     content: list[TokenLogprobs]
     refusal: None = None
 
 
 class CompletionLogprobs(BaseModel):
-    """The form that completions have: four lists, of one entry per token."""
+    """The form used in completions: four lists with one entry per token."""
 
     tokens: list[str] = Field(default_factory=list)
     token_logprobs: list[float] = Field(default_factory=list)
@@ -105,13 +105,13 @@ class CompletionLogprobs(BaseModel):
     @classmethod
     @task(week=3, day=6, number=1)
     def of(cls, tokens: Sequence[TokenLogprobs], start: int = 0) -> "CompletionLogprobs":
-        """The old form of the new.
+        """Convert the new form to the old.
 
-        `top_logprobs` holds the drawn token, too, also where it is not among the likeliest. `text_offset` counts the letters
-        before a token; the parts of a letter that is spread over tokens have the place where it begins.
+        `top_logprobs` always holds the drawn token, even if it is not among the most likely. `text_offset` counts the letters
+        before a token; the parts of a letter that is spread over several tokens all have the offset where it begins.
 
         Args:
-            start: letters of the answer before the first of these tokens.
+            start: how many letters of the answer come before the first of these tokens.
         """
         raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
@@ -174,7 +174,7 @@ class ChatChunkChoice(BaseModel):
 
 
 class ChatCompletionChunk(BaseModel):
-    """A chunk of the stream of `/v1/chat/completions`. The one that has the usage has no choices."""
+    """A chunk of the stream of `/v1/chat/completions`. The one with the usage has no choices."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

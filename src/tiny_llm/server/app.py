@@ -1,4 +1,4 @@
-"""The app: which path does what. What stands before it is in `guard`, and what answers a body in `answering`."""
+"""The app: which path does what. `guard` is in front of it, and `answering` answers a body."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ from .stream import sse
 from .ticket import EngineDead
 
 LIVE_SECONDS = 0.2
-"""Between two looks at the engine, for the page."""
+"""Seconds between two looks at the engine, for the page."""
 
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}}
 
@@ -68,14 +68,14 @@ def openai_routes(service: Service) -> APIRouter:
 
 
 def watching_routes(engine: EngineThread, model_name: str) -> APIRouter:
-    """For those who watch: `/health` for a load balancer, `/metrics` for a monitor, `/live` for the page."""
+    """Paths for observers: `/health` for a load balancer, `/metrics` for a monitor, `/live` for the page."""
     routes = APIRouter()
     metrics = ServerMetrics(model_name, engine.stats)
     engine.post(lambda built: built.event_log.readers.append(metrics.read))
 
     @routes.get("/health")
     async def health() -> Response:
-        """200 while requests can be served, else 503 and why not."""
+        """200 while requests can be served, otherwise 503 with the reason."""
         return JSONResponse({"status": "ok"}) if engine.healthy else error_answer(EngineDead(str(engine.reason)))
 
     @routes.get("/metrics", response_class=Response)
@@ -90,7 +90,7 @@ def watching_routes(engine: EngineThread, model_name: str) -> APIRouter:
 
 
 async def _live(engine: EngineThread) -> AsyncIterator[bytes]:
-    """What the engine does, again and again, until it is over: then the page asks anew, and hears from the next server."""
+    """What the engine does, again and again, until it shuts down: then the page asks again, and hears from the next server."""
     while True:
         yield sse({**asdict(engine.stats()), "reason": engine.reason})
         if not engine.healthy:
@@ -99,7 +99,7 @@ async def _live(engine: EngineThread) -> AsyncIterator[bytes]:
 
 
 def page_routes() -> APIRouter:
-    """The page at `/`, and its files beside it."""
+    """The page at `/`, and its files next to it."""
     routes = APIRouter()
     for name in PAGE_FILES:
         path = "/" if name == "index.html" else f"/{name}"

@@ -1,6 +1,6 @@
 """The loop in which an engine serves clients: in a thread of its own, since MLX's arrays belong to the thread that made them.
 
-It knows engines by `submit`, `step`, `cancel` and `has_work`, and clients by their tickets. It knows no HTTP.
+It knows engines by `submit`, `step`, `cancel` and `has_work`, and clients by their tickets. It knows nothing about HTTP.
 """
 
 import logging
@@ -29,8 +29,8 @@ Command = Callable[[Any], None]
 class EngineLoop:
     """Builds an engine in a new thread, and steps it there while there is work. Without work the thread sleeps.
 
-    All other threads send commands, and get deltas back. When the thread ends, for whatever reason, every ticket that is open
-    ends with `EngineDead`, and nobody is taken any more: no client waits for a thread that is not there.
+    All other threads send commands, and get deltas back. When the thread ends, for whatever reason, every open ticket ends with
+    `EngineDead`, and no more requests are taken: no client waits for a thread that is gone.
 
     Args:
         build: makes the engine, in the thread. Weights that it uses must have been evaluated before.
@@ -48,13 +48,13 @@ class EngineLoop:
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._stopping = False
         self._stats = EngineSnapshot()
-        # Of the thread alone:
+        # Only for the thread:
         self._outbox = Outbox()
         self._progress: dict[int, Progress] = {}
         self._news: dict[int, Progress] = {}
         self._settled: list[Ticket] = []
         self._taken = 0
-        # Of all threads, under the lock:
+        # For all threads, under the lock:
         self._lock = threading.Lock()
         self._open: set[Ticket] = set()
         self._unseen = 0  # submitted, and not in `_stats` yet
@@ -67,7 +67,7 @@ class EngineLoop:
 
         Raises:
             BaseException: what `build` raised.
-            RuntimeError: if it was started before, or the thread has ended without a word.
+            RuntimeError: if it was started before, or the thread ended without reporting anything.
         """
         self._thread.start()
         while not self._built.done() and self._thread.is_alive():
@@ -80,20 +80,20 @@ class EngineLoop:
     async def submit(self, make: Callable[[], Request], noted: Noted | None = None) -> Ticket:
         """Queue a request, and wait until the engine has taken it. The event loop goes on meanwhile.
 
-        Whoever is cancelled while waiting here cancels the request.
+        Cancelling the caller while it waits here cancels the request.
 
         Args:
             make: makes the request, in the engine's thread. Its `on_update` is taken over.
             noted: see `Delta.logprobs`; called as `noted(request, position)` with the number of tokens before the new one.
         Raises:
-            EngineDead: if nobody would serve it.
+            EngineDead: if it would not be served.
             Exception: what `make` or the engine's `submit` raised, such as ValueError.
         """
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=3)
     def cancel(self, ticket: Ticket) -> None:
-        """End a ticket, in whatever state it is; what its request holds is free before the next step. It does not wait."""
+        """End a ticket, whatever its state; what its request holds is free before the next step. It does not wait."""
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
     def post(self, command: Command) -> None:
@@ -106,12 +106,12 @@ class EngineLoop:
 
     @property
     def num_waiting(self) -> int:
-        """Requests that wait: those in the engine's queue, and those on the way to it. Never too few."""
+        """How many requests wait: those in the engine's queue, and those on the way to it. It is never too low."""
         return self._stats.num_requests_waiting + self._unseen
 
     @property
     def reason(self) -> str | None:
-        """Why nobody can be served; None if all is well."""
+        """Why requests can't be served; None if all is well."""
         return self._why_dead()
 
     @property
@@ -120,14 +120,14 @@ class EngineLoop:
         return self.reason is None
 
     def check_open(self) -> None:
-        """Called under the lock before a request is taken; raises what speaks against it."""
+        """Called under the lock before a request is taken; raises the reason against it."""
         if reason := self._why_dead():
             raise EngineDead(reason)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """End the thread after its current step. Whoever still waits or runs is cancelled, and ends with `EngineDead`.
+        """End the thread after its current step. Requests that still wait or run are cancelled, and end with `EngineDead`.
 
-        A thread that does not end within `timeout` seconds is left alone; its clients have their error all the same.
+        A thread that does not end within `timeout` seconds is left alone; its clients get their error all the same.
         """
         self._stopping = True
         if self._thread.ident is None:
@@ -150,7 +150,7 @@ class EngineLoop:
             self._stats = take_snapshot(engine)
             self._built.set_result(None)
             self._serve(engine)
-        except BaseException as raised:  # whatever it is, also SystemExit, nobody may wait for this thread
+        except BaseException as raised:  # whatever it is, even SystemExit, no client may wait for this thread
             error = raised
             if self._built.done():
                 log.critical("the engine's thread has died", exc_info=raised)
@@ -169,12 +169,12 @@ class EngineLoop:
 
     @task(week=3, day=6, number=3)
     def _obey(self, engine: Any) -> None:
-        """Carry out the commands that are there; sleep until there is one if there is nothing else to do."""
+        """Carry out the pending commands; if there is nothing else to do, sleep until one comes."""
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=3)
     def step(self, engine: Any) -> list[Delta]:
-        """Step the engine, and put into the outbox what each request has got. Returns these deltas."""
+        """Step the engine, and put what each request got into the outbox. Return these deltas."""
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=3)
@@ -197,7 +197,7 @@ class EngineLoop:
             self._settled.append(ticket)
 
     def _close_turn(self, engine: Any) -> None:
-        """Take the snapshot, and only then hand over what has happened: who hears of it finds it in the snapshot."""
+        """Take the snapshot, and only then hand over what has happened: clients that hear of it find it in the snapshot."""
         with self._lock:
             self._stats = take_snapshot(engine)
             self._unseen -= self._taken
@@ -205,11 +205,11 @@ class EngineLoop:
         closed = self._outbox.send()
         for progress in [one for one in self._progress.values() if one.ticket.loop in closed]:
             self._cancel(engine, progress.ticket)
-        with self._lock:  # only now: a thread that dies before has to tell them, too
+        with self._lock:  # only now: a thread that dies earlier has to tell them, too
             self._open.difference_update(self._settled)
         self._settled = []
 
     @task(week=3, day=6, number=3)
     def _bury(self, error: BaseException | None = None) -> None:
-        """Nobody will be served any more: tell all who wait for it. A second time changes nothing."""
+        """No request will be served any more: tell all waiting clients. A second call changes nothing."""
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")

@@ -1,4 +1,5 @@
-"""The engine's thread as a server needs it: it says no in time, knows when it is ill, and ends without losing an answer."""
+"""The engine's thread as a server needs it: it refuses in time, knows when it is unhealthy, and ends without losing an
+answer."""
 
 import asyncio
 import math
@@ -14,7 +15,7 @@ from .ticket import Cancelled, Delta, EngineDead, ServingError
 
 
 class QueueFull(ServingError):
-    """So many requests wait that this one is not taken.
+    """Too many requests wait already to take this one.
 
     Args:
         retry_after: seconds after which it is worth trying again.
@@ -30,15 +31,15 @@ class Draining(ServingError):
 
 
 class EngineThread(EngineLoop):
-    """An `EngineLoop` with limits: on the queue, on the length of a step, and on steps that fail one after another.
+    """An `EngineLoop` with limits: on the queue, on the length of a step, and on consecutive failed steps.
 
-    A step that fails need not be the end: those who ran have ended with its error, and the others can go on. But an engine
-    whose steps keep failing would answer every request with an error, as fast as they come.
+    A failed step need not be the end: the running requests end with its error, and the others can go on. But an engine whose
+    steps keep failing would answer every request with an error, as fast as they come.
 
     Args:
-        max_queue: most requests that wait.
-        step_limit: seconds; a step that has not ended after them hangs.
-        max_failed_steps: so many in a row mean that the engine is broken.
+        max_queue: most requests that may wait.
+        step_limit: seconds; a step that takes longer counts as hanging.
+        max_failed_steps: this many in a row mean that the engine is broken.
         See `EngineLoop` for the others.
     Raises:
         ValueError: if a limit is not above 0.
@@ -69,12 +70,12 @@ class EngineThread(EngineLoop):
 
     @task(week=3, day=6, number=6)
     def check_open(self) -> None:
-        """Refuse a request that could not be served, or not soon.
+        """Refuse a request that could not be served, or not soon enough.
 
         Raises:
-            EngineDead: if the thread is dead, or its step hangs. That steps have failed is no reason: the next may succeed.
+            EngineDead: if the thread is dead, or its step hangs. Failed steps are not a reason: the next may succeed.
             Draining: if the server is shutting down.
-            QueueFull: if `max_queue` requests wait already.
+            QueueFull: if `max_queue` requests are already waiting.
         """
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")
 
@@ -82,32 +83,32 @@ class EngineThread(EngineLoop):
     @task(week=3, day=6, number=6)
     def reason(self) -> str | None:
         """Why no requests should be sent here: the thread is dead, a step hangs, steps keep failing, or the server is shutting
-        down. None if all is well. It never waits, whatever the engine does.
+        down. None if all is well. It never waits, whatever the engine is doing.
         """
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=6)
     async def drain(self, timeout: float, grace: float = 5.0) -> bool:
-        """Take no new requests, let the others end, and stop. Those who have not ended after `timeout` seconds are cancelled.
+        """Take no new requests, let the others end, and stop. Those that have not ended after `timeout` seconds are cancelled.
 
         Args:
-            grace: seconds more for the step that is going on then.
+            grace: additional seconds for the step that is then in progress.
         Returns:
-            Whether all have ended by themselves.
+            Whether all of them ended by themselves.
         """
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=6)
     def is_over(self) -> bool:
-        """Also when the server is shutting down, and nobody is left."""
+        """Also when the server is shutting down, and no request is left."""
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=6)
     def step(self, engine: Any) -> list[Delta]:
-        """Step, and count the steps that failed in a row.
+        """Step, and count consecutive failures.
 
-        A step has failed if it raised, or if requests ended with errors in it and nobody got a token. A token ends the row; a
-        step that brings neither does not. A request that ran out of time, or was cancelled, is no failure.
+        A step has failed if it raised, or if requests ended with errors in it and none got a token. A token resets the count; a
+        step with neither does not. A request that ran out of time, or was cancelled, is not a failure.
 
         Raises:
             Exception: the engine's, after `max_failed_steps` in a row: it would go on raising, in a loop that serves nobody.
@@ -120,5 +121,5 @@ class EngineThread(EngineLoop):
 
     @task(week=3, day=6, number=6)
     def _retry_after(self) -> int:
-        """Whole seconds, 1 … 60, that the queue takes at the rate at which requests have ended lately."""
+        """How long the queue takes, in whole seconds, 1 … 60, at the rate at which requests have ended lately."""
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")

@@ -1,6 +1,6 @@
-"""What stands before the routes: a name for each request, the key, and a limit on what is read.
+"""What comes before the routes: a name for each request, the API key, and a limit on what is read.
 
-It is plain ASGI: it sees each request before the framework has read its body, and each answer, whoever gives it.
+It is plain ASGI: it sees each request before the framework has read its body, and each answer, wherever it comes from.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from .error_answers import error_answer
 
 MAX_BODY_BYTES = 2**20
 BODY_SECONDS = 30.0
-"""Time for a client to send its body: a connection that says nothing more is not waited for."""
+"""Time for a client to send its body: the server does not wait longer for a connection that sends nothing more."""
 
 WRITE_SECONDS = 60.0
 """Time for a client to take a part of its answer."""
@@ -26,44 +26,44 @@ WRITE_SECONDS = 60.0
 _DISCARDED_BODIES = 8
 _LONGEST_ID = 128
 _OPEN_PATHS = ("/", "/app.js", "/style.css", "/live", "/health", "/metrics", "/openapi.json")
-"""What a person, a load balancer or a monitor asks for. All else needs the key."""
+"""Paths for a person, a load balancer or a monitor. All others need the key."""
 
 
 @task(week=3, day=6, number=5)
 def check_key(path: str, authorization: str | None, api_key: str | None) -> None:
-    """Refuse a request without the key, where there is one to be had and the path needs it.
+    """Refuse a request without the key, if there is a key and the path needs it.
 
     Args:
-        path: of the request; `_OPEN_PATHS` need no key.
+        path: the request's path; `_OPEN_PATHS` need no key.
         authorization: the header, which must be "Bearer" and the key.
-        api_key: None lets everybody in.
+        api_key: None lets every request in.
     Raises:
-        ApiError: 401. How long the comparison takes tells nothing about the key.
+        ApiError: 401. The time that the comparison takes reveals nothing about the key.
     """
     raise NotImplementedError("Week 3 Day 6, task 5: the app. Read book/src/week3-06-server.md")
 
 
 @task(week=3, day=6, number=5)
 async def read_body(receive: Receive, most: int, announced: str | None = None) -> bytes:
-    """The whole body of a request, of which never more than `most` bytes are kept.
+    """The whole body of a request; never more than `most` bytes are kept.
 
-    Most clients only read an answer when they have sent everything, so a body that is too large is read on and thrown away, up
-    to `_DISCARDED_BODIES` times the limit; then the connection is cut.
+    Most clients read an answer only when they have sent everything, so the rest of a body that is too large is read and thrown
+    away, up to `_DISCARDED_BODIES` times the limit; then the connection is cut.
 
     Args:
-        announced: the header content-length, which may be missing or a lie.
+        announced: the header content-length, which may be missing or wrong.
     Raises:
-        ApiError: 413 if the body is larger; 408 if it is not there after `BODY_SECONDS`.
-        ClientDisconnect: if the client goes while it sends.
+        ApiError: 413 if the body is larger; 408 if it has not arrived after `BODY_SECONDS`.
+        ClientDisconnect: if the client leaves while sending.
     """
     raise NotImplementedError("Week 3 Day 6, task 5: the app. Read book/src/week3-06-server.md")
 
 
 class Guard:
-    """The outermost part of the app that is ours. See `check_key` and `read_body`.
+    """The outermost part of the app that is the course's own. See `check_key` and `read_body`.
 
-    Each answer bears the `x-request-id` of its request, or a new one, so that a client can find it in a log. What no route has
-    foreseen is answered as an error 500 in OpenAI's shape, and raised again for the log.
+    Each answer carries the `x-request-id` of its request, or a new one, by which a client can find it in a log. An unexpected
+    exception is answered as an error 500 in OpenAI's format, and raised again for the log.
     """
 
     def __init__(self, app: ASGIApp, api_key: str | None = None, max_body_bytes: int = MAX_BODY_BYTES) -> None:
@@ -106,7 +106,7 @@ class Guard:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that has been read, and then goes on as the other one."""
+    """A `receive` that returns the body that has been read, and then continues as the other one."""
     given = False
 
     async def replay() -> Message:

@@ -1,6 +1,6 @@
-"""Metrics for a monitor: Prometheus' text format, under the names that vLLM gives them, so that its dashboards fit.
+"""Metrics for a monitor: Prometheus' text format, under the names that vLLM uses, so its dashboards work.
 
-Times come from the event log, and what is only a state from a snapshot of the engine. No request is known here.
+Times come from the event log, and current states from a snapshot of the engine. No request objects are known here.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,13 +44,13 @@ class _Open:
 
 
 class ServerMetrics(Collector):
-    """The metrics of one server, in a registry of its own: two servers in a process have nothing in common.
+    """The metrics of one server, in a registry of its own: two servers in a process share nothing.
 
-    Its memory is bounded: a histogram counts and keeps no value, and of requests only those are kept that have not ended.
+    Its memory is bounded: a histogram counts and keeps no values, and only requests that have not ended are kept.
 
     Args:
         model_name: the label of every metric.
-        stats: called once in each scrape, in any thread: a snapshot of the engine, which has `num_requests_running`,
+        stats: called once per scrape, in any thread: a snapshot of the engine, which has `num_requests_running`,
             `num_requests_waiting`, `kv_cache_usage_perc` (0 … 1), and the counts of `PagedMetrics`, all under vLLM's names.
     """
 
@@ -84,7 +84,7 @@ class ServerMetrics(Collector):
 
     @task(week=3, day=6, number=7)
     def _observe_answer(self, request: _Open, end: Event) -> None:
-        """Only of an answer that is whole: one that was cancelled or failed would make the server look fast."""
+        """Only for complete answers: one that was cancelled or failed would make the server look fast."""
         raise NotImplementedError("Week 3 Day 6, task 7: metrics. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=7)
@@ -94,7 +94,7 @@ class ServerMetrics(Collector):
 
     @task(week=3, day=6, number=7)
     def text(self) -> bytes:
-        """All of it, in the format that `prometheus_client.CONTENT_TYPE_LATEST` names."""
+        """All metrics, in the format that `prometheus_client.CONTENT_TYPE_LATEST` names."""
         raise NotImplementedError("Week 3 Day 6, task 7: metrics. Read book/src/week3-06-server.md")
 
     def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:

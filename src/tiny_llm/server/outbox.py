@@ -1,6 +1,6 @@
 """What goes from the engine's thread to event loops, collected over one step and handed over at once.
 
-To wake an event loop costs more than to hand it a delta. So each loop is woken once per step, for all of its clients.
+Waking an event loop costs more than handing it a delta. So each loop is woken once per step, for all of its clients.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Noted = Callable[[Request, int], Any]
 
 
 class Progress:
-    """What the engine's thread knows of an open request: how much of it the ticket has been given.
+    """What the engine's thread knows about an open request: how much of it the ticket has received.
 
     Args:
         noted: what to put into `Delta.logprobs` for each new token; None: nothing.
@@ -33,7 +33,7 @@ class Progress:
 
     @task(week=3, day=6, number=3)
     def note(self) -> None:
-        """Take notes of the newest tokens. It is called while the request is served, so that an error ends this one alone."""
+        """Take notes of the newest tokens. It is called while the request is served, so an error ends only this one."""
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=3)
@@ -44,18 +44,18 @@ class Progress:
 
 @task(week=3, day=6, number=3)
 def _end_of(request: Request) -> tuple[str | None, BaseException | None]:
-    """The finish reason and the error. What a client is told to be an answer must be one."""
+    """The finish reason and the error. An answer that a client gets as complete must be complete."""
     raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
 
 class Outbox:
-    """Calls that wait for their event loop. Belongs to the engine's thread."""
+    """Calls that wait for their event loop. It belongs to the engine's thread."""
 
     def __init__(self) -> None:
         self._calls: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = defaultdict(list)
 
     def add(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        """Let `loop` make this call, after those that were added before."""
+        """Let `loop` make this call, after those added before."""
         self._calls[loop].append(call)
 
     @task(week=3, day=6, number=3)

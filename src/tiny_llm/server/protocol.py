@@ -1,7 +1,7 @@
 """What clients send: the bodies of OpenAI's completions and chat completions, as real clients write them.
 
-It knows no engine, no tokenizer and no HTTP. What clients are sent is in `answers`. Sources: OpenAI's API reference, and the
-fields that vLLM adds.
+It knows nothing about engines, tokenizers or HTTP. What clients are sent is in `answers`. Sources: OpenAI's API reference, and
+the fields that vLLM adds.
 """
 
 import secrets
@@ -41,7 +41,7 @@ def parse_body(kind: type[Body], body: bytes) -> Body:
     """Read a body: a `CompletionRequest`, a `ChatCompletionRequest` or a `TokenizeRequest`.
 
     Raises:
-        ApiError: 400, for what is no JSON or breaks a rule.
+        ApiError: 400, for what is not JSON or breaks a rule.
     """
     raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
@@ -59,13 +59,14 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 class Sent(BaseModel):
-    """What a client sent. Whatever is null has its default; fields that nobody knows are ignored."""
+    """What a client sent. A field that is null gets its default; unknown fields are ignored."""
 
     @model_validator(mode="before")
     @classmethod
     @task(week=3, day=6, number=1)
     def without_nulls(cls, data: Any) -> Any:
-        """Leave out what is null, so that it gets its default. Only here: what lies in a JSON schema, say, is not touched."""
+        """Leave out fields that are null, so they get their defaults. It does so at this level only: a null inside a JSON
+        schema, say, stays."""
         raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
 
@@ -79,7 +80,7 @@ class Message(Sent):
 
     @task(week=3, day=6, number=1)
     def turn(self) -> dict[str, str]:
-        """For a chat template, none of which knows OpenAI's new name for the system."""
+        """In the form of a chat template; none of them knows OpenAI's new name for the system role."""
         raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
 
@@ -90,7 +91,7 @@ class StreamOptions(Sent):
 
 
 class JsonSchema(Sent):
-    """A schema and what it is called. `strict` makes no difference: the answer always follows the schema."""
+    """A schema and its name. `strict` makes no difference: the answer always follows the schema."""
 
     name: Name = ""
     schema_: dict[str, Any] = Field(alias="schema", default_factory=dict)
@@ -116,7 +117,7 @@ class ResponseFormat(Sent):
 
 
 class GenerationRequest(Sent):
-    """What completions and chats have in common. `model` may be left out, since there is but one."""
+    """What completions and chats have in common. `model` may be left out, since there is only one."""
 
     model: Name = ""
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -140,7 +141,7 @@ class GenerationRequest(Sent):
     ignore_eos: Flag = False
     priority: Annotated[Whole, Field(ge=-(2**31), lt=2**31)] = 0
 
-    # Ignored, these would give an answer that looks right and is not what was asked for.
+    # If these were ignored, the answer would look right and not be what was asked for.
     tools: Annotated[Any, refused([])] = None
     tool_choice: Annotated[Any, refused("none")] = None
     functions: Annotated[Any, refused([])] = None
@@ -162,13 +163,14 @@ class GenerationRequest(Sent):
 
     @property
     def alternatives(self) -> int | None:
-        """How many of the likeliest tokens to report beside each token's own log-probability; None: no log-probabilities."""
+        """How many of the most likely tokens to report alongside each token's own log-probability; None: no
+        log-probabilities."""
         raise NotImplementedError(f"{type(self).__name__} does not say which log-probabilities it wants")
 
     @task(week=3, day=6, number=1)
     def answer_tokens(self, room: int) -> int:
-        """How many tokens the answer may have: `max_completion_tokens`, which wins over `max_tokens`, over the default; and
-        no more than there is room for."""
+        """How many tokens the answer may have: `max_completion_tokens`, which takes precedence over `max_tokens`, and that over
+        the default; never more than there is room for."""
         raise NotImplementedError("Week 3 Day 6, task 1: what clients send. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=1)
@@ -192,7 +194,7 @@ class CompletionRequest(GenerationRequest):
 
     @property
     def default_max_tokens(self) -> int:
-        """As at OpenAI and in vLLM."""
+        """As in OpenAI's API and in vLLM."""
         return DEFAULT_COMPLETION_TOKENS
 
     @property

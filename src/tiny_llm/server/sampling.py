@@ -1,7 +1,7 @@
 """Sampling for clients: a bias per token, log-probabilities, and answers that follow a JSON schema.
 
 A request's `sampler` may be replaced by a `ClientSampler` before it is submitted, in either engine. Each row has a sampler of
-its own anyway, so such requests share a batch with all others, whose tokens are what they would have been.
+its own anyway, so such requests share a batch with all others, whose tokens don't change.
 """
 
 import json
@@ -20,18 +20,18 @@ from .answers import ApiError, TokenChance, TokenLogprobs
 from .protocol import GenerationRequest
 
 LEAST_LOGPROB = -9999.0
-"""What stands for less, since JSON knows no −inf; as at OpenAI."""
+"""Stands for anything lower, since JSON has no −inf; as in OpenAI's API."""
 
 WHITESPACE = r"[ \n]{1,9}"
-"""Between the tokens of JSON, if any. Any number is legal, and small models can't stop."""
+"""The limit on white space between JSON tokens. Any amount is legal, and small models can't stop."""
 
 
 @task(week=3, day=6, number=2)
 def compile_schema(schema: Mapping[str, Any], vocabulary: Vocabulary) -> LLMatcher:
-    """Make a JSON schema into what a `JsonGuide` follows. This can take a second, so it is no work for an event loop.
+    """Compile a JSON schema into what a `JsonGuide` follows. This can take a second, so it must not run in an event loop.
 
     Raises:
-        ApiError: 400, for a schema that is none, that nothing can fulfil, or that asks for more than is implemented.
+        ApiError: 400, for a schema that is invalid, that nothing can satisfy, or that asks for more than is implemented.
     """
     raise NotImplementedError("Week 3 Day 6, task 2: sampling for clients. Read book/src/week3-06-server.md")
 
@@ -39,11 +39,11 @@ def compile_schema(schema: Mapping[str, Any], vocabulary: Vocabulary) -> LLMatch
 class JsonGuide:
     """Says which tokens may come next in one answer.
 
-    It is a function of the tokens before: what it remembers only spares it reading them again. So it makes no difference that
-    tokens are drawn and thrown away, or that a request is preempted.
+    It is a function of the previous tokens: what it remembers only saves reading them again. So it makes no difference if
+    tokens are drawn and thrown away, or if a request is preempted.
 
     Args:
-        grammar: from `compile_schema`; it is copied, so that many answers can share it.
+        grammar: from `compile_schema`; it is copied, so many answers can share it.
     """
 
     def __init__(self, grammar: LLMatcher) -> None:
@@ -53,7 +53,7 @@ class JsonGuide:
 
     @task(week=3, day=6, number=2)
     def allowed(self, answer: Sequence[int]) -> np.ndarray:
-        """Bool `(V,)`: the tokens that may follow these, where V is the tokenizer's. Only EOS may, when the value is complete.
+        """Bool `(V,)`: the tokens that may follow these, where V is the tokenizer's. When the value is complete, only EOS may.
 
         After a token that was not allowed the result means nothing: such an answer has been thrown away already.
         """
@@ -61,7 +61,7 @@ class JsonGuide:
 
     @property
     def error(self) -> str:
-        """Why it had to give up in the last call, in words; empty if it has not: a schema can be too complicated for an answer.
+        """Why it had to give up in the last call, in words; empty if it did not: a schema can be too complicated for an answer.
 
         Then it allows EOS only.
         """
@@ -69,7 +69,7 @@ class JsonGuide:
 
 
 class _Record(NamedTuple):
-    """What was drawn at a position: arrays, which nobody waits for."""
+    """What was drawn at a position: arrays that have not been read."""
 
     token: mx.array
     logprob: mx.array
@@ -78,19 +78,20 @@ class _Record(NamedTuple):
 
 
 class ClientSampler(Sampler):
-    """A `Sampler` that does what clients may ask for. Bias first, then the mask of the schema, then as `Sampler`.
+    """A `Sampler` with the options that clients may ask for. The bias comes first, then the mask of the schema, then the rest
+    as in `Sampler`.
 
-    What it records is filed by position, and a draw that was thrown away is written over by the one that counts.
+    What it records is filed by position, and a draw that was thrown away is overwritten by the one that counts.
 
     Args:
         params: see `Sampler`.
         vocabulary: of the model's tokenizer.
-        prompt_tokens: how many there are before the answer.
+        prompt_tokens: how many tokens come before the answer.
         logit_bias: added to the logits of these tokens, before anything else.
-        alternatives: how many of the likeliest tokens to record at each position; None records nothing.
-        grammar: from `compile_schema`, if the answer is to be JSON.
+        alternatives: how many of the most likely tokens to record at each position; None records nothing.
+        grammar: from `compile_schema`, if the answer has to be JSON.
     Raises:
-        ApiError: 400, for a bias on a token that there is not.
+        ApiError: 400, for a bias on a token that does not exist.
     """
 
     def __init__(
@@ -117,12 +118,12 @@ class ClientSampler(Sampler):
 
     @task(week=3, day=6, number=2)
     def __call__(self, logits: mx.array, tokens: Sequence[int | mx.array]) -> mx.array:
-        """As `Sampler`. A guided answer needs its last token, and waits for it; nobody else does."""
+        """As `Sampler`. A guided answer needs its last token, and waits for it; no other does."""
         raise NotImplementedError("Week 3 Day 6, task 2: sampling for clients. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=2)
     def logprobs_at(self, position: int, top: int | None = None) -> TokenLogprobs:
-        """The token that was drawn with `position` tokens before it, prompt and answer, and the `top` likeliest there.
+        """The token that was drawn with `position` tokens before it, prompt and answer, and the `top` most likely ones there.
 
         Log-probabilities are the model's own, before bias, mask, penalty and temperature: clients compare models with them.
 
@@ -136,7 +137,8 @@ class ClientSampler(Sampler):
     @property
     @task(week=3, day=6, number=2)
     def error(self) -> str:
-        """Why the answer can't be continued, in words; empty if it can. It must not end as if nothing had happened."""
+        """Why the answer can't be continued, in words; empty if it can. Such an answer must not end as if nothing had
+        happened."""
         raise NotImplementedError("Week 3 Day 6, task 2: sampling for clients. Read book/src/week3-06-server.md")
 
     @task(week=3, day=6, number=2)
@@ -150,13 +152,13 @@ class ClientSampler(Sampler):
 
 @task(week=3, day=6, number=2)
 def _fitted(allowed: np.ndarray, vocab_size: int) -> mx.array:
-    """Cut or filled up to the model's vocabulary: what the tokenizer does not know is not allowed."""
+    """Cut or padded to the model's vocabulary: tokens that the tokenizer does not know are not allowed."""
     raise NotImplementedError("Week 3 Day 6, task 2: sampling for clients. Read book/src/week3-06-server.md")
 
 
 @task(week=3, day=6, number=2)
 def _record(logits: mx.array, token: mx.array, alternatives: int) -> _Record:
-    """Set the device to work on it at once: an array that waits would keep all logits of its step in memory."""
+    """Start the device on it at once: an array that waits would keep all logits of its step in memory."""
     raise NotImplementedError("Week 3 Day 6, task 2: sampling for clients. Read book/src/week3-06-server.md")
 
 

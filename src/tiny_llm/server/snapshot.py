@@ -1,4 +1,4 @@
-"""What an engine looks like after a step, for whoever watches it from another thread. Metrics have vLLM's names.
+"""What an engine looks like after a step, for observers in other threads. Metrics have vLLM's names.
 
 It knows both engines, and asks each for what it has.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RequestState:
-    """One request that runs. `state` is "prefilling" or "decoding"; `computed_tokens` are those of prompt and answer."""
+    """One running request. `state` is "prefilling" or "decoding"; `computed_tokens` are those of prompt and answer."""
 
     request_id: int
     prompt_tokens: int
@@ -26,10 +26,10 @@ class EngineSnapshot:
     Args:
         max_running: how many requests may run at once.
         max_seq_len: most tokens of a prompt and its answer.
-        kv_used, kv_total: blocks or slots, see `kv_unit`. A block that only the prefix cache holds is free for the asking, and
-            so not in use.
-        steps, generation_tokens: since the engine was made, as are those that follow; see `PagedMetrics`.
-        requests: those that run, in the order in which they were admitted.
+        kv_used, kv_total: blocks or slots, see `kv_unit`. A block that only the prefix cache holds can be had at any time, so
+            it is not in use.
+        steps, generation_tokens: counted since the engine was made, like those that follow; see `PagedMetrics`.
+        requests: the running ones, in order of admission.
     """
 
     num_requests_running: int = 0
@@ -50,7 +50,7 @@ class EngineSnapshot:
 
     @property
     def kv_cache_usage_perc(self) -> float:
-        """The share that is in use, 0 … 1, whatever vLLM's name for it says."""
+        """The share that is in use, 0 … 1, despite the `perc` in vLLM's name."""
         return self.kv_used / self.kv_total if self.kv_total else 0.0
 
 

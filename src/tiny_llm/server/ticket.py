@@ -1,6 +1,6 @@
 """A ticket: one request as its client sees it, in the client's event loop.
 
-It knows no engine and no array: it is given deltas, and hands them to whoever reads.
+It knows no engine and no arrays: it is given deltas, and hands them to its reader.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ class ServingError(Exception):
 
 
 class EngineDead(ServingError):
-    """The engine's thread has ended, or does not get on: nobody is served until the server is started anew."""
+    """The engine's thread has ended, or hangs: no request is served until the server is restarted."""
 
 
 class Cancelled(ServingError):
-    """Somebody cancelled the request, as a rule because its client has gone."""
+    """The request was cancelled, usually because its client has gone."""
 
 
 class SlowReader(ServingError):
@@ -35,7 +35,7 @@ class Delta:
     Args:
         text: new text, which may be empty: a token may be part of a letter, or of what could become a stop string.
         tokens: new tokens.
-        logprobs: what `submit` was asked to note of each of them, in order; empty if nothing was asked.
+        logprobs: what `submit` was asked to note for each of them, in order; empty if nothing was asked.
         finish_reason: "stop" or "length".
         error: why the answer is not complete.
     """
@@ -55,11 +55,11 @@ class Delta:
 class Ticket:
     """A queue of deltas from the engine's thread to one reader: `async for delta in ticket`.
 
-    Everything here happens in the event loop that the ticket was made in, so that nothing needs a lock.
+    Everything here happens in the event loop that the ticket was made in, so nothing needs a lock.
 
     Args:
-        max_unread: most deltas that are kept for a reader who does not read.
-        give_up: called with the ticket when nobody waits for its request any more.
+        max_unread: most deltas that are kept for a client that does not read.
+        give_up: called with the ticket when its request is no longer wanted.
     """
 
     def __init__(self, max_unread: int, give_up: "Callable[[Ticket], None]") -> None:
@@ -75,17 +75,17 @@ class Ticket:
 
     def accept(self) -> None:
         """The engine has queued the request: `request_id` and `prompt_tokens` are known."""
-        if not self.accepted.done():  # whoever waited may have gone
+        if not self.accepted.done():  # the waiting caller may have gone
             self.accepted.set_result(None)
 
     def fail(self, error: BaseException) -> None:
-        """The request was not taken, or nobody will serve it to its end."""
+        """The request was not taken, or will not be served to its end."""
         self.put(Delta(error=error))
         if not self.accepted.done():
             self.accepted.set_exception(error)
 
     def cancel(self) -> None:
-        """Nobody wants the rest: the engine need not compute it. Once the ticket has ended this changes nothing."""
+        """The rest is no longer wanted: the engine need not compute it. Once the ticket has ended this changes nothing."""
         if not self.ended:
             self._give_up(self)
 
@@ -94,7 +94,7 @@ class Ticket:
         """Keep a delta until it is read. What comes after the last one is dropped.
 
         If `max_unread` are kept already, the ticket ends with a `SlowReader` in its place, and is cancelled. What was kept
-        before can still be read, so that a reader has always got the beginning of the answer without a gap.
+        before can still be read, so a reader always has the beginning of the answer without a gap.
         """
         raise NotImplementedError("Week 3 Day 6, task 3: the engine's thread. Read book/src/week3-06-server.md")
 
@@ -110,7 +110,7 @@ class Ticket:
         """Read to the end, and return all of it as one delta.
 
         Raises:
-            BaseException: what the request ended with, if that was an error. An answer that broke off is no answer.
+            BaseException: what the request ended with, if that was an error. An answer that broke off is not an answer.
         """
         deltas = [delta async for delta in self]
         if deltas[-1].error is not None:

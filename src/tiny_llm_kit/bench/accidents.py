@@ -21,7 +21,7 @@ class ClientGone(Exception):
 
 
 class Interruption(BaseException):
-    """Like Ctrl-C, which is no Exception either."""
+    """Like Ctrl-C, which is not an Exception either."""
 
 
 class AccidentalModel:
@@ -56,7 +56,7 @@ class AccidentalModel:
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """A signal that interrupts the block after so many seconds, wherever it is by then; 0: none."""
+    """A signal that interrupts the block after this many seconds, wherever it is by then; 0: none."""
     if not seconds:
         yield
         return

@@ -1,4 +1,4 @@
-"""A number of replicas that follows a wave of requests, beside one that is always small and one that is always large."""
+"""A number of replicas that follows a wave of requests, next to one that is always small and one that is always large."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from tiny_llm_kit.workloads.items import WorkItem
 from tiny_llm_kit.workloads.streams import arriving
 
 PARTS = ((20.0, 0.5), (20.0, 3.0), (20.0, 0.5))
-"""Of the wave: seconds, and requests per second as a multiple of what one replica gets through."""
+"""The parts of the wave: seconds, and requests per second as a multiple of what one replica gets through."""
 
 LEAST, MOST = 100, 100_000
 """Requests of a wave."""
@@ -38,7 +38,7 @@ def describe_wave() -> str:
 
 
 def wave_size(capacity: float) -> int:
-    """How many requests the wave has, if one replica gets through so many a second.
+    """How many requests the wave has, if one replica gets through this many per second.
 
     Raises:
         ValueError: if these are too few to be a wave, or too many to keep.
@@ -84,7 +84,7 @@ def compare(
 
 
 def most_at_a_time(report: Any) -> int:
-    """Of a `FleetReport`: replicas that were there, or starting, at the same time."""
+    """The most replicas of a `FleetReport` that were there, or starting, at the same time."""
     starts = [one.started for one in report.replicas]
     return max(sum(one.started <= moment < one.stopped for one in report.replicas) for moment in starts)
 

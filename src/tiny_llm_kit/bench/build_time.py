@@ -1,6 +1,6 @@
 """How long Python takes to describe a decode step to MLX, before anything is computed: on a fast GPU that is the step.
 
-Sizes of matrices do not matter to that, only the number of operations. So all builders get small random weights, in as many
+The sizes of matrices do not matter here, only the number of operations. So all builders get small random weights, in as many
 layers as the model has: computing a step then hardly disturbs the processor's caches before the next one is built.
 """
 
@@ -44,7 +44,7 @@ def build_times(answer: ModuleType, layers: int, rows: int = ROWS, repeats: int 
 
 
 def measure(builders: Mapping[str, Builder], repeats: int = REPEATS) -> dict[str, BuildTime]:
-    """Let the builders take turns. It is this thread's processor time that counts, so that other programs disturb less."""
+    """Let the builders take turns. It counts this thread's processor time, which other programs disturb less."""
     nodes, best = {}, dict.fromkeys(builders, float("inf"))
     for name, build in builders.items():  # unmeasured: the first step loads code
         tokens = build()
@@ -111,6 +111,6 @@ def count_nodes(*arrays: mx.array) -> int:
 
 
 def targets(times: Mapping[str, BuildTime]) -> list[Target]:
-    """What the operators of MLX should reach beside mlx-lm, which uses the same."""
+    """What the operators of MLX should reach compared with mlx-lm, which uses the same."""
     ratio = times["mlx"].seconds / times["mlx-lm"].seconds
     return [Target(f"building a step of {ROWS} rows, mlx kernels / mlx-lm", ratio, 0.7, False, "{:.2f} ×".format)]

@@ -21,7 +21,7 @@ SOURCE_COLUMNS = ["claim", "baseline", "workload", "hardware", "source", "source
 
 @dataclass(frozen=True)
 class Held:
-    """A claim, and what became of its comparisons. measured: see `Key`."""
+    """A claim, and the results of its comparisons. measured: see `Key`."""
 
     claim: Claim
     predicted: Sequence[Predicted]
@@ -129,7 +129,7 @@ def _named(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(law: Sequence[LawRow], measured: Sequence[MeasuredRow], ledger: Sequence[Held], path: Path) -> None:
-    """The law over the batch size, and the claims beside what is simulated of them."""
+    """The law over the batch size, and the claims next to their simulations."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -25,8 +25,8 @@ class WallClock:
 class CpuClock:
     """The processor time of this process, for a machine that others use at the same time: their work does not count.
 
-    It is about the time that a run would take alone on one core, if everything is computed by one thread at a time. Nothing is
-    computed in sleep, so that sleep takes no time but counts.
+    It is about the time that a run would take alone on one core, if everything is computed by one thread at a time. Sleep
+    computes nothing, so it takes no time but counts.
     """
 
     def __init__(self) -> None:

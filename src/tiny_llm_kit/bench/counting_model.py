@@ -1,4 +1,4 @@
-"""A model that counts its calls: what a schedule costs on any machine, and what tests of an engine watch."""
+"""A model that counts its calls: what a schedule costs on any machine. Tests of an engine use it, too."""
 
 from typing import Any
 

@@ -10,13 +10,13 @@ from tiny_llm_kit.bench.decisions import Decision
 from tiny_llm_kit.bench.report import Target
 
 PASS_TOLERANCE = 0.15
-"""Of a slope. Requests that no longer fit into a cache cost more each, which is nobody's fault."""
+"""The tolerance of a slope: requests that no longer fit into a cache cost more each, which no scheduler can help."""
 BEYOND_CACHES = 10
 """The slope is taken from this part of the most that wait."""
 
 
 def label(decision: Decision) -> str:
-    """Who decides, and for whom."""
+    """Which engine decides, and for whom."""
     if not decision.users:
         return f"{decision.engine}, {decision.strategy}"
     whose = "each their own user" if decision.users >= decision.waiting else f"{decision.users} users"
@@ -50,8 +50,8 @@ def microseconds(value: float) -> str:
 
 
 def targets(decisions: Sequence[Decision]) -> list[Target]:
-    """The paged engine takes turns in O(log n), so its cost may grow as the logarithm does; a strategy of Day 6 looks at
-    everyone who waits once, so its cost may grow as their number does."""
+    """The paged engine takes turns in O(log n), so its cost may grow as the logarithm does; a strategy of Day 6 looks at every
+    waiting request once, so its cost may grow as their number does."""
     goals = []
     by_name: dict[str, list[list[Decision]]] = {}
     for (name, _), those in series(decisions).items():
@@ -70,7 +70,7 @@ def targets(decisions: Sequence[Decision]) -> list[Target]:
 
 
 def slope(over_waiting: Sequence[Decision]) -> float:
-    """Of the time over the number that wait, both as logarithms: 1 where the one is proportional to the other."""
+    """The slope of the time over the number that wait, both as logarithms: 1 if one is proportional to the other."""
     last = over_waiting[-1]
     first = next(one for one in over_waiting if one.waiting * BEYOND_CACHES >= last.waiting)
     if first is last:
@@ -87,7 +87,7 @@ def as_json(decisions: Sequence[Decision], goals: Sequence[Target], about: dict[
 
 
 def draw(decisions: Sequence[Decision], path: Path) -> None:
-    """A step over those who wait, while the fewest run; and over those who run, while the fewest wait."""
+    """A step over the waiting requests, while the fewest run; and over the running ones, while the fewest wait."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,7 @@
-"""What it takes to decide who runs next, however many wait: the scheduling of either engine, with no model in it.
+"""What it takes to decide which requests run next, however many wait: the scheduling of either engine, without a model.
 
-A step here is the plan of an iteration, and what the queue does about it: whoever was chosen leaves it, and somebody else
-arrives. Times are this thread's processor time, so that other programs matter little, and medians over some steps.
+A step here is the plan of an iteration, and what the queue does about it: the chosen request leaves it, and another one
+arrives. Times are this thread's processor time, so other programs matter little, and medians over some steps.
 """
 
 import gc
@@ -23,10 +23,11 @@ VOCABULARY = 16
 SHORTEST, LONGEST = 8, 56
 """Tokens of a prompt. They are short, since a million of them have to be kept."""
 ANSWER = 400
-"""Most tokens of an answer: more than anybody gets, so that those who leave are those who are made to."""
+"""Most tokens of an answer: more than any request gets, so only those leave that are made to."""
 PREFILL_STEP = 128
 STEPS = 30
-"""At most: after `Strategy.max_overtakes` admissions whoever was overtaken goes first, and there is nothing to choose."""
+"""The most steps: after `Strategy.max_overtakes` admissions the overtaken request goes first, and there is nothing to
+choose."""
 FEWEST_STEPS = 5
 SECONDS = 0.5
 """Of the steps of one case, unless they are fewer than `FEWEST_STEPS`."""
@@ -47,9 +48,9 @@ class NoModel:
 
 @dataclass(frozen=True)
 class Decision:
-    """Microseconds, with so many requests that run and that wait.
+    """Microseconds, with this many running and waiting requests.
 
-    users: whose requests wait, or all their own if that is more than there are; 0 where nobody asks.
+    users: how many users' requests wait; each has its own user if that is more than there are; 0 if it does not matter.
     full: a plan while no seat is free. plan: one that fills a seat. queue: one request leaves the queue, another one joins it.
     """
 
@@ -72,7 +73,7 @@ class Decision:
 class Requests:
     """Requests of the paged engine, which the slot engine's scheduler takes, too. They are made once, and used over and over.
 
-    A million are cheap enough if nobody looks at them meanwhile: about 5 µs and 1.2 KB each.
+    A million are cheap enough if the garbage collector leaves them alone: about 5 µs and 1.2 KB each.
     """
 
     def __init__(self, answer: ModuleType, count: int) -> None:
@@ -83,14 +84,14 @@ class Requests:
             self._all = [self.new() for _ in range(count)]
 
     def new(self, users: int = 1) -> Any:
-        """One more, of one of so many users."""
+        """One more, from one of this many users."""
         number = self._made = self._made + 1
         start, length = number * 7919 % (len(self._tokens) - LONGEST), SHORTEST + number * 104_729 % (LONGEST - SHORTEST + 1)
         most = ANSWER - number * 15_485_863 % 100
         return self.answer.PagedRequest(self._tokens[start : start + length], most, user=f"user {number % users}")
 
     def fresh(self, count: int, users: int = 1) -> list[Any]:
-        """So many that nobody has served, of so many users in turn."""
+        """This many requests that have not been served, from this many users in turn."""
         with no_collector():
             for number, request in enumerate(self._all[:count]):
                 if request.finish_reason is not None or request.blocks:
@@ -102,7 +103,8 @@ class Requests:
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Nobody walks through all objects again and again while a million more are made; afterwards these are left alone, too."""
+    """The garbage collector does not walk through all objects again and again while a million more are made; afterwards it
+    leaves these alone, too."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -168,7 +170,7 @@ class PagedDecisions:
                 self.engine.submit(request)
 
     def measure(self, running: int) -> Decision:
-        """Time steps in which so many run."""
+        """Time steps in which this many run."""
         self._let_run(running)
         timings = _Timings()
         for _ in _some_steps():
@@ -182,7 +184,7 @@ class PagedDecisions:
         return timings.decision("paged", "fair", self.users, running, self.waiting)
 
     def _let_run(self, running: int) -> None:
-        """So many run, all of them beyond their prompts, and the others wait."""
+        """This many run, all of them past their prompts, and the others wait."""
         self.engine.scheduler = _Watched(self.answer.Scheduler(running, running + PROMPT_BUDGET), self.watch)
         while len(self.engine.running) < running or any(r.to_compute > 1 for r in self.engine.running.values()):
             self._top_up(running - len(self.engine.running))
@@ -195,7 +197,7 @@ class PagedDecisions:
         return self.watch.plan, self.watch.queue
 
     def _top_up(self, seats: int = 0) -> None:
-        """So many wait that there are enough when `seats` of them are gone, and one more."""
+        """Enough waiting requests that one is left when `seats` of them are gone."""
         while len(self.engine.waiting) < self.waiting + seats + 1:
             self.engine.submit(self.requests.new(self.users))
 

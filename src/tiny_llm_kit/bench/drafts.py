@@ -9,7 +9,7 @@ COLUMNS = ["engine", "slots", "tokens per step", "drafted", "accepted"]
 
 
 def tokens_per_step(metrics: Any) -> float:
-    """Generated tokens of all requests, over all steps, those that only read prompts included."""
+    """Generated tokens of all requests, over all steps, including those that only read prompts."""
     return float(metrics.total_tokens / metrics.steps) if metrics.steps else 0.0
 
 

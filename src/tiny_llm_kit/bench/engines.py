@@ -21,7 +21,7 @@ from tiny_llm_kit.workloads.requests import make_requests
 
 
 class RequestFailed(RuntimeError):
-    """An engine did not serve the workload: what it took for that is no measurement."""
+    """An engine did not serve the workload: its time is not a measurement."""
 
 
 class AnswerEngines:

@@ -1,4 +1,5 @@
-"""What others feel of a long prompt: the time between two of their tokens, while the paged engine reads it piece by piece."""
+"""What other requests feel of a long prompt: the time between two of their tokens, while the paged engine reads it piece by
+piece."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,12 @@ from tiny_llm_kit.workloads.lists import plain_prompt
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
 BUDGETS = (16, 32, 64, 128, 256)
-"""Prompt tokens of a step, beside the tokens of those who decode."""
+"""Prompt tokens of a step, in addition to the tokens of the decodes."""
 TARGET_BUDGET = 32
 ROWS = 8
 PROMPT = 2000
 FIRST = 100
-"""Prompt tokens of those who decode."""
+"""Prompt tokens of the requests that decode."""
 QUIET = 20
 """Steps before the long prompt comes."""
 _BLOCK = 16
@@ -49,12 +50,12 @@ class Gaps:
 
 
 def measure_gaps(answer: ModuleType, model: Any, budget: int, prompt: int = PROMPT, kernels: str | None = None) -> Gaps:
-    """Let `ROWS` requests decode, admit one of `prompt` tokens, and read it at `budget` tokens a step."""
+    """Let `ROWS` requests decode, admit one of `prompt` tokens, and read it at `budget` tokens per step."""
     steps = QUIET + -(-prompt // budget) + 16
     blocks = ROWS * answer.blocks_for(FIRST + steps, _BLOCK) + answer.blocks_for(prompt + 2, _BLOCK)
     engine = answer.Engine(
         model,
-        num_blocks=2 * blocks,  # nobody is to wait for memory here
+        num_blocks=2 * blocks,  # no request should wait for memory here
         block_size=_BLOCK,
         max_num_seqs=ROWS + 1,
         max_num_batched_tokens=ROWS + budget,

@@ -1,4 +1,4 @@
-"""All that only a machine with a GPU can tell of the Metal kernels: whether their suites pass there, and their speed goals."""
+"""What only a machine with a GPU can say about the Metal kernels: whether their suites pass there, and their speed goals."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """How long a kernel takes on a GPU, from outside.
 
-A fast kernel is over before Python has launched the next one, so a clock around a launch tells of Python. Here the GPU is first
-given other work, and while it is at that the launches are queued; then it runs them one right after the other. Two queues, the
-second twice as long, differ by the launches alone. Launches that do not depend on each other may overlap: the time is that of
-one in a stream of many. Nothing here knows what is launched.
+A fast kernel is over before Python has launched the next one, so a clock around a launch measures Python. Here the GPU is first
+given other work, and while it is busy with that the launches are queued; then it runs them one right after the other. Two
+queues, the second twice as long, differ by the launches alone. Launches that do not depend on each other may overlap: the time
+is that of one in a stream of many. Nothing here knows what is launched.
 """
 
 import time
@@ -13,7 +13,7 @@ from statistics import median
 import mlx.core as mx
 
 Launches = Callable[[int], list[mx.array]]
-"""Makes the results of that many launches, without computing them: MLX computes when it is asked to."""
+"""Makes the results of this many launches, without computing them: MLX computes when it is asked to."""
 
 _BUSY_BYTES = 2**28
 _MOST_BUSY = 1024

@@ -1,6 +1,6 @@
 """What the course's kernels are held against: MLX's operator for the same work, and inputs for both.
 
-Of an answer package it knows the names and arguments of the kernel days' functions. Nothing is measured here.
+It knows the names and arguments of the kernel days' functions in an answer package. Nothing is measured here.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ _NO_MATTER_OF_CACHES = 64
 class Comparison:
     """A kernel and its peer. `ours(i)` and `mlx(i)` launch on the i-th of `copies` inputs.
 
-    bytes: what one launch has to move at least: each input read once, the output written once.
-    operations: multiplications and additions, where a launch has as good as nothing else to compute; else 0.
-    precise: MLX's operator in float32, on the same numbers; without it, what `mlx` gives is taken for right.
+    bytes: the least that one launch has to move: each input read once, the output written once.
+    operations: multiplications and additions, if a launch has practically nothing else to compute; otherwise 0.
+    precise: MLX's operator in float32, on the same numbers; without it, the result of `mlx` counts as right.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Comparison:
     precise: Callable[[int], mx.array] | None = None
 
     def difference(self) -> float:
-        """The largest between our numbers and the right ones, over the largest of these; on the first inputs."""
+        """The largest difference between our numbers and the right ones, over the largest of these; on the first inputs."""
         got, want = (launch(0).astype(mx.float32) for launch in (self.ours, self.precise or self.mlx))
         return float((got - want).abs().max() / want.abs().max())
 
@@ -117,7 +117,8 @@ def _flash_attention(dtype: mx.Dtype, H: int, KV: int, L: int, D: int) -> _Work:
 
 
 def _paged_attention(dtype: mx.Dtype, B: int, H: int, KV: int, L: int, S: int, D: int, block: int) -> _Work:
-    """Every block of the pool is some row's, so that all of it has to be read. MLX has no paged attention: it gathers first."""
+    """Every block of the pool belongs to some row, so all of it has to be read. MLX has no paged attention: it gathers
+    first."""
 
     def arguments(key: mx.array) -> tuple[Any, ...]:
         pool = (KV, B * S // block, block, D)
@@ -140,7 +141,7 @@ def _normal(key: mx.array, dtype: mx.Dtype, *shapes: tuple[int, ...]) -> tuple[m
 
 @dataclass(frozen=True)
 class _Kind:
-    """Work by its size: `large` is more than a GPU does in no time, `small` is enough to count on.
+    """Work by its size: `large` is enough to take a GPU some time, `small` is enough to count accesses.
 
     function: of the answer; the one of the kind's own name if it is empty.
     """
@@ -152,7 +153,7 @@ class _Kind:
 
 
 def _paged(rows: int, keys: int, *small: int) -> _Kind:
-    """Decoding of so many rows, each of so many keys."""
+    """Decoding this many rows, each with this many keys."""
     return _Kind(_paged_attention, (rows, 32, 8, 1, keys, 128, 16), small, "paged_attention")
 
 
@@ -215,7 +216,7 @@ def _arrays(arguments: tuple[Any, ...]) -> list[mx.array]:
 
 
 def _in_float32(argument: Any) -> Any:
-    """Arrays of floating numbers in float32; all else as it is."""
+    """Floating-point arrays in float32; everything else as it is."""
     if isinstance(argument, QuantizedWeight):
         scales, biases = argument.scales.astype(mx.float32), argument.biases.astype(mx.float32)
         return replace(argument, scales=scales, biases=biases)

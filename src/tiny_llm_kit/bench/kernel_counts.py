@@ -1,4 +1,4 @@
-"""What a kernel does, counted: threads, loads, bytes. The CPU runner sees every access, and knows nothing of speed."""
+"""What a kernel does, counted: threads, loads, bytes. The CPU runner sees every access, and knows nothing about speed."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class Counts:
 
 
 def count(comparison: Comparison) -> Counts:
-    """Runs the kernel once on the CPU runner, and MLX's operator beside it.
+    """Runs the kernel once on the CPU runner, and then MLX's operator.
 
     Raises:
         ValueError: if the answer launches no kernel.

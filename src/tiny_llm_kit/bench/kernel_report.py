@@ -31,7 +31,7 @@ class Report:
 
 
 def of_times(rows: Sequence[Figures], peaks: Peaks, repeats: int) -> Report:
-    """Of a GPU: times, medians of `repeats`, and the share of what the machine can do."""
+    """For a GPU: times, medians of `repeats`, and the share of what the machine can do."""
     records = [asdict(row) | {"ratio": row.ratio, **_shares(row, peaks)} for row in rows]
     columns = ["kernel", "time", "MLX's", "of MLX's time", "speed", "of peak", "MLX's of peak"]
     note = (
@@ -73,7 +73,7 @@ def _time_cells(row: Figures, peaks: Peaks) -> list[str]:
 
 
 def of_counts(rows: Sequence[Counts]) -> Report:
-    """Of the CPU runner: what kernels do, and nothing of how long it takes them."""
+    """For the CPU runner: what kernels do, and nothing about how long they take."""
     derived = ("bytes_per_load", "least_bytes", "ratio", "read_ratio")
     columns = ["kernel", "inputs", "threads", "barriers", "SIMD operations", "difference"]
     traffic = ["kernel", "loads", "bytes per load", "read", "written", "must move", "moved / must"]
@@ -104,7 +104,7 @@ def _traffic_cells(row: Counts) -> list[str]:
 
 
 def draw(report: Report, path: Path, title: str) -> None:
-    """A bar a kernel and series, the first kernel on top."""
+    """A bar per kernel and series, the first kernel on top."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,6 +1,6 @@
-"""How long a kernel takes beside MLX's operator for the same, and beside what the machine was seen to do.
+"""How long a kernel takes compared with MLX's operator for the same, and with what the machine can do.
 
-It is given what to launch, and knows nothing of it; `kernel_cases` makes it.
+It is given what to launch, and knows nothing about it; `kernel_cases` makes it.
 """
 
 import os
@@ -19,9 +19,9 @@ _PRODUCT = 4096
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured. Times are seconds a launch; `bandwidth` is bytes moved a second, over that of a copy.
+    """What was measured. Times are seconds per launch; `bandwidth` is bytes moved per second, over that of a copy.
 
-    difference: the largest between our numbers and MLX's, over the largest of MLX's.
+    difference: the largest difference between our numbers and MLX's, over the largest of MLX's.
     operations: of a launch, see `Comparison`.
     """
 
@@ -41,7 +41,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the machine was seen to do in a second: bytes of a copy, operations of a large product."""
+    """What the machine was seen to do per second: bytes of a copy, operations of a large product."""
 
     bytes: float
     operations: float
@@ -55,15 +55,15 @@ class Peaks:
 
 
 def hand_over_queues_whole() -> None:
-    """Lets MLX queue as much as it is given. To be called before MLX first uses the GPU, which is when it reads this.
+    """Lets MLX queue as much as it is given. Call it before MLX first uses the GPU, which is when it reads this.
 
-    Else it hands over a piece after 40 or 50 MB on Apple silicon, and waits for the GPU while more than ten are under way.
+    Otherwise it hands over a piece after 40 or 50 MB on Apple silicon, and waits for the GPU while more than ten are under way.
     """
     os.environ.update(MLX_MAX_OPS_PER_BUFFER="100000", MLX_MAX_MB_PER_BUFFER="1000000")
 
 
 def copy_bandwidth(repeats: int) -> float:
-    """Bytes a second, read and written, of MLX's simplest kernel on arrays of 64 MB."""
+    """Bytes per second, read and written, of MLX's simplest kernel on arrays of 64 MB."""
     arrays = [mx.full((2**25,), i, dtype=mx.float16) for i in range(8)]
     mx.eval(arrays)
     seconds = seconds_per_launch(lambda count: [-arrays[i % len(arrays)] for i in range(count)], len(arrays), repeats)
@@ -71,14 +71,14 @@ def copy_bandwidth(repeats: int) -> float:
 
 
 def product_speed(dtype: mx.Dtype, repeats: int) -> float:
-    """Multiplications and additions a second of MLX's product of two large square matrices."""
+    """Multiplications and additions per second of MLX's product of two large square matrices."""
     a, b = (mx.random.normal((_PRODUCT, _PRODUCT), dtype=dtype, key=mx.random.key(i)) for i in range(2))
     mx.eval(a, b)
     return 2 * _PRODUCT**3 / seconds_per_launch(lambda count: [a @ b for _ in range(count)], 2, repeats)
 
 
 def measure(comparison: Comparison, copy_speed: float, repeats: int) -> Figures:
-    """Runs both sides in turn, so that a machine that grows slower does so for both; times are medians.
+    """Runs both sides in turn, so a machine that gets slower does so for both; times are medians.
 
     copy_speed: bytes that the machine can move in a second. repeats: in all; they are spread over the turns.
     """

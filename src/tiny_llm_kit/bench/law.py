@@ -10,7 +10,7 @@ from tiny_llm_kit.bench.schedules import Schedule, UnitCost, plain_items
 from tiny_llm_kit.workloads.lengths import DISTRIBUTIONS, Draw, drawn
 
 PROMPT = 8
-"""Tokens of every prompt: the law speaks of answers alone."""
+"""Tokens of every prompt: the law is about answers alone."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ WORKLOAD = "heavy-tail"
 
 @dataclass(frozen=True)
 class Ran:
-    """What an engine made of a list of requests."""
+    """How an engine served a list of requests."""
 
     seconds: float
     steps: int
@@ -102,7 +102,7 @@ def _run(serve: Callable[[int], Any], rows: int) -> Ran:
 
 
 def figures_of_bench(path: Path) -> dict[Key, Spread]:
-    """What a JSON file that `pdm run bench` wrote says of the workload heavy-tail.
+    """What a JSON file that `pdm run bench` wrote says about the workload heavy-tail.
 
     Raises:
         ValueError: if it cannot be read, is no such file, or says nothing of it.

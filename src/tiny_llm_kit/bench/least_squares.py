@@ -14,10 +14,10 @@ def nonnegative_least_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     lengths = np.linalg.norm(a, axis=0)
     lengths = np.where(lengths > 0, lengths, 1)
-    a = a / lengths  # so that columns of any unit can be compared
+    a = a / lengths  # then columns of any unit can be compared
     x = np.zeros(a.shape[1])
     free = np.zeros(a.shape[1], dtype=bool)
-    for _ in range(10 * len(x)):  # it comes to an end by itself, but for rounding
+    for _ in range(10 * len(x)):  # it ends by itself, except for rounding
         gain = np.where(free, 0, a.T @ (b - a @ x))
         if gain.max() <= _ROUNDING * np.linalg.norm(b):
             break

@@ -1,6 +1,6 @@
 """The claims ledger: claims about batching that circulate, with their sources, and what to hold each against.
 
-All of it stands in `claims.toml`, and is read here; `predicted` computes what becomes of it.
+All of it is in `claims.toml`, and is read here; `predicted` computes the comparisons.
 """
 
 import tomllib
@@ -24,7 +24,7 @@ Key = tuple[str | None, str, int]
 """The kinds of the baseline, if there is one, and of ours, and the rows of ours."""
 
 PROMPT_SEEDS = 1_000_000
-"""Prompts are drawn with other seeds than answers, so that the lengths of the two know nothing of each other."""
+"""Prompts and answers are drawn with different seeds, so their lengths are independent of each other."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two schedules, or one of which the utilization is asked, with the same requests on the same machine.
+    """Two schedules, or one whose utilization is in question, with the same requests on the same machine.
 
     For the fields see `claims.toml`.
     """
@@ -65,7 +65,7 @@ class Comparison:
         return (self.theirs.kind if self.theirs else None, self.ours.kind, self.ours.rows) if self.measured else None
 
     def count(self, rounds: int) -> int:
-        """Requests of a list: so many for each row, that its end, when slots stand empty, weighs little."""
+        """Requests of a list: enough per row that its end, when slots are empty, weighs little."""
         rows = max(schedule.rows for schedule in (self.ours, self.theirs) if schedule)
         return rounds * rows if self.within_latency is None else min(LATENCY_REQUESTS, rounds * rows)
 
@@ -124,7 +124,7 @@ def read_ledger(path: Path = CLAIMS) -> Ledger:
     """The ledger as it stands in the file.
 
     Raises:
-        ValueError: naming the claim, if something in it is missing or means nothing.
+        ValueError: naming the claim, if something in it is missing or has no meaning.
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     claims = tuple(_claim(document, table) for table in document["claim"])

@@ -1,4 +1,4 @@
-"""A server of this process while a block lasts, and a probe in its event loop."""
+"""A server in this process for as long as a block lasts, and a probe in its event loop."""
 
 import asyncio
 import threading

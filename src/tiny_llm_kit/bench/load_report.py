@@ -19,7 +19,7 @@ NOTE = (
 
 
 def load_rows(points: Sequence[Point]) -> list[list[str]]:
-    """What was offered, and what came of it."""
+    """What was offered, and what was served."""
     return [_load_row(point) for point in points]
 
 
@@ -40,7 +40,7 @@ def _load_row(point: Point) -> list[str]:
 
 
 def latency_rows(points: Sequence[Point]) -> list[list[str]]:
-    """What users had to wait."""
+    """How long users had to wait."""
     return [_latency_row(point) for point in points]
 
 

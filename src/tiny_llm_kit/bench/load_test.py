@@ -1,4 +1,5 @@
-"""A schedule under load: requests that come at a rate which does not care how busy the server is, or from so many clients.
+"""A schedule under load: requests that come at a rate that does not depend on how busy the server is, or from a number of
+clients.
 
 A run gives a `Point`. `climb` raises the rate until the service level objective breaks.
 """
@@ -26,10 +27,10 @@ Reader = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class Lateness:
-    """By how many seconds the generator submitted requests after their time.
+    """How many seconds late the generator submitted requests.
 
-    It shares a thread with the engine, so that a request that comes in the middle of a step waits for the step's end: `within`.
-    What comes on top of that is `beyond`: the generator's own delay.
+    It shares a thread with the engine, so a request that comes in the middle of a step waits for the step's end: `within`. What
+    comes on top of that is `beyond`: the generator's own delay.
     """
 
     within_p95: float
@@ -46,7 +47,7 @@ class Point:
     clients: of a closed loop, else None.
     summary: a `Summary` of the answer package's.
     kept: share of the requests that met the SLO.
-    lateness: None where nobody can be late: in a closed loop, and in a simulation.
+    lateness: None if no request can be late: in a closed loop, and in a simulation.
     others: share of the CPU that other programs had; None in a simulation. noisy: whether that was too much.
     """
 
@@ -62,7 +63,7 @@ class Point:
     def as_json(self) -> dict[str, Any]:
         summary = asdict(self.summary)
         if self.schedule.endswith(SIMULATED):
-            summary["inter_token"] = None  # a simulation does not tell of them
+            summary["inter_token"] = None  # a simulation has none
         return {**asdict(self), "summary": summary}
 
 
@@ -125,7 +126,7 @@ class LoadTest:
         return self._point(schedule, rate, None, recorder, self._lateness(wanted, late, steps.ends), meter)
 
     def closed_loop(self, schedule: str, clients: int) -> Point:
-        """So many clients, each of whom waits for an answer before the next question."""
+        """This many clients, each of which waits for an answer before the next question."""
 
         def serve(engine: Any, requests: Sequence[Any], _: Any) -> Any:
             return self.answer.closed_loop(engine, requests, clients)
@@ -148,7 +149,7 @@ class LoadTest:
         serve: Callable[[Any, Sequence[Any], Any], Any],
         readers: Callable[[], Sequence[Reader]] = tuple,
     ) -> tuple[Any, Steps, Any, LoadMeter]:
-        """A run that nobody disturbed, if there is one in `MAX_TRIES`; else the last."""
+        """An undisturbed run, if there is one in `MAX_TRIES`; otherwise the last."""
         for _ in range(MAX_TRIES):
             engine = build(self.answer, self.model, schedule, self.items, self.options)
             requests = make_requests(self.answer, self.items, paged=schedule == "paged")
@@ -196,12 +197,12 @@ def split_lateness(wanted: float, late: float, ends: Sequence[float]) -> tuple[f
 
 
 def climbing_rates(capacity: float) -> list[float]:
-    """Requests per second, from a rate that is easy to twice of what can be served."""
+    """Requests per second, from a rate that is easy to twice what can be served."""
     return [capacity * FIRST_SHARE * GROWTH**number for number in range(MOST_RATES)]
 
 
 def climb(points: Iterable[Point], fewest: int = FEWEST_RATES) -> Iterator[Point]:
-    """Points of rising rates up to the first that breaks the SLO, which is the last one; but at least so many."""
+    """Points of rising rates up to the first that breaks the SLO, which is the last one; but at least this many."""
     broken = False
     for number, point in enumerate(points, start=1):
         yield point

@@ -1,6 +1,6 @@
-"""What the event log costs in a decode step: an event for every row, the iteration's end, and those who read them.
+"""What the event log costs in a decode step: an event for every row, the iteration's end, and the log's readers.
 
-Both times are the shortest of many, so that other programs disturb less.
+Both times are the shortest of many, which other programs disturb less.
 """
 
 import time
@@ -17,7 +17,7 @@ REPEATS = 1000
 
 
 def log_seconds(answer: ModuleType, rows: int = ROWS, repeats: int = REPEATS) -> float:
-    """Seconds that a step of so many rows spends on its log, with metrics and a recorder among the readers."""
+    """Seconds that a step of this many rows spends on its log, with metrics and a recorder among the readers."""
     log = answer.EventLog(time.perf_counter)
     log.readers += _readers(answer)
     for row in range(rows):
@@ -41,7 +41,7 @@ def log_share(answer: ModuleType, model: Any, rows: int = ROWS) -> float:
 
 
 def targets(share: float) -> list[Target]:
-    """A log is for looking on: it must not be felt."""
+    """A log only observes: its cost must not be noticeable."""
     return [Target(f"event log's share of a step, {ROWS} slots", share, 0.01, False, "{:.2%}".format)]
 
 
@@ -49,6 +49,6 @@ def _readers(answer: ModuleType) -> list[Any]:
     recorder = answer.RunRecorder()
     try:
         recorder.read(answer.BatchState(0.0, 0, ROWS, 0, 0))
-    except NotImplementedError:  # somebody who has not come to the day of measuring yet
+    except NotImplementedError:  # a learner who has not reached the day of measuring yet
         return [answer.BatchingMetrics().update]
     return [answer.BatchingMetrics().update, recorder.read]

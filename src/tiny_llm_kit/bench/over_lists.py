@@ -1,4 +1,4 @@
-"""Figures over several lists of requests: what is claimed of one list may be the luck of that list."""
+"""Figures over several lists of requests: a figure from one list may be luck."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def compare(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def rows(records: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The cells of `COLUMNS`; a dash for what there is not."""
+    """The cells of `COLUMNS`; a dash for what is missing."""
 
     def cell(record: dict[str, Any], name: str, form: Callable[[float], str]) -> str:
         return record[name].shown(form) if record[name] else "—"

@@ -1,4 +1,4 @@
-"""What an iteration costs beside the model: scheduling, bookkeeping, masks, sampling, joins and moves.
+"""What an iteration costs besides the model: scheduling, bookkeeping, masks, sampling, joins and moves.
 
 Two measurements. With a model that costs nothing, the whole step is overhead. With the real model, every call is fenced:
 what was launched before it is finished first, and the call is finished before the clock goes on.
@@ -20,7 +20,7 @@ FAKE_VOCABULARY = 16
 
 
 class FakeModel:
-    """No layers, and the same logits for everyone."""
+    """No layers, and the same logits for every row."""
 
     config = SimpleNamespace(**{**asdict(tiny_config(vocab_size=FAKE_VOCABULARY)), "num_layers": 0})
 
@@ -49,7 +49,7 @@ def host_microseconds(answer: ModuleType, slots: int = 64, steps: int = 400) -> 
 class FencedModel:
     """Runs the model to its end in every call, and counts the `seconds` spent in it.
 
-    To find the arrays that have to be finished takes time, too, which is nobody's but this meter's: `metering`.
+    Finding the arrays that have to be finished takes time, too, which only this meter causes: `metering`.
     """
 
     def __init__(self, model: Any) -> None:

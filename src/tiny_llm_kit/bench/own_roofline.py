@@ -1,4 +1,4 @@
-"""The roofline of this machine: how fast it reads and multiplies, and what steps take beside the least they could."""
+"""The roofline of this machine: how fast it reads and multiplies, and what steps take compared with the least they could."""
 
 from collections.abc import Mapping
 from types import ModuleType
@@ -12,7 +12,7 @@ from tiny_llm_kit.machine.fast_math import by_columns, matmul_transposed
 
 COLUMNS = ["rows of a decode step", "roofline", "fitted", "measured", "measured / roofline"]
 WIDTH, HEIGHT = 4096, 8192
-"""Of a matrix that no cache holds: 128 MiB in float32."""
+"""A matrix that no cache holds: 128 MiB in float32."""
 MANY = 512
 BYTES = 4
 """Of a number in float32, which the programs of the course compute with when they compare."""

@@ -1,6 +1,6 @@
 """Keys and values in a few bits: what they take, what a step over them takes, and how far off they and their model are.
 
-Of an answer package it knows the names of week 3 day 5's task 7 and of the paged engine.
+It knows the names of week 3 day 5's task 7 and of the paged engine in an answer package.
 """
 
 import time
@@ -62,7 +62,7 @@ class Format:
 
 
 class PackedModel:
-    """Answers as the model does for a sequence alone, over keys and values in so many bits.
+    """Answers as the model does for a sequence alone, over keys and values in this many bits.
 
     on_layer: is told the keys and values that a layer was given, and those that it stored, each `(1, KV, L, D)`.
     """
@@ -93,7 +93,7 @@ class PackedModel:
 
 
 class _Watched:
-    """A cache whose `attend` tells of what it was given, and what it stored."""
+    """A cache whose `attend` reports what it was given, and what it stored."""
 
     def __init__(self, cache: Any, batch: Any, on_layer: Callable[..., None]) -> None:
         self.cache = cache

@@ -15,7 +15,7 @@ from tiny_llm_kit.cli.tables import duration
 from tiny_llm_kit.workloads.paged import choose_paged_attention
 
 STEPS = {"8 rows decode": (0, 0), "and 32 prompt tokens after 32": (32, 32), "and 32 after 1968": (32, 1968)}
-"""The steps that are looked at: tokens of the piece of a prompt that is read beside the decodes, and tokens before it."""
+"""The steps that are looked at: tokens of the piece of a prompt that is read alongside the decodes, and tokens before it."""
 
 COLUMNS = ["part", *(column for step in STEPS for column in (step, "share"))]
 PARTS = ("products with weights", "writes to the pools", "gathering blocks", "attention", "everything else", "the step")

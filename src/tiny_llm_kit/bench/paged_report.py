@@ -38,7 +38,7 @@ class Served:
 
 
 def rows(served: Sequence[Served]) -> list[list[str]]:
-    """A row per list and case; a dash where no run was quiet enough to count, or where an engine does not tell."""
+    """A row per list and case; a dash where no run was quiet enough to count, or an engine does not report it."""
     return [_row(one, result) for one in served for result in one.results]
 
 
@@ -77,7 +77,7 @@ def ratio(
 
 
 def targets(served: Sequence[Served], slots: int) -> list[Target]:
-    """What the paged engine should reach with the memory of so many slots."""
+    """What the paged engine should reach with the memory of this many slots."""
     times = "{:.2f} ×".format
 
     def speed(workload: str, engine: str, limit: float) -> Target:

@@ -14,7 +14,7 @@ BLOCK_SIZE = 16
 
 
 class PagedSteps:
-    """Decode steps of `rows` requests that hold `length` tokens each, if wanted beside a piece of somebody's prompt.
+    """Decode steps of `rows` requests that hold `length` tokens each, optionally alongside a piece of another request's prompt.
 
     Args:
         steps: how many can be computed at most.
@@ -64,14 +64,14 @@ class PagedSteps:
 
 
 def paged_decode_seconds(answer: ModuleType, model: Any, rows: int, length: int = LENGTH, kernels: str | None = None) -> float:
-    """The time of a decode step of so many rows, which hold `length` tokens each, as `step_profile.decode_seconds`."""
+    """The time of a decode step of this many rows, which hold `length` tokens each, as `step_profile.decode_seconds`."""
     return shortest(
         PagedSteps(answer, model, rows, length, REPEATS + 2, paged_attention=choose_paged_attention(answer, kernels)).build
     )
 
 
 def two_paged_prompts(answer: ModuleType, model: Any, tokens: int, kernels: str | None = None) -> tuple[float, float]:
-    """Seconds for two prompts of so many tokens, in two steps and in one, in which they lie one after the other."""
+    """Seconds for two prompts of this many tokens, in two steps and in one, in which one follows the other."""
     blocks = answer.blocks_for(tokens, BLOCK_SIZE)
     runner = answer.PagedRunner(model, 2 * blocks, BLOCK_SIZE, choose_paged_attention(answer, kernels))
 

@@ -14,13 +14,13 @@ ROWS = 8
 PROMPT = 128
 STEPS = 40
 BLOCKS = 768
-"""With SmolLM2-135M in float32 about as much memory as its weights, so that a copy of the pool could not go unnoticed."""
+"""With SmolLM2-135M in float32 about as much memory as its weights, so a copy of the pool could not go unnoticed."""
 
 
 def peak_over_pool_and_weights(answer: ModuleType, model: Any, num_blocks: int = BLOCKS, kernels: str | None = None) -> float:
     """Peak memory over `STEPS` steps, prompts included, as a multiple of the pools and weights.
 
-    What was there before and is no weight of this model, such as another model's, does not count.
+    What was there before and is not a weight of this model, such as another model's, does not count.
     """
     weights = sum(array.nbytes for array in arrays_in(model))
     mx.clear_cache()

@@ -13,7 +13,7 @@ from tiny_llm_kit.models.quantized import QuantizedWeight, Weights
 def mlx_lm_model(config: ModelConfig, weights: Weights, **settings: Any) -> nn.Module:
     """mlx-lm's model of this architecture, holding these weights (shared, not copied): tokens `(B, L)` to logits `(B, L, V)`.
 
-    BLAS takes another time for another layout: with weights from `quantized.place`, both engines have the same.
+    BLAS takes a different time for a different layout: with weights from `quantized.place`, both engines have the same.
 
     settings: go into the model's configuration, in Hugging Face's names.
     Raises:

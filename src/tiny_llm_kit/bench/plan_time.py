@@ -1,4 +1,4 @@
-"""How long the paged engine's scheduler takes to plan a step, held against what a step takes; see `decisions`."""
+"""How long the paged engine's scheduler takes to plan a step, compared with the time of a step; see `decisions`."""
 
 from collections.abc import Mapping
 from types import ModuleType

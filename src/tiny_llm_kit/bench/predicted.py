@@ -1,4 +1,4 @@
-"""What becomes of the ledger's comparisons: what the law says, and what an answer package's simulators make of them."""
+"""The results of the ledger's comparisons: what the law says, and what an answer package's simulators say."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ALONE = 1e-3
 
 @dataclass(frozen=True)
 class Predicted:
-    """What becomes of a comparison. law: as if steps took the same time; None where the law has nothing to say."""
+    """The result of a comparison. law: as if steps took the same time; None if the law has nothing to say."""
 
     comparison: Comparison
     law: float | None
@@ -30,7 +30,7 @@ def predict(
     prefill_step: int,
     on_seed: Callable[[], object] = lambda: None,
 ) -> Predicted:
-    """Hold a comparison against the law and the simulators: as many lists of requests as there are seeds.
+    """Compare with the law and the simulators: as many lists of requests as there are seeds.
 
     rounds: requests per row.
     """

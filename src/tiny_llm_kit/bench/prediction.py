@@ -1,4 +1,4 @@
-"""Predicted runs beside measured ones: a cost model is fitted to one run, and a simulator says how others will go."""
+"""Predicted runs next to measured ones: a cost model is fitted to one run, and a simulator says how others will go."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +100,7 @@ def warm_up(case: Case) -> Case:
 
 
 def rehearse(answer: ModuleType, config: ModelConfig, case: Case) -> None:
-    """Simulate the beginning of a case in both engines, so that a stub is met now and not after minutes of measuring."""
+    """Simulate the beginning of a case in both engines: then a stub is met now and not after minutes of measuring."""
     roofline = answer.roofline_of(config, 1e12, 1e11, 4, 4)
     for paged in (False, True):
         predict(answer, replace(warm_up(case), paged=paged), roofline)

@@ -1,7 +1,7 @@
-"""One model in several formats: how many bytes a token makes the machine read, how far off the weights are, and perplexity.
+"""One model in several formats: how many bytes the machine reads per token, how far off the weights are, and perplexity.
 
-The truth that formats are held against is the full float32 matrix of what the model's file holds. Of an answer package it
-knows the names of week 2 day 2's tasks and the model.
+The truth that formats are held against is the full float32 matrix of what the model's file holds. It knows the names of week 2
+day 2's tasks in an answer package, and the model.
 """
 
 import math
@@ -49,7 +49,7 @@ FORMATS = [
 class Row:
     """One format, measured. Sizes are in bytes; `error` is |w − truth| / |truth|, root mean squares over all matrices.
 
-    In `odd_matrices` rows are no multiple of the group size: they have smaller groups, or stay in float16.
+    In `odd_matrices` rows are not a multiple of the group size: they have smaller groups, or stay in float16.
     """
 
     format: str
@@ -82,7 +82,7 @@ class Report:
         self.matrices = [name for name, w in self.truth.items() if w.ndim == 2]
 
     def measure(self, form: Format) -> Row:
-        """Products are computed in float32 whatever the format, so that only the weights differ."""
+        """Products are computed in float32 in every format, so only the weights differ."""
         stored = {name: self._store(form, name) for name in self.truth}
         dense = {
             name: self.answer.dequantize(w) if isinstance(w, QuantizedWeight) else w.astype(mx.float32)

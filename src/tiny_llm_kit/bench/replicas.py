@@ -1,4 +1,5 @@
-"""Routers compared in simulation: the same requests, the same replicas, and only who serves which request differs."""
+"""Routers compared in simulation: the same requests, the same replicas, and only the assignment of requests to replicas
+differs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +65,7 @@ def compare(
     sizes: Any,
     done: Callable[[str, int], None],
 ) -> list[Routed]:
-    """Every router with every list, by seed; `done` is told of each that is done."""
+    """Every router with every list, by seed; `done` is called after each."""
     found: list[Routed] = []
     for seed, items in lists.items():
         baseline = 0
@@ -83,7 +84,8 @@ def compare(
 
 
 def moved_keys(answer: ModuleType, replicas: int) -> list[float]:
-    """For each of so many replicas: the share of keys that another one owns when it has gone, times the number of replicas."""
+    """For each of this many replicas: the share of keys that another one owns when it has gone, times the number of
+    replicas."""
     names = [f"replica {number}" for number in range(replicas)]
     keys = [f"key {number}".encode() for number in range(KEYS)]
     ring = answer.HashRing()

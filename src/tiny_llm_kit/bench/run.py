@@ -1,6 +1,6 @@
 """Runs engines in turn and keeps what the machine was doing meanwhile.
 
-A case is a name, a batch size, and a function that serves the workload once. What an engine is, a case's function knows.
+A case is a name, a batch size, and a function that serves the workload once. Only a case's function knows what an engine is.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +19,9 @@ MAX_TRIES = 3
 class Served:
     """What serving a workload once gave: tokens by request, and times in seconds.
 
-    `utilization` is the mean share of slots in use over all steps, `crowded` the same over steps that left somebody waiting
-    (None where an engine does not tell). `in_flight` is the mean number of requests that were being served over the same steps,
-    or, where nobody ever waited, the largest number. `drafted` and `accepted` count drafts, of engines that speculate.
+    `utilization` is the mean share of slots in use over all steps, `crowded` the same over steps that left requests waiting
+    (None if an engine does not say). `in_flight` is the mean number of requests that were being served over the same steps or,
+    if none ever waited, the largest number. `drafted` and `accepted` count drafts, of engines that speculate.
     """
 
     tokens: list[list[int]]

@@ -1,4 +1,4 @@
-"""Schedules in an answer package's simulators: what they make of a list of requests on a machine, and what the law says."""
+"""Schedules in an answer package's simulators: how they serve a list of requests on a machine, and what the law says."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class UnitCost:
 
 
 class Outcome:
-    """What became of simulated requests.
+    """The results of simulated requests.
 
     seconds: from second 0 to the end of the last iteration.
     per_token: of each request, its seconds from arrival to end over its tokens (Orca's normalized latency).
@@ -73,7 +73,7 @@ class Schedule:
 
     kind: one of `KINDS`. "continuous" is the engine of slots, where each prompt has a call of its own. "paged" is continuous,
         too; prompts share the call of the others. "leaving" is static batching whose rows are no longer computed when their
-        answers are done: a continuous batch for each group, which nobody joins.
+        answers are done: a continuous batch for each group, which no request joins.
     rows: most requests at a time.
     """
 
@@ -87,7 +87,7 @@ class Schedule:
             raise ValueError(f"a schedule of {self.rows} rows serves nobody: give at least 1")
 
     def simulate(self, answer: ModuleType, items: Sequence[WorkItem], cost: Any, prefill_step: int) -> Outcome:
-        """Serve the items, which come at their `arrival`; groups that nobody joins come one after another."""
+        """Serve the items, which come at their `arrival`; groups that no request joins come one after another."""
         outcome = Outcome()
         leaving = self.kind == "leaving"
         size = self.rows if leaving else len(items)
@@ -98,7 +98,7 @@ class Schedule:
         return outcome
 
     def _options(self, items: Sequence[WorkItem], prefill_step: int) -> ServingOptions:
-        """With as much memory in blocks as twice the rows could need, so that it is never what is lacking."""
+        """With as much memory in blocks as twice the rows could need, so memory is never short."""
         num_blocks = PagedSizes().blocks(2 * self.rows, items)
         sizes = PagedSizes(num_blocks=num_blocks, max_num_seqs=self.rows, max_num_batched_tokens=prefill_step + self.rows)
         return ServingOptions(self.rows, prefill_step, sizes=sizes)
@@ -121,7 +121,7 @@ def plain_items(prompts: Sequence[int], lengths: Sequence[int]) -> list[WorkItem
 
 
 def at_rate(answer: ModuleType, items: Sequence[WorkItem], rate: float, seed: int) -> list[WorkItem]:
-    """The same requests, arriving as a Poisson process of so many per second."""
+    """The same requests, arriving as a Poisson process of this many per second."""
     times = answer.arrival_times(len(items), rate, seed=seed)
     return [replace(item, arrival=time) for item, time in zip(items, times, strict=True)]
 

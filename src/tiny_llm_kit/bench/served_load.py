@@ -1,4 +1,4 @@
-"""What a load test of a server finds: each request as its client saw it, and what a stage of rising load makes of them.
+"""What a load test of a server finds: each request as its client saw it, and each stage of rising load.
 
 Knows no server and no locust: numbers, texts and times.
 """
@@ -18,7 +18,8 @@ REFUSED = (429, 503)
 """What a server that has too much to do may say."""
 
 CLEAR = 1e-3
-"""Nats between the best two tokens. Nearer ones may change places in a batch, which sums in another order: no token is lost."""
+"""Nats between the best two tokens. Closer ones may swap places in a batch, which sums in another order: that is not an
+error."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Seen:
     """One request, in seconds on the machine's monotonic clock.
 
     item: its place in the list. status: 0 if there was none. first: when its first text came. answer: what it got, as far as it
-    got it. complete: whether the stream said that it was. error: what broke it.
+    got. complete: whether the stream said that it was. error: what broke it.
     """
 
     item: int
@@ -68,7 +69,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sample:
-    """The server at a time: bytes of memory, who waits and runs, and the share of its blocks or slots that is in use."""
+    """The server at one moment: bytes of memory, waiting and running requests, and the share of its blocks or slots in use."""
 
     time: float
     rss: int
@@ -113,7 +114,7 @@ def read_records(text: str) -> tuple[float, list[Seen]]:
 
 
 def read_record(record: dict[str, Any]) -> Seen:
-    """Put the events of a stream together. An error event, or one that is no JSON, breaks it."""
+    """Put the events of a stream together. An error event, or one that is not JSON, breaks it."""
     text, tokens, reason, first, complete = "", 0, None, None, False
     error = record["error"]
     for time, line in record["lines"] if record["status"] == 200 else []:

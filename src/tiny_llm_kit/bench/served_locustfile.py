@@ -1,10 +1,10 @@
 """The client side of `pdm run load-test`: locust runs this file, in a process of its own, against a real server.
 
-Whatever comes is written down as it came, a line of JSON per request; what it means is for `served_load` to say. This file
-imports nothing of ours: locust makes every call that waits cooperative, and an engine's threads would not survive that.
+Everything is written down as it came, a line of JSON per request; `served_load` interprets it. This file imports nothing of
+ours: locust makes every call that waits cooperative, and an engine's threads would not survive that.
 
-With a rate it is an open loop: requests come when they are due, whoever still waits. Without one each of locust's users asks
-again as soon as it has its answer.
+With a rate it is an open loop: requests come when they are due, even if others still wait. Without one each of locust's users
+asks again as soon as it has its answer.
 """
 
 import itertools
@@ -41,7 +41,7 @@ def close_records(**_: Any) -> None:
 
 
 class Client(HttpUser):
-    """A user who asks again and again, or, with a rate, one who stands for all: each of its requests has a greenlet."""
+    """A user that asks again and again or, with a rate, one that stands for all: each of its requests has a greenlet."""
 
     wait_time = constant(0)
 
@@ -82,7 +82,7 @@ class Client(HttpUser):
                 for line in response.iter_lines() if response.status_code else []:
                     if line:
                         record["lines"].append([time.monotonic(), line.decode()])
-            except Exception as error:  # whatever breaks a stream is a finding
+            except Exception as error:  # anything that breaks a stream is a finding
                 record["error"] = repr(error)
             record["ended"] = time.monotonic()
             response.request_meta["response_time"] = 1000 * (record["ended"] - record["sent"])

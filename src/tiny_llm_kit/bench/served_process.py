@@ -59,7 +59,7 @@ class Server:
             raise click.ClickException(f"the server does not answer at {path} ({error!r}). It said:\n{self.said()}") from None
 
     def alone(self, body: dict[str, Any]) -> Answer | None:
-        """What the request is answered while there is no other; None if another token would have been nearly as good.
+        """The answer to the request when there is no other; None if another token would have been nearly as good.
 
         Raises:
             ClickException: if it is not answered.
@@ -97,7 +97,7 @@ class Server:
 
 
 def read_metrics(text: str) -> tuple[int, int, float]:
-    """Who waits, who runs, and the share of blocks or slots in use, of Prometheus' text format."""
+    """How many wait and run, and the share of blocks or slots in use, from Prometheus' text format."""
     values = {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
     return (
         int(values["vllm:num_requests_waiting"]),
@@ -146,7 +146,7 @@ def ask_with_locust(
             look(server.sample())
             time.sleep(SAMPLE_SECONDS)
     finally:
-        process.kill()  # only if something has failed, or on Ctrl-C, is it still there
+        process.kill()  # it is still there only if something has failed, or on Ctrl-C
         process.wait()
     if process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]

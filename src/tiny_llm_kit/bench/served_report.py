@@ -41,7 +41,7 @@ GROWTH = 0.05
 
 
 def request_rows(stages: Sequence[Stage]) -> list[list[str]]:
-    """What was asked, and what came of it."""
+    """What was asked, and how it was answered."""
     return [_request_row(stage) for stage in stages]
 
 

@@ -51,9 +51,9 @@ class LoadRun:
             raise click.ClickException(f"all {requests} answers have tokens that another is as good as: give more --requests")
 
     def stage(self, name: str, rate: float | None, seconds: int, clients: int, bar: Told) -> Stage:
-        """Load the server for the warm-up and so many seconds more, and wait until all is answered.
+        """Load the server for the warm-up and this many seconds more, and wait until everything is answered.
 
-        rate: requests per second in an open loop; None for a closed loop of so many clients.
+        rate: requests per second in an open loop; None for a closed loop of this many clients.
         Raises:
             ClickException: if locust or the server fails, or locust has counted other requests than it has written down.
         """

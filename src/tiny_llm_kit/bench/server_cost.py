@@ -1,7 +1,7 @@
 """What a server costs: the same requests handed to an engine, and sent over HTTP to a server around an engine like it.
 
-Both ways have the same weights in the same process. The client has a process of its own (`stream_client`): in the server's it
-would hold the lock of the server's interpreter. Each run has a new engine, which has served one request to warm up.
+Both ways have the same weights in the same process. The client is a separate process (`stream_client`): in the server's process
+it would hold the interpreter lock. Each run has a new engine, which has served one request to warm up.
 """
 
 import json
@@ -74,7 +74,7 @@ class CostRun:
 
 @dataclass
 class Watch:
-    """Reads an engine's log: when each step ended, who was served, and how many letters each request had by then."""
+    """Reads an engine's log: when each step ended, which requests were served, and how many letters each had by then."""
 
     engine: Any
     kinds: Any

@@ -23,7 +23,7 @@ class ServingOptions:
     """What a schedule needs to know.
 
     slots: rows of the batch, or of a group; the paged engine has the memory of as many, unless `sizes` says otherwise.
-    max_wait: seconds until a group of `dynamic` starts though it is not full.
+    max_wait: seconds until a group of `dynamic` starts even if it is not full.
     kernels: of the paged engine.
     """
 
@@ -42,12 +42,12 @@ class ServingOptions:
         return 1 if schedule == "sequential" else self.slots
 
     def wait(self, schedule: str) -> float:
-        """Seconds until one of its groups starts though it is not full."""
+        """Seconds until one of its groups starts even if it is not full."""
         return self.max_wait if schedule == "dynamic" else 0.0
 
 
 def build(answer: ModuleType, model: Any, schedule: str, items: Sequence[WorkItem], options: ServingOptions) -> Any:
-    """A new engine of an answer package for these items. `static` takes whoever waits when its last group is over."""
+    """A new engine of an answer package for these items. `static` takes the waiting requests when its last group is over."""
     if schedule == "paged":
         return paged_engine(answer, model, items, options.slots, options.sizes, options.kernels)
     limits = {"max_seq_len": needed_seq_len(items), "prefill_step": options.prompt_step(schedule, items)}
@@ -86,7 +86,7 @@ def simulate(
 
 
 def simulated_run(answer: ModuleType, cost: Any, schedule: str, items: Sequence[WorkItem], options: ServingOptions) -> Run:
-    """A simulation as if it had been measured. Nobody knows its tokens, only how many there are, nor its memory."""
+    """A simulation as if it had been measured. Its tokens are not known, only how many there are, and neither is its memory."""
     recorder = simulate(answer, cost, schedule, items, options)
     times = list(recorder.requests.values())
     served = Served(

@@ -18,7 +18,7 @@ PROMPT_COLUMNS = ["tokens of each of two prompts", "two calls", "one call", "sav
 
 
 def two_prompts(model: Any, tokens: int) -> tuple[float, float]:
-    """Seconds for two prompts of so many tokens, in two calls of the model and in one."""
+    """Seconds for two prompts of this many tokens, in two calls of the model and in one."""
     one, both = (mx.full((prompts, tokens), 32, dtype=mx.uint32) for prompts in (1, 2))
     return 2 * shortest(lambda: model(one, logits_to_keep=1)), shortest(lambda: model(both, logits_to_keep=1))
 

@@ -1,4 +1,4 @@
-"""Simulations by the names of the engines, over requests that come one by one; what they cost; and what came of them."""
+"""Simulations by the names of the engines, over requests that come one by one; their costs and their results."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ MOST_WAITING = 200_000
 """Requests. When more wait, they come faster than they can be served, and the queue would fill the memory."""
 
 MOST_TOKENS_WAITING = 50_000_000
-"""Tokens of the prompts of those who wait, for the same reason."""
+"""Tokens of the prompts of the waiting requests, for the same reason."""
 
 MOST_BLOCKS = 10_000_000
 
@@ -59,7 +59,7 @@ class Simulated:
         """Simulate it.
 
         Args:
-            sample: some of the items, for the memory of a paged engine of which nobody has said the size.
+            sample: some of the items, for the memory of a paged engine whose size was not given.
             log: `readers` and `wanted`, see `simulate_slots`.
         """
         if self.engine == "paged":

@@ -1,7 +1,7 @@
 """Percentiles of any number of values in bounded memory, and the figures of a run of any length.
 
-The histogram is that of DDSketch (Masson et al., VLDB 2019): its buckets grow in equal ratios, so that every value is known up
-to a relative error, and it needs one bucket per 1 % or so of the range between the smallest and the largest.
+The histogram is that of DDSketch (Masson et al., VLDB 2019): its buckets grow in equal ratios, so every value is known up to a
+relative error, and it needs one bucket per 1 % or so of the range between the smallest and the largest.
 """
 
 import math
@@ -60,7 +60,7 @@ FIGURES = ("queue_time", "ttft", "tpot", "latency")
 
 
 class RunSketch:
-    """A reader of the log like `RunRecorder`, of which it keeps only who has not ended. What it sums up is the same.
+    """A reader of the log like `RunRecorder` that keeps only requests that have not ended. Its summary is the same.
 
     Args:
         answer: whose recorder, and whose SLO if there is one.
@@ -75,7 +75,7 @@ class RunSketch:
         self._ends = {self._kinds.FINISHED, self._kinds.CANCELLED, self._kinds.FAILED}
         self.histograms = {name: Histogram() for name in FIGURES}
         self.arrived = self.finished = self.generated = self.good = self.preemptions = 0
-        self.prompt_tokens = 0  # of those who have finished
+        self.prompt_tokens = 0  # of the finished requests
 
     def read(self, state: Any) -> None:
         """Take in one iteration."""
@@ -103,7 +103,7 @@ class RunSketch:
                 histogram.add(value)
 
     def summary(self) -> Any:
-        """The `Summary`; gaps between tokens are 0, since a simulation does not tell of them."""
+        """The `Summary`; gaps between tokens are 0, since a simulation does not have them."""
         recorder = self.recorder
         seconds = recorder.ended - (recorder.started or 0.0)
 

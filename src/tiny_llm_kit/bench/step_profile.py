@@ -37,7 +37,7 @@ def step_profile(answer: ModuleType, model: Any, rows: int = ROWS, length: int =
 
 
 def decode_seconds(answer: ModuleType, model: Any, rows: int, length: int = LENGTH) -> float:
-    """The time of a decode step of so many rows, which hold `length` tokens each (a few more at its end)."""
+    """The time of a decode step of this many rows, which hold `length` tokens each (a few more at its end)."""
     runner = answer.ModelRunner(model, rows, length + REPEATS + 2)
     requests = [answer.Request(plain_prompt(length, row), REPEATS + 2) for row in range(rows)]
     for slot, request in enumerate(requests):
@@ -57,7 +57,7 @@ def shortest(compute: Callable[[], Any]) -> float:
 
 
 def products(model: Any, tokens: int, scored: int | None = None) -> Iterator[Any]:
-    """The products of a step with so many tokens, of which `scored` (all, if None) get logits."""
+    """The products of a step with this many tokens, of which `scored` (all, if None) get logits."""
     config = model.config
     x = mx.ones((1, tokens, config.hidden_size))
     for block in model.blocks:
@@ -69,7 +69,7 @@ def products(model: Any, tokens: int, scored: int | None = None) -> Iterator[Any
 
 
 def _stores(model: Any, rows: int, length: int) -> list[mx.array]:
-    """Keys (or values) of each layer, with room behind the tokens, as in its cache."""
+    """Keys (or values) of each layer, with room after the tokens, as in its cache."""
     config = model.config
     return [mx.ones((rows, config.num_kv_heads, 2 * length, config.head_dim)) for _ in model.blocks]
 

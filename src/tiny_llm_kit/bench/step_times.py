@@ -1,4 +1,4 @@
-"""How long the parts of a run take on this machine, from a few steps of the engine, and what that makes of whole runs.
+"""How long the parts of a run take on this machine, from a few steps of the engine, and how long whole runs will take.
 
 It is arithmetic on three numbers: what a prompt token takes, and a decode step with one row and with all slots taken.
 """
@@ -37,9 +37,9 @@ class StepTimes:
         return StepTimes(self.prompt_token * pace, self.one_row * pace, self.all_rows * pace, self.slots)
 
     def continuous(self, prompt_tokens: int, answers: Sequence[int]) -> float:
-        """Seconds to read so many tokens and write answers of these lengths, each beginning as soon as a slot is free.
+        """Seconds to read this many tokens and write answers of these lengths, each beginning as soon as a slot is free.
 
-        The steps at the end, when nobody is left to take the free slots, cost nearly as much as full ones, so they are counted.
+        The steps at the end, when no request is left for the free slots, cost nearly as much as full ones, so they are counted.
         """
         ends = [0] * self.slots
         for tokens in answers:
@@ -67,9 +67,9 @@ class StepTimes:
 def measure_step_times(answer: ModuleType, model: Any, slots: int, slow: bool = False) -> StepTimes:
     """Measures with an engine of the answer package, on prompts without a meaning.
 
-    slow: a call takes so long (seconds, on the CPU runner) that there is time for two only: one token, and a few.
+    slow: a call takes so long (seconds, on the CPU runner) that there is time for only two: one token, and a few.
     """
-    one = _call(model, 1)  # the first call of all: weights are read and converted, and kernels compiled
+    one = _call(model, 1)  # the very first call: weights are read and converted, and kernels compiled
     if slow:
         few = _call(model, _FEW)
         one = min(one, few)

@@ -2,8 +2,8 @@
 
 In: the server's URL, a body to warm up with, and the bodies. Out: "ready". In: "go". Out: what came, and when.
 
-What comes is only stored as long as answers are under way, with the time, and read afterwards: on a machine with few cores a
-client takes from the server whatever it takes. `time.monotonic` is one clock for all processes of a machine.
+While answers are under way, what comes is only stored, with the time, and read afterwards: on a machine with few cores, any
+time that the client takes is taken from the server. `time.monotonic` is one clock for all processes of a machine.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ Piece = tuple[float, bytes]
 
 
 class Failed(Exception):
-    """An answer that is none."""
+    """An answer that failed."""
 
 
 async def serve(job: dict[str, Any]) -> list[list[Piece]]:
@@ -32,7 +32,7 @@ async def serve(job: dict[str, Any]) -> list[list[Piece]]:
         bodies = [json.dumps(body).encode() for body in job["bodies"]]
         print("ready", flush=True)
         if not sys.stdin.readline():
-            raise SystemExit(1)  # nobody is there to hear of it
+            raise SystemExit(1)  # there is no one left to tell
         async with asyncio.TaskGroup() as group:
             receiving = [group.create_task(_receive(client, body)) for body in bodies]
         return [task.result() for task in receiving]

@@ -1,8 +1,8 @@
 """Random schedules for an engine: arrivals, cancels, and accidents of every kind, with what must hold whatever happens.
 
 A schedule is made from its number alone, so one that fails can be run again. What must hold: every request ends and is returned
-once; an answer is token for token the one that its request gets alone, or the beginning of it where somebody cut it short; a
-request ends with an error only if an accident explains it; every slot, or every block, is free in the end.
+once; an answer is token for token the one that its request gets alone, or the beginning of it if it was cut short; a request
+ends with an error only if an accident explains it; every slot, or every block, is free in the end.
 """
 
 import itertools

@@ -15,7 +15,7 @@ class PagedSchedule(Schedule):
     """One schedule on the paged engine: small pools, shared beginnings, preemption at any moment, deadlines."""
 
     def make_engine(self) -> Any:
-        """From one block more than a single request may need, to a pool in which nobody is ever preempted."""
+        """From one block more than a single request may need, to a pool in which no request is ever preempted."""
         chance = self.chance
         self.now = 0.0
         size = chance.choice([2, 4, 8])
@@ -37,13 +37,13 @@ class PagedSchedule(Schedule):
         return self.answer.Engine(self.model, **options)
 
     def make_request(self, *args: Any, **options: Any) -> Any:
-        """Of one of two users, urgent or not, and sometimes with a deadline."""
+        """A request of one of two users, urgent or not, and sometimes with a deadline."""
         deadline = self.now + self.chance.randint(0, 40) if not self.calm and self.chance.random() < 0.1 else None
         priority, user = self.chance.choice([0, 0, 1]), self.chance.choice("ab")
         return self.answer.PagedRequest(*args, priority=priority, user=user, deadline=deadline, **options)
 
     def disturb(self) -> None:
-        """Somebody is preempted who need not be."""
+        """Preempt a request without need."""
         self.now += 1
         if self.engine.running and self.chance.random() < 0.1:
             self.engine.preempt(self.chance.choice(list(self.engine.running.values())))
@@ -51,7 +51,7 @@ class PagedSchedule(Schedule):
         self.before = self._progress()
 
     def check_step(self) -> None:
-        """One call of the model at most, within the budget; and a step with work gets somebody further."""
+        """One call of the model at most, within the budget; and a step with work makes progress."""
         budget = self.engine.scheduler.max_num_batched_tokens
         if len(self.model.shapes) > 1 or any(tokens > budget for _, tokens in self.model.shapes):
             raise Broken(f"a step of at most {budget} tokens called the model with {self.model.shapes} tokens")

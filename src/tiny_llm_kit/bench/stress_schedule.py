@@ -1,4 +1,4 @@
-"""One random schedule for an engine, and what must hold of it; see `stress`."""
+"""One random schedule for an engine, and what must hold for it; see `stress`."""
 
 import itertools
 import random
@@ -22,7 +22,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt with a way to sample, and what is said to it when nobody else is there."""
+    """A prompt with a way to sample, and its answer when there is no other request."""
 
     prompt: list[int]
     sampling: Any

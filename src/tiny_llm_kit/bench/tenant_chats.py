@@ -1,4 +1,4 @@
-"""What several tenants ask real servers, and what the servers computed for it: counts, which no other program disturbs."""
+"""What several tenants ask real servers, and what the servers compute for it: counts, which no other program disturbs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tiny_llm_kit.workloads.lists import LIGHTHOUSE
 
 SYSTEM_WORDS = 260
-"""Of a system prompt, about 300 tokens; a question has a tenth of that."""
+"""Words of a system prompt, about 300 tokens; a question has a tenth of that."""
 QUESTION_WORDS = 26
 COLUMNS = ["router", "computed", "of the prompts", "÷ one server", "max/mean load", "equal answers", "errors"]
 KILLED_COLUMNS = ["router", "streams", "whole and equal", "broken off", "no answer at all"]
@@ -62,7 +62,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Killed:
-    """Streams that were open, or about to be, when a server was killed; those that are left were answered, but wrongly."""
+    """Streams that were open, or about to be, when a server was killed; the remaining ones were answered, but wrongly."""
 
     router: str
     streams: int

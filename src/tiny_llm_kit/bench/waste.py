@@ -1,8 +1,8 @@
 """How much of the memory for keys and values holds tokens, and how many requests it serves at a time: slots against blocks.
 
 Lengths are all that is needed: no model, no array. A slot is a block that is as long as the longest sequence, so one simulation
-plays both. Requests are admitted in turn while what they know by then fits; each step adds a token to all that run; and when a
-token has no room, the youngest starts again later (PagedAttention, SOSP 2023, sections 3.1 and 4.5).
+covers both. Requests are admitted in turn while what they know by then fits; each step adds a token to every running request;
+and when a token has no room, the youngest starts again later (PagedAttention, SOSP 2023, sections 3.1 and 4.5).
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from typing import Any
 from tiny_llm_kit.workloads.items import WorkItem
 
 WATERMARK = 0.01
-"""Share of the blocks that stays free when a request is admitted beside others, so that these can grow."""
+"""Share of the blocks that stays free when a request is admitted alongside others, for these to grow."""
 
 COLUMNS = ["memory in", "reserved for", "holding", "wasted", "worst request", "in flight", "times slots", "most", "begun again"]
 
@@ -54,7 +54,7 @@ class Usage:
 
     @property
     def crowded(self) -> Sequence[Moment]:
-        """The steps in which somebody waited, so that memory was what they lacked; all, if nobody ever did."""
+        """The steps in which requests waited, that is, in which memory was short; all, if none ever waited."""
         return [moment for moment in self.moments if moment.waiting] or self.moments
 
     @property
@@ -69,7 +69,7 @@ class Usage:
 
     @property
     def wasted(self) -> float:
-        """Of what is reserved, the share that holds nothing."""
+        """The share of what is reserved that holds nothing."""
         return 1 - self.held / self.reserved
 
     @property
@@ -79,7 +79,7 @@ class Usage:
 
 
 def play(answer: ModuleType, items: Sequence[WorkItem], tokens: int, block_size: int) -> Usage:
-    """Serve `items`, which all come at once, in memory for so many tokens, with the block pool of an answer package.
+    """Serve `items`, which all come at once, in memory for this many tokens, with the block pool of an answer package.
 
     Raises:
         ValueError: if the memory can't hold the longest request alone.
@@ -111,7 +111,7 @@ def play(answer: ModuleType, items: Sequence[WorkItem], tokens: int, block_size:
 
 
 def _admit(answer: ModuleType, pool: Any, waiting: deque[Stored], someone_runs: bool) -> list[Stored]:
-    """Those at the head of the queue for whom there is room; their prompts are stored in this step."""
+    """The requests at the head of the queue for which there is room; their prompts are stored in this step."""
     admitted: list[Stored] = []
     while waiting:
         needed = answer.blocks_for(waiting[0].known, pool.block_size)
@@ -124,7 +124,7 @@ def _admit(answer: ModuleType, pool: Any, waiting: deque[Stored], someone_runs: 
 
 
 def _grow(answer: ModuleType, pool: Any, running: list[Stored]) -> list[Stored]:
-    """A token more for each, the oldest first. Where there is no block for it, the youngest gives up its own."""
+    """One more token for each, the oldest first. If there is no block for it, the youngest gives up its own."""
     victims = []
     place = 0
     while place < len(running):

@@ -1,1 +1,1 @@
-"""The book: its build with mdBook, and what is checked of its pages."""
+"""The book: its build with mdBook, and the checks of its pages."""

@@ -1,4 +1,4 @@
-"""What a chapter owes the course's map: its day, its tasks, every name that a learner has to write, folded answers."""
+"""What the course's map requires of a chapter: its day, its tasks, every name that a learner has to write, folded answers."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ _FOLDED = re.compile(r"\n\n<details>\n<summary>Answers</summary>\n\n(.*?)\n\n</d
 
 
 def find_faults(pages: list[Page], day: Day, root: Path) -> list[Fault]:
-    """Of a chapter, whose pages are taken together: a fault of the whole is told of the first."""
+    """The faults of a chapter, whose pages are taken together: a fault of the whole is reported for the first."""
     text, marked = ("\n".join(parts) for parts in zip(*((page.text, page.marked) for page in pages), strict=True))
     faults = [
         page.fault(0, f"is a page of {day}: see its first line")
@@ -36,7 +36,7 @@ def _own_day(text: str, day: Day) -> Iterator[str]:
 
 
 def _predictions(text: str) -> Iterator[str]:
-    """Each is answered, and the answers are folded away. A chapter of several pages may have some on each."""
+    """Each question is answered, and the answers are folded away. A chapter of several pages may have some on each."""
     asked: list[int] = []
     for predictions in _sections(text, "Predict before you code"):
         folded = ""
@@ -81,7 +81,7 @@ def _selections(text: str, day: Day) -> Iterator[str]:
 
 
 def _names(marked: str, day: Day, root: Path) -> Iterator[str]:
-    """What is to be written has to be named, as code or in bold: a learner looks for it on the page."""
+    """What a learner has to write must be named on the page, as code or in bold: learners look for it there."""
     package = root / "src" / REFERENCE
     for path in sorted(package.rglob("*.py")):
         for name in answers(path, day):

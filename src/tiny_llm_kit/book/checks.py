@@ -1,4 +1,4 @@
-"""`pdm run book-check`: everything that is asked of the book, in one list of faults."""
+"""`pdm run book-check`: everything that the book has to fulfil, in one list of faults."""
 
 import tempfile
 from pathlib import Path
@@ -9,9 +9,9 @@ from tiny_llm_kit.course.course_map import Course
 
 
 def find_faults(root: Path, course: Course, slow: bool = False) -> list[Fault]:
-    """In order of pages and lines. With `slow`, all commands on the pages are run, also those that take long.
+    """All faults in order of pages and lines. With `slow`, all commands on the pages are run, even those that take long.
 
-    ValueError if the book cannot be built: what its includes, signatures and formulas have wrong is in its message.
+    ValueError if the book cannot be built: its message says what is wrong with includes, signatures and formulas.
     """
     pages = read_pages(root)
     readme = Page.read(root / "README.md", root)

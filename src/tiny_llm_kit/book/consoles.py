@@ -1,7 +1,7 @@
 """Blocks marked `console`: commands after `$ `, and what they print. Each is run, and must print that, numbers aside.
 
-A command goes on for as long as a quotation mark is open, and after a backslash at the end of a line. A line `…` stands for
-any lines. A reader has solved the day, so that `tiny_llm` on a page works: here the reference takes its place. A block marked
+A command goes on for as long as a quotation mark is open, and after a backslash at the end of a line. A line `…` stands for any
+lines. A reader has solved the day, so `tiny_llm` on a page works: here the reference takes its place. A block marked
 `console,slow` is run only by `pdm run book-check --run-commands`.
 """
 
@@ -60,7 +60,7 @@ def _is_open(command: str) -> bool:
 
 
 def find_faults(page: Page, root: Path, slow: bool = False) -> list[Fault]:
-    """Of a page's commands those that fail, or print something else than the page says."""
+    """The commands of a page that fail, or print something other than the page says."""
     commands = [command for command in find_commands(page) if slow or not command.slow]
     return [page.fault(command.line, reason) for command in commands if (reason := _judge(command, root))]
 
@@ -94,7 +94,7 @@ def _arguments(command: str, root: Path) -> list[str]:
 
 
 def matches(expected: list[str], printed: list[str]) -> bool:
-    """Whether the lines are the same, but for numbers, spaces, and what `…` stands for."""
+    """Whether the lines are the same, except for numbers, spaces, and what `…` stands for."""
     pattern = "".join("(?:.*\n)*?" if line.strip() == "…" else re.escape(_plain(line)) + "\n" for line in _trimmed(expected))
     return re.fullmatch(pattern, "".join(_plain(line) + "\n" for line in _trimmed(printed))) is not None
 

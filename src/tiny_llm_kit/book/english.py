@@ -1,6 +1,6 @@
-"""A few turns of phrase that the house style does without. Few, and sure of themselves: what is well said must pass.
+"""A few turns of phrase that the house style avoids. The rules are few and certain: good English must pass.
 
-What is meant as it stands, and looks like a fault, is listed in `book/allowed.txt`, a phrase per line.
+Phrases that look like faults but are right are listed in `book/allowed.txt`, one per line.
 """
 
 import re
@@ -33,6 +33,10 @@ _RULES = [
     (re.compile(r"\bbeside\b"), "write 'alongside', 'next to' or 'besides'"),
     (re.compile(rf"\bbehind\s(?:its\sown|each|all|a\swrong|the\s(?:{_IN_ORDER}))\b"), "write 'after'"),
     (re.compile(r"\b(?:−inf|at\sor)\sbehind\b"), "write 'after'"),
+    (re.compile(rf"\bso\smany\s(?:more\s)?(?:{_MEASURES})\b(?![^.;:]*\bthat\b)"), "write 'this many'"),
+    (re.compile(r"\b[Ww]here\sthey\slie\b"), "write 'in place', or 'where they are'"),
+    (re.compile(r"\bin\smid-stream\b"), "write 'mid-stream'"),
+    (re.compile(r"\banyhow\b"), "write 'anyway'"),
 ]
 
 
@@ -43,7 +47,7 @@ def load_allowed(root: Path) -> list[str]:
 
 
 def find_faults(page: Page, allowed: list[str]) -> list[Fault]:
-    """Where a page says it otherwise than the style wants."""
+    """The phrases of a page that the style avoids."""
     faults = []
     for rule, remedy in _RULES:
         for found in rule.finditer(page.prose):

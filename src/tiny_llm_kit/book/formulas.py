@@ -18,7 +18,7 @@ _MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "*
 
 
 def render(text: str) -> tuple[str, list[tuple[int, str]]]:
-    """A page with its formulas as MathML, and what is wrong with those that are none: line and reason."""
+    """A page with its formulas as MathML, and the faulty ones: line and reason."""
     faults: list[tuple[int, str]] = []
 
     def replace(found: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ _MDBOOK = {"include", "rustdoc_include", "playground", "title"}
 
 
 def find_faults(page: Page) -> list[Fault]:
-    """Of a page's directives those that mdBook could not follow, or would not know."""
+    """The directives of a page that mdBook could not follow, or would not know."""
     faults = []
     for found in _DIRECTIVE.finditer(page.text):
         kind, argument = found.groups()

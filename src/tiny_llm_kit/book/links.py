@@ -1,4 +1,4 @@
-"""The links of the built book: each leads to a page and a place that are there, and no page needs the net."""
+"""The links of the built book: each leads to an existing page and place, and no page needs the internet."""
 
 import re
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The book's pages as text: their lines, which of them are code, and what is said about a line that has a fault."""
+"""The book's pages as text: their lines, which of them are code, and the report about a faulty line."""
 
 import re
 import unicodedata
@@ -40,7 +40,7 @@ class Page:
         return Fault(self.name, line, text)
 
     def line_of(self, position: int) -> int:
-        """The number of the line in which a character of the text stands."""
+        """The number of the line that holds a character of the text."""
         return self.text.count("\n", 0, position) + 1
 
     @cached_property
@@ -70,13 +70,14 @@ class Page:
 
     @cached_property
     def marked(self) -> str:
-        """What stands out of the text: code, in blocks and between backticks, and bold words. A piece per line."""
+        """What stands out from the text: code, in blocks and between backticks, and bold words. One piece per line."""
         blocks = [line for _, line in self.code_lines]
         return "\n".join([*blocks, *(found[0] for mark in (_INLINE_CODE, _BOLD) for found in mark.finditer(self.text))])
 
 
 def _blank(found: re.Match[str]) -> str:
-    """As long as what was found; a letter stands for it, since a sentence without its subject would read differently."""
+    """A blank as long as what was found; a letter stands for it, since a sentence without its subject would read
+    differently."""
     return re.sub(r"[^\n]", "¤", found[0])
 
 

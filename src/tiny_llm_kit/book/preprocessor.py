@@ -14,10 +14,10 @@ from tiny_llm_kit.book.pages import Fault, Page
 
 
 def prepare(page: Page, root: Path) -> tuple[str, list[Fault]]:
-    """What mdBook renders in the place of a page, and the page's faults."""
+    """What mdBook renders in place of a page, and the page's faults."""
     faults = includes.find_faults(page)
     text, missing = signatures.expand(page, root)
-    # The lines of the page itself, which are no longer those of the text once a signature stands in it.
+    # The lines of the page itself, which differ from those of the text once a signature has been inserted.
     _, unreadable = formulas.render(page.text)
     rendered, _ = formulas.render(text)
     return units.keep_together(rendered), faults + missing + [page.fault(line, reason) for line, reason in unreadable]

@@ -15,7 +15,7 @@ WIDEST = 88
 _SIGNATURE = re.compile(r"(?<!\\)\{\{#signature\s+([^}\s]*)\s*\}\}")
 
 INDENT = 10
-"""Columns that a docstring needs beside its text: four before it, and its quotes."""
+"""Columns that a docstring needs in addition to its text: four before it, and its quotes."""
 
 _ITEM = re.compile(r"(Args|Returns|Raises|Yields|Attributes):| +[\w*, `]+: | *(?:[-*]|\d+\.) ")
 """What begins an item of a docstring: a section, an argument, or a point of a list."""
@@ -118,7 +118,7 @@ def _rewrapped(paragraph: str) -> Iterator[str]:
     for line in paragraph.splitlines():
         if not items or _ITEM.match(line) or _ITEM.fullmatch(items[-1]):
             items.append(line)
-        else:  # it goes on with what the line before says
+        else:  # it continues the line before
             items[-1] += f" {line.strip()}"
     for item in items:
         indent = item[: len(item) - len(item.lstrip())]

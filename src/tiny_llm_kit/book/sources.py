@@ -37,7 +37,7 @@ def find_unknown(page: Page, root: Path) -> list[Fault]:
 
 
 def find_broken_links(page: Page) -> list[Fault]:
-    """Links of Markdown that is read as such, as the README is; those of the book are looked at once it is built."""
+    """Links of Markdown that is read as such, like the README; those of the book are checked once it is built."""
     return [
         page.fault(page.line_of(found.start()), f"leads to {found[1]}, which is not there")
         for found in _LINK.finditer(page.text)

@@ -1,4 +1,4 @@
-"""Common misspellings, by codespell and its dictionary, and words that stand twice."""
+"""Common misspellings, by codespell and its dictionary, and repeated words."""
 
 import re
 import subprocess
@@ -13,7 +13,8 @@ _RIGHT_TWICE = {"that", "had", "log"}
 
 
 def find_misspelled(pages: list[Page], root: Path) -> list[Fault]:
-    """What codespell finds in prose, with the word that was meant. It reads all pages at once: starting it takes longest."""
+    """What codespell finds in prose, with the word that was meant. It reads all pages at once, since starting it takes
+    longest."""
     command = [sys.executable, "-m", "codespell_lib", *(page.name for page in pages)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode not in (0, 65):  # 65: it has found something

@@ -10,7 +10,7 @@ _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[mµn]?s|[KMG]i?B|%|×)(?![\w/]))")
 
 
 def keep_together(text: str) -> str:
-    """The page with such spaces; code stays as it is, so that what is copied from it can be run."""
+    """The page with such spaces; code stays as it is, so it still runs when it is copied."""
     return _TABLE_ROW.sub(lambda row: "".join(map(_joined, _CODE.split(row[0]))), text)
 
 

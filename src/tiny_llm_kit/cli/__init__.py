@@ -1,4 +1,4 @@
-"""The commands behind `pdm run ...`. Whichever is imported, what they all need is looked for first."""
+"""The commands behind `pdm run ...`. Importing any of them first checks for what they all need."""
 
 from tiny_llm_kit.cli.preflight import require_packages
 

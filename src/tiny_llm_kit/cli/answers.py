@@ -22,7 +22,7 @@ from tiny_llm_kit.workloads.items import WorkItem
 def choose_operators(answer: ModuleType, kernels: str | None) -> Any:
     """The `Operators` of an answer package that `--kernels` names; without it, those that are fastest on this machine.
 
-    NoCompiler if they could not run: said here, it is said once, and not by each request that fails.
+    NoCompiler if they could not run: here it is said once, and not by each request that fails.
     """
     if kernels == "course" and backend() == "cpu":
         find_compiler(kernels)
@@ -38,7 +38,7 @@ def import_answer(solution: str) -> ModuleType:
 def ends_politely() -> Iterator[None]:
     """One clear message and no traceback, as a decorator of a command or around a block.
 
-    A stub that is still a stub, bad input, a compiler that is lacking: exit code 2. Ctrl-C: 130.
+    A stub that is still a stub, bad input, a missing compiler: exit code 2. Ctrl-C: 130.
     """
     try:
         yield

@@ -50,19 +50,21 @@ PREFILL_STEP = 128
 @model_option
 @click.option("--prompts", "prompts_file", type=Path, help="A .json list, or a text file with one prompt per line.")
 @click.option("--prompt", "prompt_texts", multiple=True, help="A prompt; may be given several times.")
-@click.option("--first", type=click.IntRange(min=1), help="Only so many of the prompts.  [default: all]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or the memory of so many.")
+@click.option("--first", type=click.IntRange(min=1), help="Only this many of the prompts.  [default: all]")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or the memory of this many."
+)
 @engine_option
 @click.option("--prefill-step", type=click.IntRange(min=1), help="Slots: prompt tokens per step.  [default: 128]")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer.  [default: the prompt's own, or 64]")
-@click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: who is admitted next.  [default: fifo]")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens per answer.  [default: the prompt's own, or 64]")
+@click.option("--strategy", type=click.Choice(STRATEGIES), help="Slots: how the next request is chosen.  [default: fifo]")
 @paged_options
 @kv_bits_option
 @speculate_option
 @click.option("--temperature", type=Real(min=0), default=0.0, help="0, the default, takes the likeliest token.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Keep the k likeliest tokens; 0, the default, all.")
 @click.option("--top-p", type=Real(0, 1, min_open=True), default=1.0, help="Keep the likeliest, up to this share.")
-@click.option("--min-p", type=Real(0, 1), default=0.0, help="Keep tokens this likely, beside the likeliest.")
+@click.option("--min-p", type=Real(0, 1), default=0.0, help="Keep tokens at least this likely relative to the likeliest.")
 @click.option("--repetition-penalty", type=Real(0, min_open=True), default=1.0, help="Above 1: repeat less.")
 @click.option("--seed", type=seed_type, default=0, show_default=True, help="Request i draws with seed + i.")
 @kernels_option
@@ -96,8 +98,8 @@ def main(
 ) -> None:
     """Answer a batch of prompts through continuous batching, and watch requests join and leave.
 
-    With --engine paged they share blocks and the work on equal beginnings; --compare then takes the engine of slots, too. With
-    --speculate ngram, an answer that repeats something comes in fewer steps, and is the same.
+    With --engine paged they share blocks and the work on equal prefixes; --compare then includes the slot engine, too. With
+    --speculate ngram, an answer that repeats something takes fewer steps, and is the same.
 
     Without --prompts or --prompt: the forty chat prompts that come with the course. The exit code is 1 if a request fails.
     """
@@ -190,7 +192,7 @@ def _watch(
     items: Sequence[WorkItem],
     seconds_left: Callable[[], float],
 ) -> float | None:
-    """Serve all; return the share of slots in use while somebody waited, None if nobody ever did."""
+    """Serve all; return the share of slots in use while requests waited, None if none ever did."""
     scheduler = served.engine
     for number, request in enumerate(requests, start=1):
         try:

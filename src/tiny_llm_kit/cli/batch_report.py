@@ -24,7 +24,7 @@ def print_answers(console: Console, requests: Sequence[Any], items: Sequence[Wor
 
 
 def print_metrics(console: Console, metrics: Any, memory: str) -> None:
-    """Latencies, speed, and what the engine says of its memory."""
+    """Latencies, speed, and what the engine says about its memory."""
     console.print(latency_table(metrics))
     console.print(f"{metrics.throughput_tokens_per_sec:.1f} tokens/s over {metrics.steps} steps; {memory}")
 

@@ -47,13 +47,13 @@ from tiny_llm_kit.workloads.lists import WORKLOADS
 from tiny_llm_kit.workloads.memory import check_paged, check_slots_fit
 
 ENGINES = ("sequential", "static", "continuous", "mlx-lm")
-"""Those that run unless others are asked for."""
+"""The engines that run unless others are asked for."""
 ALL = (*SCHEDULES, "mlx-lm")
 ALIASES = {"slots": "continuous"}
 """What other programs call an engine."""
 TARGET_SLOTS = 8
 FEW_LISTS = 3
-"""Of more, only what they have in common is shown; a file tells of each."""
+"""With more lists, only what they have in common is shown; a file has each of them."""
 
 
 @click.command()
@@ -73,10 +73,10 @@ FEW_LISTS = 3
     multiple=True,
     default=("heavy-tail",),
     show_default=True,
-    help="Repeatable; the targets are held against the first.",
+    help="Repeatable; the targets are checked on the first.",
 )
 @click.option("--seed", "seed", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
-@click.option("--seeds", type=click.IntRange(1, 1000), help="As many lists, of the seeds from 1 on. A claim wants ten or more.")
+@click.option("--seeds", type=click.IntRange(1, 1000), help="This many lists, with seeds from 1 on. A claim needs ten or more.")
 @click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="Of each list.  [default: the workload's own number]")
 @simulate_option
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
@@ -111,14 +111,14 @@ def main(
 ) -> None:
     """Compare engines over batch sizes: same weights, dtype, BLAS and tokens, in turn, in one run.
 
-    The paged engine has the memory of as many slots, in blocks, unless --num-blocks says otherwise; see also bench-paged.
+    The paged engine has the same memory as the slots, in blocks, unless --num-blocks says otherwise; see also bench-paged.
     dynamic closes its first group at once, since all requests are there; see bench-load for requests that come one by one.
     continuous-unchunked computes each prompt in one piece.
 
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
     before you start; the whole takes about three quarters of an hour on two cores, and as long again for each further --seed.
-    With --trace, each engine but mlx-lm serves once more for the timeline, and that run is not measured.
-    Ten seeds in some minutes: --seeds 10 --batch-sizes 8 --requests 12 --repeats 1.
+    With --trace, each engine except mlx-lm serves once more for the timeline, and that run is not measured. Ten seeds in some
+    minutes: --seeds 10 --batch-sizes 8 --requests 12 --repeats 1.
     """
     console = make_console()
     chosen_seeds = choose_seeds(names, seed, seeds)
@@ -141,7 +141,7 @@ def main(
             check_paged(loaded, lists.values(), batch_sizes, paged)
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))
         peer = mlx_lm_model(loaded.config, loaded.weights) if "mlx-lm" in wanted else None
-    gc.freeze()  # what is loaded stays; servers too keep the collector from walking through it again and again
+    gc.freeze()  # what is loaded stays; servers, too, keep the garbage collector from walking through it again and again
     slots = TARGET_SLOTS if TARGET_SLOTS in batch_sizes else batch_sizes[-1]
     served_name = loaded.name + (f" (paged: keys and values in {paged.kv_bits} bits)" if paged.kv_bits else "")
     first = next(iter(lists.values()))
@@ -216,7 +216,7 @@ def main(
 
 
 def _named(measured: Sequence[Measured]) -> str:
-    """For a title: the lists, or of many of them only the workloads and how many there are."""
+    """For a title: the lists or, if there are many, only the workloads and how many lists there are."""
     if len(measured) <= FEW_LISTS:
         return ", ".join(one.name for one in measured)
     return f"{', '.join(dict.fromkeys(one.workload for one in measured))}, {len(measured)} lists"
@@ -239,13 +239,13 @@ def _cases(ours: AnswerEngines, peer: MlxLmEngine | None, engines: Sequence[str]
 
 
 def _recorded(console: Console, ours: AnswerEngines, list_name: str, cases: Sequence[Case]) -> list[Recorder]:
-    """The timelines of a list; there is none of mlx-lm, which keeps no log."""
+    """The timelines of a list; mlx-lm, which keeps no log, has none."""
     with working(console, "Serving once more, for the timeline"):
         return [ours.recorded(case.engine, case.batch_size, list_name) for case in cases if case.engine in SCHEDULES]
 
 
 def _simulated(ours: AnswerEngines, cost: Any, cases: Sequence[Case]) -> list[Result]:
-    """The same in simulation, but for mlx-lm, of whose schedule there is none."""
+    """The same in simulation, except for mlx-lm, whose schedule has none."""
     results = []
     for case in cases:
         if case.engine in SCHEDULES:

@@ -1,4 +1,4 @@
-"""`pdm run bench-kernels`: each kernel of the course beside MLX's own operator, on what MLX computes on here."""
+"""`pdm run bench-kernels`: each kernel of the course next to MLX's own operator, on the device that MLX uses here."""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,24 +34,26 @@ Makers = dict[str, Callable[[], Comparison]]
 @click.command()
 @click.option("--kernel", "kernels", type=click.Choice(KERNELS), multiple=True, help="Only these.  [default: all]")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True, help="Of the inputs.")
-@click.option("--repeats", type=click.IntRange(min=1), default=25, show_default=True, help="Times each kernel is timed.")
-@click.option("--check", is_flag=True, help="On a GPU: run the kernels' suites too, and hold all against its goals.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=25, show_default=True, help="How many times each kernel is timed."
+)
+@click.option("--check", is_flag=True, help="On a GPU: also run the kernels' suites, and check all goals.")
 @click.option("--timeout", type=click.IntRange(min=1), default=1800, show_default=True, help="Seconds for a suite of --check.")
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose kernels: ref, or tiny_llm for your own.")
 @ends_politely()
 def main(kernels: tuple[str, ...], dtype: str, repeats: int, check: bool, timeout: int, out: Path, solution: str) -> None:
-    """Measure the kernels of week 2, days 3 and 4, and of week 3, day 2, beside MLX's operators for the same.
+    """Measure the kernels of week 2, days 3 and 4, and of week 3, day 2, next to MLX's operators for the same work.
 
     On a GPU: times, the two in turn, in one process, and the share of what a copy and a large product reach there. Times are
-    the GPU's alone, without Python's, and data comes from memory and not from a cache. Without a GPU there are no times:
+    the GPU's alone, without Python's, and data comes from memory rather than from a cache. Without a GPU there are no times:
     threads, loads and bytes are counted, on small inputs, in about twenty seconds.
 
     With --check, which is `pdm run gpu-check`: every suite should pass, the quantized mat-vec reach 60 % of a copy's
     bandwidth, decode attention take at most 1.5 times as long as MLX's, and paged attention no longer than MLX takes to gather
     the blocks and attend.
 
-    The exit code is 1 if a kernel fails, computes something else than MLX, or misses a goal of --check.
+    The exit code is 1 if a kernel fails, computes something other than MLX does, or misses a goal of --check.
     """
     console = make_console()
     on_cpu = backend() == "cpu"
@@ -67,7 +69,7 @@ def main(kernels: tuple[str, ...], dtype: str, repeats: int, check: bool, timeou
 
     for name, reason in failures.items():
         console.print(harmless(f"{name}: {reason}"), highlight=False, markup=False, soft_wrap=True)
-    wrong = [row["name"] for row in report.records if not row["difference"] <= MOST_DIFFERENCE[dtype]]  # nan is wrong too
+    wrong = [row["name"] for row in report.records if not row["difference"] <= MOST_DIFFERENCE[dtype]]  # NaN is wrong, too
     if report.records or check:
         machine = describe_machine()
         title = f"{machine['gpu'] or 'CPU runner'}, {dtype}"

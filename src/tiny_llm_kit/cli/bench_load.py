@@ -1,4 +1,4 @@
-"""`pdm run bench-load`: requests that come at rising rates, until each schedule breaks what it promised."""
+"""`pdm run bench-load`: requests that come at rising rates, until each schedule breaks its service level objective."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -77,8 +77,8 @@ _above_zero = Real(min=0, min_open=True)
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), default="heavy-tail", show_default=True)
 @click.option("--requests", type=click.IntRange(2, MOST_REQUESTS), default=REQUESTS, show_default=True, help="At each rate.")
 @click.option("--rates", type=Rates(), help="Requests per second to try.  [default: up, until the SLO breaks]")
-@click.option("--slo-ttft", type=_above_zero, default=2.0, show_default=True, help="Seconds to the first token, at most.")
-@click.option("--slo-tpot", type=_above_zero, default=0.25, show_default=True, help="Seconds per further token, at most.")
+@click.option("--slo-ttft", type=_above_zero, default=2.0, show_default=True, help="Most seconds to the first token.")
+@click.option("--slo-tpot", type=_above_zero, default=0.25, show_default=True, help="Most seconds per further token.")
 @click.option(
     "--burstiness", type=_above_zero, default=1.0, show_default=True, help="1: Poisson; less: bursts; more: steadier."
 )
@@ -86,7 +86,7 @@ _above_zero = Real(min=0, min_open=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Slots, or rows of a group.")
 @click.option("--max-wait", type=Real(min=0), default=0.5, show_default=True, help="dynamic: seconds until a group starts.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
-@click.option("--closed-loop", type=click.IntRange(min=1), metavar="CLIENTS", help="Also with clients who wait for answers.")
+@click.option("--closed-loop", type=click.IntRange(min=1), metavar="CLIENTS", help="Also with clients that wait for answers.")
 @simulate_option
 @paged_options
 @kernels_option
@@ -120,10 +120,11 @@ def main(
     """Offer requests at rising rates, in an open loop, until each schedule breaks its service level objective (SLO).
 
     The SLO is broken when fewer than 90 % of the requests keep to both limits. Without --rates the first rate is 40 % of what
-    `continuous` can serve, and each further one 1.5 times as much. static takes whoever waits when its last group is over.
+    `continuous` can serve, and each further one 1.5 times as much. static takes the waiting requests when its last group is
+    over.
 
-    A run during which other programs had more than --noise of the CPU is tried again, and marked if all were. It takes about
-    eight minutes on two cores.
+    A run during which other programs had more than --noise of the CPU is repeated, and marked if every try was noisy. It takes
+    about eight minutes on two cores.
     """
     console = make_console()
     chosen_seeds = choose_seeds([workload_name], [] if seed is None else [seed], None)
@@ -138,7 +139,7 @@ def main(
     with working(console, "Loading the model"):
         loaded = load(model, keep_quantized=False)
         (items,) = chosen_lists([workload_name], loaded.tokenizer, chosen_seeds, requests).values()
-        check_slots_fit(loaded, batch_size, 2 * needed_seq_len(items))  # rows of a group that are done run on
+        check_slots_fit(loaded, batch_size, 2 * needed_seq_len(items))  # finished rows of a group keep running
         if "paged" in wanted:
             check_paged(loaded, [items], [batch_size], options.sizes)
         network = answer.Model(loaded.config, loaded.weights, choose_operators(answer, kernels))

@@ -1,4 +1,4 @@
-"""`pdm run bench-paged`: the paged engine beside the slot engine and mlx-lm, and what its steps cost."""
+"""`pdm run bench-paged`: the paged engine next to the slot engine and mlx-lm, and what its steps cost."""
 
 import gc
 from collections.abc import Sequence
@@ -99,8 +99,8 @@ def main(
 
     Three lists each of heavy-tail, prefill-heavy and shared-prefix; then the gaps between tokens while a long prompt is read,
     the time of a plan, peak memory, and where the time of a step goes. A run during which other programs had more than --noise
-    of the CPU is repeated, and does not count. Close what you can before you start; at first it says how long it will take.
-    With --trace, the slot engine and the paged one serve once more for the timeline, and that run is not measured.
+    of the CPU is repeated, and does not count. Close what you can before you start; first it says how long it will take. With
+    --trace, the slot engine and the paged one serve once more for the timeline, and that run is not measured.
     """
     console = make_console()
     wanted = [engine for engine in ENGINES if not engines or engine in engines]

@@ -1,4 +1,5 @@
-"""`pdm run bench-replicas`: who serves which request, and what that is worth: routers compared in simulation."""
+"""`pdm run bench-replicas`: which replica serves which request, and what difference that makes: routers compared in
+simulation."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from tiny_llm_kit.workloads.tenants import tenants as requests_of_tenants
 
 MODEL = "llama-3-8b"
 SLOTS = 64
-"""Of the memory of a replica, where --num-blocks does not say: as many tokens as so many slots hold."""
+"""The memory of a replica, unless --num-blocks says otherwise: as many tokens as this many slots hold."""
 LOAD = 0.8
 NOTE = (
     "Simulated: the engine's own scheduler, blocks and prefix cache, one device per replica. Computed: prompt tokens, and"
@@ -44,7 +45,9 @@ NOTE = (
     type=Real(1e-6, 1e9),
     help=f"Requests per second, at random.  [default: {LOAD} of what round robin gets through on the first list]",
 )
-@click.option("--autoscale", is_flag=True, help="Also a number of replicas that follows a wave of requests: some seconds more.")
+@click.option(
+    "--autoscale", is_flag=True, help="Also a number of replicas that follows a wave of requests; takes some seconds more."
+)
 @paged_options
 @cost_options(MODEL)
 @out_option
@@ -66,7 +69,8 @@ def main(
     solution: str,
     **sizes: int | None,
 ) -> None:
-    """Compare routers before several replicas: the same requests at the same times, and only who serves them differs.
+    """Compare routers in front of several replicas: the same requests at the same times, and only the replicas that serve them
+    differ.
 
     The requests are those of several tenants of unequal size, each with a system prompt of its own; together these are larger
     than the prefix cache of one replica. Nothing is measured in real time, so other programs do not matter.

@@ -22,7 +22,7 @@ WAITING = (100, 1000, 10_000, 100_000, 1_000_000)
 RUNNING = (8, 64, 256, 1024)
 USERS = (1, 10, 1_000_000)
 BYTES = 2500
-"""About what a request takes that waits in the paged engine, with its place in the queue and its event."""
+"""Roughly the bytes that a request waiting in the paged engine takes, with its place in the queue and its event."""
 NOTE = (
     "Processor time, medians. The decision of a step: its plan, in which one seat is free, and the queue, which one request"
     " leaves and one joins. slots: plan_step, and the admission that counts who is overtaken. paged: Scheduler and FairQueue."
@@ -43,17 +43,17 @@ NOTE = (
     type=Numbers(),
     default=",".join(map(str, USERS)),
     show_default=True,
-    help="Paged: whose requests wait; as many as wait, or more: each their own.",
+    help="Paged: how many users' requests wait; from as many as wait on, each has its own user.",
 )
-@click.option("--quick", is_flag=True, help="At most 10,000 waiting and 256 running: some seconds.")
+@click.option("--quick", is_flag=True, help="At most 10,000 waiting and 256 running; takes some seconds.")
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose schedulers: ref, or tiny_llm for your own.")
 @ends_politely()
 def main(waiting: list[int], running: list[int], users: list[int], quick: bool, out: Path, solution: str) -> None:
-    """Measure what it costs to decide who runs next: microseconds of a step, without a model.
+    """Measure what it costs to decide which requests run next: microseconds per step, without a model.
 
-    For each strategy of the slot engine and for the paged engine's fair queue. Other programs hardly matter, since processor
-    time is measured. A million waiting requests take about 2.5 GB of memory, and the whole some minutes.
+    It measures each strategy of the slot engine and the paged engine's fair queue. Other programs hardly matter, since
+    processor time is measured. A million waiting requests take about 2.5 GB of memory, and the whole takes some minutes.
     """
     console = make_console()
     answer = import_answer(solution)
@@ -76,7 +76,7 @@ def main(waiting: list[int], running: list[int], users: list[int], quick: bool, 
     goal_rows = [goal.row() for goal in goals]
     for title, cells in found.items():
         console.print(plain_table(title, columns, cells))
-    if goals:  # there are none of a single number that wait
+    if goals:  # a single number of waiting requests has none
         console.print(plain_table("targets", TARGET_COLUMNS, goal_rows))
     console.print(NOTE, highlight=False)
     tables = [f"{title}\n\n{markdown(columns, cells)}" for title, cells in found.items()]
@@ -95,7 +95,7 @@ def _check_memory(requests: int) -> None:
 
 
 def _measure(answer: ModuleType, bar: Bar, waiting: int, running: list[int], users: list[int]) -> list[Decision]:
-    """All cases in which so many wait; they share their requests."""
+    """All cases in which this many wait; they share their requests."""
     bar.describe(f"making {waiting:,} requests")
     requests = Requests(answer, waiting + running[-1])
     found = []

@@ -1,4 +1,4 @@
-"""`pdm run bench-serve`: what the HTTP server costs over the engine itself, and how late its streams are."""
+"""`pdm run bench-serve`: what the HTTP server costs on top of the engine itself, and how late its streams are."""
 
 import gc
 import time
@@ -36,7 +36,7 @@ from tiny_llm_kit.workloads.memory import check_paged
 from tiny_llm_kit.workloads.paged import paged_engine
 
 MOST_STREAMS = 256
-"""At once: the server's queue is as long, and each is a connection."""
+"""At once: the server's queue must hold them, and each is a connection."""
 NOTE = (
     "generate: all requests are submitted to the engine, which is stepped until they have ended. server: each is a stream of"
     " /v1/completions, all asked for at once. Process, client, others: shares of the machine's CPU; the client is a process of"
@@ -50,7 +50,9 @@ NOTE = (
 @model_option
 @click.option("--requests", type=click.IntRange(1, MOST_STREAMS), default=32, show_default=True, help="Of heavy-tail.")
 @click.option("--seed", type=seed_type, help="Another list of requests.")
-@click.option("--slots", type=click.IntRange(min=1), default=8, show_default=True, help="The pool has the memory of so many.")
+@click.option(
+    "--slots", type=click.IntRange(min=1), default=8, show_default=True, help="The pool has the memory of this many slots."
+)
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Quiet runs of each way.")
 @paged_options
 @kernels_option
@@ -70,12 +72,13 @@ def main(
     solution: str,
     **paged: Any,
 ) -> None:
-    """Measure what the server of `pdm run serve` costs: tokens per second beside the engine's own, and how late streams are.
+    """Measure what the server of `pdm run serve` costs: tokens per second compared with the engine's own, and how late streams
+    are.
 
     heavy-tail's requests are served by the engine itself and, as concurrent streams, by the server, in turn.
 
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
-    before you start; at first it says how long it will take.
+    before you start; first it says how long it will take.
     """
     console = make_console()
     answer = import_answer(solution)

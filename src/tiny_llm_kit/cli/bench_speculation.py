@@ -1,4 +1,5 @@
-"""`pdm run bench-speculation`: what n-gram drafts bring, alone and in a batch, where texts repeat themselves and where not."""
+"""`pdm run bench-speculation`: what n-gram drafts gain, alone and in a batch, for texts that repeat themselves and texts that
+don't."""
 
 import gc
 from dataclasses import asdict, replace
@@ -59,13 +60,13 @@ def main(
     out: Path,
     solution: str,
 ) -> None:
-    """Measure what n-gram drafts bring: tokens per step, accepted drafts, speed.
+    """Measure what n-gram drafts gain: tokens per step, accepted drafts, speed.
 
     In chat, answers say something new; in copying, each repeats a passage of its prompt. Alone, a request leaves room in each
-    step, and drafts are nearly free; eight at a time, a wrong draft costs what a token of somebody else would.
+    step, and drafts are nearly free; with eight at a time, a wrong draft costs as much as a token of another request.
 
     A run during which other programs had more than --noise of the CPU is repeated, and does not count. Close what you can
-    before you start; at first it says how long it will take at most.
+    before you start; first it says how long it will take at most.
     """
     console = make_console()
     answer = import_answer(solution)

@@ -1,4 +1,4 @@
-"""`pdm run bench-steps`: what a decode step costs over its rows, and whether prompts gain by sharing a call."""
+"""`pdm run bench-steps`: what a decode step costs over its rows, and whether prompts gain from sharing a call."""
 
 from pathlib import Path
 

@@ -11,7 +11,9 @@ from tiny_llm_kit.course.course_map import find_root
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of the address that is served.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the address that is served."
+)
 @click.option("--open", "opening", is_flag=True, help="Open it in a browser.")
 def main(port: int, opening: bool) -> None:
     """Serve the book on this machine, and build it again whenever a page changes. Ctrl-C stops it."""

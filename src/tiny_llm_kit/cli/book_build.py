@@ -1,4 +1,4 @@
-"""`pdm run book-build`: the book as a folder of HTML, which a browser opens without a server and without the net."""
+"""`pdm run book-build`: the book as a folder of HTML, which a browser opens without a server and without the internet."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tiny_llm_kit.course.course_map import find_root
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The folder, book/book by default. What else lies in it is deleted."
+    "--out", type=click.Path(path_type=Path), help="The folder, book/book by default. Anything else in it is deleted."
 )
 def main(out: Path | None) -> None:
     """Build the book, and say where it begins."""

@@ -1,4 +1,4 @@
-"""`pdm run book-check`: whether the book keeps what it promises. A step of `pdm run check`."""
+"""`pdm run book-check`: whether the book keeps its promises. It is a step of `pdm run check`."""
 
 import sys
 
@@ -14,7 +14,7 @@ from tiny_llm_kit.course.course_map import find_root, load_course
 def main(run_commands: bool) -> None:
     """Check the pages: includes, links, width, names, commands with their output, spelling and turns of phrase.
 
-    Each fault is a line, page:line: what is wrong. The book is built for that, in a temporary folder.
+    Each fault is a line, page:line: what is wrong. To find them, the book is built in a temporary folder.
     """
     root = find_root()
     try:

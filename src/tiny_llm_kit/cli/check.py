@@ -1,4 +1,4 @@
-"""`pdm run check`: everything that has to hold before a change goes in. Made for those who change the course."""
+"""`pdm run check`: everything that has to hold before a change goes in. It is for people who change the course."""
 
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,10 +21,10 @@ MISTAKES_AT_A_TIME = 4  # small processes, many of which wait for what their mis
 @click.option(catchers.UPDATE, "updating", is_flag=True, help=f"Note in {catchers.FILE} which test catches each mistake.")
 @click.option("--list", "listing", is_flag=True, help="List the steps and stop.")
 def main(only: tuple[str, ...], updating: bool, listing: bool) -> None:
-    """Checks the whole course: for those who change it, on a clone without a learner's work in src/tiny_llm.
+    """Checks the whole course. It is for people who change it, on a clone without a learner's work in src/tiny_llm.
 
     The last line counts tests that ended as they should and those that did not: on the skeleton a test should fail, a
-    known mistake should be caught. A step without tests counts as one, and what was skipped counts as neither.
+    known mistake should be caught. A step without tests counts as one test, and skipped tests count as neither.
     """
     if listing:
         for name, step in STEPS.items():
@@ -54,7 +54,7 @@ def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
             begun = {name: [pool.submit(part) for part in parts_of(name, root, course)] for name in names if name != "mistakes"}
             reports = []
             for name in names:
-                if name == "mistakes":  # after what comes before them, which wants the machine for itself
+                if name == "mistakes":  # after the steps before them, which need the machine for themselves
                     begun[name] = [mistakes.submit(part) for part in parts_of(name, root, course)]
                 reports.append(_finish(name, begun[name]))
             return reports
@@ -83,7 +83,7 @@ def _finish(name: str, parts: list[Future[Report]]) -> Report:
 
 
 def _compare_catchers(root: Path, found: dict[str, str], updating: bool) -> None:
-    """Writes down which tests caught the mistakes, or says that it should be done, if they are not those noted."""
+    """Writes down which tests caught the mistakes, or says that this should be done, if they are not those noted."""
     changes = catchers.describe_changes(catchers.load_catchers(root), found)
     if changes and updating:
         catchers.write_catchers(root, found)

@@ -1,4 +1,4 @@
-"""`pdm run check-replicas`: two replicas on Ray Serve, one is killed in mid-stream, and every answer is complete.
+"""`pdm run check-replicas`: two replicas on Ray Serve, one is killed mid-stream, and every answer is complete.
 
 It is the step `replicas` of `pdm run check`, and needs Ray.
 """
@@ -32,7 +32,7 @@ HOST = "127.0.0.1"
 MAX_SEQ_LEN = 256
 REPLICA = "EngineDeployment"
 BACK_SECONDS = 60.0
-"""Within which another replica should serve in the place of the one that was killed."""
+"""Seconds within which another replica should serve in place of the one that was killed."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Asked:
 @click.option("--solution", default="ref", show_default=True, help="Whose engine, server and routers: ref, or tiny_llm.")
 @ends_politely()
 def main(requests: int, replicas: int, solution: str) -> None:
-    """Replicas of a tiny random model on Ray Serve answer many requests at once, and one replica is killed (kill -9) in
+    """Replicas of a tiny random model on Ray Serve answer many requests at once, and one replica is killed (kill -9)
     mid-stream. Every answer must be complete, and the one that the request gets alone.
 
     Without Ray (`pdm run setup-replicas`) it says that it was skipped, and ends with exit code 0.
@@ -96,7 +96,7 @@ def build_tiny(solution: str) -> tuple[Any, Tokenizer]:
 
 
 def body_of(number: int) -> dict[str, Any]:
-    """Every kind of request: greedy, drawn and penalized, some with a stop string, some with a beginning that others have."""
+    """Every kind of request: greedy, drawn and penalized, some with a stop string, some with a prefix that others share."""
     random = np.random.default_rng(number)
     prompt = [*b"You are a helpful assistant. "] if number % 3 else []
     prompt += random.integers(32, 127, 4 + number % 20).tolist()
@@ -109,7 +109,7 @@ def body_of(number: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Killed:
-    """Which process was killed, and when: so many answers had begun, so many had ended."""
+    """Which process was killed, and when: how many answers had begun, and how many had ended."""
 
     pid: int
     begun: int

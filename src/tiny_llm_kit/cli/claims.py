@@ -1,4 +1,4 @@
-"""`pdm run claims`: the law behind batching, where it fails, and what becomes of the claims that circulate."""
+"""`pdm run claims`: the law behind batching, where it fails, and how common claims fare against it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -42,13 +42,13 @@ LEDGER_TITLE = "Claims"
 @click.command()
 @click.option("--batch-sizes", type=Numbers(MOST_ROWS), default="2,4,8,16,32", show_default=True, help="Rows for the law.")
 @click.option("--seeds", "seed_count", type=click.IntRange(1, 1000), default=10, show_default=True, help="Lists of requests.")
-@click.option("--seed", type=seed_type, default=0, show_default=True, help="Of the first list; further ones count on.")
+@click.option("--seed", type=seed_type, default=0, show_default=True, help="Seed of the first list; further ones count up.")
 @click.option(
     "--rounds",
     type=click.IntRange(1, 10_000),
     default=64,
     show_default=True,
-    help="Requests per row of a list; with few, its end weighs.",
+    help="Requests per row of a list; with few, its end matters.",
 )
 @click.option(
     "--measure",
@@ -88,10 +88,11 @@ def main(
     out: Path,
     solution: str,
 ) -> None:
-    """Put to the test what is said of batching: the law computed, counted, simulated and measured; the cases in which it fails;
-    and a ledger of claims that circulate, with their sources, and what the law and the simulators say of each.
+    """Test what is said about batching: the law computed, counted, simulated and measured; the cases in which it fails; and a
+    ledger of common claims, with their sources, and what the law and the simulators say about each.
 
-    All but what is measured is the same on every machine. It takes about five minutes; fewer --seeds and --rounds, less.
+    Everything except what is measured is the same on every machine. It takes about five minutes, and less with fewer --seeds
+    and --rounds.
     """
     console = make_console()
     answer = import_answer(solution)
@@ -182,7 +183,7 @@ def _model(console: Console, answer: ModuleType, measure: str) -> Any:
 def _predicted(
     console: Console, answer: ModuleType, ledger: Ledger, seeds: range, rounds: int
 ) -> tuple[list[Predicted], list[list[Predicted]]]:
-    """What becomes of the limits, and of the comparisons of each claim."""
+    """The results of the limits, and of the comparisons of each claim."""
     comparisons = [*ledger.limits, *(one for claim in ledger.claims for one in claim.comparisons)]
     with progress_bar(console, "simulations", len(comparisons) * len(seeds)) as bar:
         found = {}

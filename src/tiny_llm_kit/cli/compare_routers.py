@@ -1,4 +1,4 @@
-"""`pdm run compare-routers`: routers before two real servers, those of the course beside vLLM's."""
+"""`pdm run compare-routers`: routers in front of two real servers, the course's next to vLLM's."""
 
 import asyncio
 import time
@@ -36,10 +36,10 @@ from tiny_llm_kit.workloads.memory import check_paged
 from tiny_llm_kit.workloads.paged import PagedSizes
 
 SIZES = PagedSizes(num_blocks=160, max_num_seqs=4)
-"""Of each server. The pool holds the system prompts of some seven of the tenants, beside the requests that run."""
+"""The blocks of each server. The pool holds the system prompts of some seven of the tenants, besides the running requests."""
 MAX_SEQ_LEN = 1024
 SESSION_HEADER = "X-Session-ID"
-"""By which vllm-router's consistent_hash goes, says its documentation. The course's router goes by `user`."""
+"""The header that vllm-router's consistent_hash uses, according to its documentation. The course's router uses `user`."""
 AT_ONCE = 4
 MAX_TOKENS = 8
 KILLED_STREAMS, KILLED_TOKENS = 16, 64
@@ -55,15 +55,15 @@ NOTE = (
 @click.option(
     "--tenants", type=click.IntRange(1, 1000), default=12, show_default=True, help="Each has a system prompt of 300 tokens."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the list of requests.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the list of requests.")
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engine, server and routers: ref, or tiny_llm.")
 @ends_politely()
 def main(model: str | None, requests: int, tenants: int, seed: int, out: Path, solution: str) -> None:
     """Send the same requests of several tenants to one server, and to two behind each router: how many prompt tokens are
-    computed, and how evenly. Then kill one of the two servers (kill -9) in mid-stream: what do clients see?
+    computed, and how evenly. Then kill one of the two servers (kill -9) mid-stream: what do clients see?
 
-    vLLM's router stands before two `pdm run serve`; the course's routers are those of `pdm run serve-replicas`. What is not
+    vLLM's router is in front of two `pdm run serve`; the course's routers are those of `pdm run serve-replicas`. What is not
     installed (vllm-router, Ray) is left out. It takes a minute or two per router.
     """
     console = make_console()
@@ -164,7 +164,7 @@ def count_equal(asked: Sequence[Asked], right: Sequence[Asked]) -> int:
 
 
 def settled(counts: Callable[[], list[Counts]]) -> list[Counts]:
-    """The counts when they stand still: a client has its last token a moment before the server has counted it."""
+    """The counts once they no longer change: a client has its last token a moment before the server has counted it."""
     before = counts()
     while True:
         time.sleep(0.5)

@@ -15,14 +15,14 @@ from tiny_llm_kit.machine.description import LoadMeter
 from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 
 COLUMNS = ["schedule", "time", "steps", "model\ncalls", "tokens\nper s", "median\nlatency", "slots\nin use"]
-"""In two lines, so that the table fits into 80 columns."""
+"""In two lines, to fit the table into 80 columns."""
 
 HARDLY = 0.1
 """Schedules whose model calls differ by a smaller share than this cannot be told apart by their speed."""
 
 
 OURS = {"continuous": "continuous batching", "paged": "the paged engine"}
-"""What others are compared with, in sentences."""
+"""The names, in sentences, of what others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def other_schedules(
 
 
 def serve(console: Console, schedule: Schedule, network: Any, make: Callable[[Callable[..., None]], list[Any]]) -> ScheduleRun:
-    """Serve new requests, which `make` makes with an `on_update`, behind a bar or, without a terminal, with lines."""
+    """Serve new requests, which `make` makes with an `on_update`, with a progress bar or, without a terminal, with lines."""
     model = CountingModel(network)
     console.print(f"The same prompts, {schedule.name}: about {minutes(schedule.seconds)} …", highlight=False)
     with progress_bar(console, f"requests answered, {schedule.name}") as bar:
@@ -94,7 +94,7 @@ def serve(console: Console, schedule: Schedule, network: Any, make: Callable[[Ca
 
 
 def too_few(prompts: int, batch_size: int) -> str | None:
-    """Why so few prompts can't show what continuous batching is good for, and what to give instead; None if they can."""
+    """Why so few prompts can't show the benefit of continuous batching, and what to give instead; None if they can."""
     few = "1 prompt is" if prompts == 1 else f"{prompts} prompts are"
     if prompts < 4:
         return f"{few} too few for a comparison: at least 4, with --batch-size 2, are needed for some to join while others run."

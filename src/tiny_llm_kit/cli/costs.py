@@ -25,11 +25,11 @@ def cost_options(model: str) -> Callable[[Callable[..., Any]], Callable[..., Any
         click.option(
             "--preset", type=click.Choice(list(published_machines())), help=f"Or: a machine's roofline.  [default: {MACHINE}]"
         ),
-        click.option("--model", type=click.Choice(SHAPES), help=f"Of --preset: the model's sizes.  [default: {model}]"),
+        click.option("--model", type=click.Choice(SHAPES), help=f"With --preset: the model's sizes.  [default: {model}]"),
         click.option(
             "--config", "config_file", type=click.Path(path_type=Path), help="Or: those of a Hugging Face config.json."
         ),
-        click.option("--bytes-per-weight", type=Real(1e-9, 1e9), help="Of --preset; 4 bits are about 0.56.  [default: 2]"),
+        click.option("--bytes-per-weight", type=Real(1e-9, 1e9), help="With --preset; 4 bits are about 0.56.  [default: 2]"),
     )
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,7 +52,7 @@ def choose_cost(
     """The cost model, and what a file says of it.
 
     Raises:
-        ValueError: for options that exclude each other, or files that hold nothing of the kind.
+        ValueError: for options that exclude each other, or files that hold no costs.
     """
     if fit_file is not None:
         for name, value in {

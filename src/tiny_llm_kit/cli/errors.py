@@ -4,6 +4,6 @@ import click
 
 
 class BadInput(click.ClickException):
-    """Says what is wrong and the remedy. click.UsageError would add the usage, which was not the matter."""
+    """Says what is wrong and the remedy. click.UsageError would add the usage, which was not the problem."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""`pdm run figures`: the book's figures, drawn anew from recorded measurements and from the course's own objects."""
+"""`pdm run figures`: the book's figures, redrawn from recorded measurements and from the course's own objects."""
 
 import sys
 
@@ -12,13 +12,15 @@ from tiny_llm_kit.course.course_map import find_root
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--check", is_flag=True, help="Write nothing; say which figures are not what would be drawn, and exit with 1.")
+@click.option(
+    "--check", is_flag=True, help="Write nothing; say which figures differ from what would be drawn, and exit with 1."
+)
 @click.option("--list", "listing", is_flag=True, help="List the figures and stop.")
 @ends_politely()
 def main(names: tuple[str, ...], check: bool, listing: bool) -> None:
     """Draw the figures called NAME, or all, into book/src/images.
 
-    A figure of a measurement comes from book/figures, where a command's JSON lies; the command is named under the figure.
+    A figure of a measurement comes from book/figures, which holds a command's JSON; the command is named under the figure.
     """
     root = find_root()
     if listing:

@@ -1,6 +1,6 @@
 """What a person sees while a batch runs: a live picture in a terminal, plain lines elsewhere.
 
-A view only looks: it is shown the requests and the scheduler after each step, and keeps what it needs to tell news.
+A view only observes: it sees the requests and the scheduler after each step, and remembers what it needs to report changes.
 """
 
 import time
@@ -20,7 +20,7 @@ from tiny_llm_kit.cli.text import harmless
 SecondsLeft = Callable[[], float]
 
 _OTHER_LINES = 9
-"""Of a terminal: above and below the rows of requests."""
+"""Lines of a terminal above and below the rows of requests."""
 
 
 class ShownRequest(Protocol):
@@ -48,7 +48,7 @@ class View(Protocol):
 
 
 class Places(Protocol):
-    """What an engine's requests share, and what of it each one has; see `ServedEngine`."""
+    """What an engine's requests share, and how much of it each one has; see `ServedEngine`."""
 
     column: str
     rows: int
@@ -114,7 +114,7 @@ class PlainView:
 
 
 class LiveView:
-    """A row per slot or running request: who it is, how far the prompt is read, and the last words of the answer."""
+    """A row per slot or running request: its name, how far the prompt has been read, and the last words of the answer."""
 
     def __init__(
         self,

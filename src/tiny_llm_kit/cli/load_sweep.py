@@ -1,4 +1,4 @@
-"""The runs of `bench-load`, one schedule after the other, with signs of life."""
+"""The runs of `bench-load`, one schedule after another, with progress reports."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`pdm run load-test`: locust asks a real server for more and more, and every answer must be whole, and the right one."""
+"""`pdm run load-test`: locust asks a real server for more and more, and every answer must be complete and right."""
 
 import importlib.util
 import sys
@@ -24,7 +24,7 @@ from tiny_llm_kit.machine.description import describe_machine
 
 NOT_INSTALLED = "locust is not installed, and a load test needs it: run `pdm run setup-load`"
 MAX_SEQ_LEN = 192
-"""Tokens: enough for the requests even if each letter is one, and so few that the prefix cache cannot keep all of them."""
+"""Tokens: enough for the requests even if each letter is one, and too few for the prefix cache to keep all of them."""
 STARTING_SECONDS = 4
 """About what locust needs to start and to end, and the server to be empty, for an estimate."""
 ALONE_SECONDS = 0.5
@@ -39,13 +39,19 @@ _count = click.IntRange(min=1)
     "--engine", type=click.Choice(("paged", "slots")), default="paged", show_default=True, help="Week 3's, or week 2's."
 )
 @click.option("--seconds", type=_count, default=300, show_default=True, help="At each rate.")
-@click.option("--rates", type=Numbers(100), default="1,2,4", show_default=True, help="Times the sustainable rate.")
+@click.option("--rates", type=Numbers(100), default="1,2,4", show_default=True, help="Multiples of the sustainable rate.")
 @click.option("--warm-up", type=_count, default=20, show_default=True, help="Seconds before each measurement, at its rate.")
-@click.option("--burst", type=_count, default=30, show_default=True, help="Seconds in which the sustainable rate is measured.")
+@click.option("--burst", type=_count, default=30, show_default=True, help="Seconds for measuring the sustainable rate.")
 @click.option("--running", type=_count, default=8, show_default=True, help="Most requests that run at a time.")
-@click.option("--max-queue", type=_count, default=16, show_default=True, help="Most requests that wait.")
-@click.option("--requests", type=click.IntRange(1, 1000), default=64, show_default=True, help="In the list that goes round.")
-@click.option("--seed", type=seed_type, default=0, show_default=True, help="Of the list, and of the arrivals.")
+@click.option("--max-queue", type=_count, default=16, show_default=True, help="Most requests that may wait.")
+@click.option(
+    "--requests",
+    type=click.IntRange(1, 1000),
+    default=64,
+    show_default=True,
+    help="Requests in the list that is cycled through.",
+)
+@click.option("--seed", type=seed_type, default=0, show_default=True, help="Seed of the list and of the arrivals.")
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose engine and server: ref, or tiny_llm for your own.")
 @ends_politely()

@@ -1,4 +1,4 @@
-"""`pdm run mutants`: how many small slips in a day's answers its tests notice. Made for those who write tests."""
+"""`pdm run mutants`: how many small slips in a day's answers its tests notice. It is for people who write tests."""
 
 import random
 import sys
@@ -23,14 +23,16 @@ LONGEST = 600.0
 """Seconds for the suite on the reference."""
 
 SILENCE = 30.0
-"""Seconds between signs of life where there is no terminal: all mutants of a day take hours."""
+"""Seconds between progress lines if there is no terminal: all mutants of a day take hours."""
 
 
 @click.command()
 @click.option("--week", type=int, help="The week; without it, the whole course.")
 @click.option("--day", type=int, help="The day of that week; without it, all its days.")
 @click.option("--task", type=int, help="Mutants of this task's answers only. They face the whole suite of the day.")
-@click.option("--sample", type=click.IntRange(min=1), help="So many mutants per day, drawn at random; without it, all of them.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), help="This many mutants per day, drawn at random; without it, all of them."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Which mutants a sample draws.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Suites that run at a time.")
 @click.option("--verbose", "-v", is_flag=True, help="Print those that were killed, too, and by which test.")
@@ -48,10 +50,10 @@ def main(
     """Runs the tests of a day on mutants: copies of the reference with one small slip each in the Python code of its answers.
 
     A mutant is killed if a test fails, or if the suite does not end. Each survivor is printed when it is found: it shows what
-    the tests do not ask for, unless it is as good as the original; then tests/mutants is the place to say so, and why.
+    the tests do not check, unless it is as good as the original; tests/mutants is then the place to say so, and why.
 
-    Ends with 0 if on each day 95 % or more of the mutants that are not equivalent are killed. A day takes minutes, and the
-    whole course an hour or more. Ctrl-C prints how far it came.
+    The exit code is 0 if 95 % or more of each day's mutants that are not equivalent are killed. A day takes minutes, and the
+    whole course an hour or more. Ctrl-C prints how far it got.
     """
     root = find_root()
     console = Console()
@@ -150,7 +152,7 @@ def _run_all(
 
 
 def _limit(seconds: float, workers: int) -> float:
-    """Seconds for a mutant, when the reference took so many and had the machine to itself."""
+    """Seconds for a mutant, if the reference took this many and had the machine to itself."""
     return 60 + 2 * workers * seconds
 
 

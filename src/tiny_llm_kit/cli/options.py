@@ -13,7 +13,7 @@ from tiny_llm_kit.workloads.paged import PagedSizes
 
 
 class TraceFile(OutFile):
-    """The JSON file of a timeline; a page is written beside it."""
+    """The JSON file of a timeline; a page is written next to it."""
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = super().convert(value, param, ctx)
@@ -27,7 +27,7 @@ class TraceFile(OutFile):
 KERNELS = ("arrays", "mlx", "course")
 LARGEST_SEED = 2**32 - 1
 MOST_REQUESTS = 100_000
-"""That real engines serve: more would take days, and their prompts the memory."""
+"""The most requests that real engines serve: more would take days, and their prompts would fill the memory."""
 
 
 class Numbers(click.ParamType):
@@ -53,7 +53,7 @@ class Numbers(click.ParamType):
 
 
 class Real(click.FloatRange):
-    """A range of finite numbers. `FloatRange` takes nan for a number within every range."""
+    """A range of finite numbers. `FloatRange` takes NaN for a number within every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -75,13 +75,13 @@ model_option = click.option(
 )
 out_option = click.option("--out", type=OutFolder(), default=Path("results"), show_default=True, help="Where results go.")
 trace_option = click.option(
-    "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) beside it."
+    "--trace", type=TraceFile(), help="Write a timeline to this JSON file (for Perfetto), and as a page (.html) next to it."
 )
 kv_bits_option = click.option(
     "--kv-bits",
     type=click.Choice(("8", "4")),
     callback=lambda context, option, value: value and int(value),
-    help="Paged: store keys and values in so many bits.  [default: as they are]",
+    help="Paged: store keys and values in this many bits.  [default: as they are]",
 )
 simulate_option = click.option(
     "--simulate",
@@ -93,19 +93,21 @@ noise_option = click.option("--noise", type=Real(0, 1), default=0.05, show_defau
 seed_type = click.IntRange(0, LARGEST_SEED)
 
 speculate_option = click.option(
-    "--speculate", type=click.Choice(("ngram",)), help="Paged: check guesses alongside, if what was said before comes again."
+    "--speculate",
+    type=click.Choice(("ngram",)),
+    help="Paged: guess that the text repeats itself, and check the guesses alongside.",
 )
 
 _count = click.IntRange(min=1)
 _sizes = PagedSizes()
 _PAGED = (
-    click.option("--block-size", type=_count, help=f"Paged: tokens of a block.  [default: {_sizes.block_size}]"),
+    click.option("--block-size", type=_count, help=f"Paged: tokens per block.  [default: {_sizes.block_size}]"),
     click.option("--num-blocks", type=_count, help="Paged: blocks.  [default: as many tokens as the slots would hold]"),
     click.option("--max-num-seqs", type=_count, help=f"Paged: most requests at a time.  [default: {_sizes.max_num_seqs}]"),
     click.option(
         "--max-num-batched-tokens",
         type=_count,
-        help=f"Paged: most tokens of a step, decodes and prompts.  [default: {_sizes.max_num_batched_tokens}]",
+        help=f"Paged: most tokens per step, decodes and prompts.  [default: {_sizes.max_num_batched_tokens}]",
     ),
 )
 
@@ -128,7 +130,7 @@ def trace_files(trace: Path | None) -> dict[str, Path | None]:
 
 
 def refuse(engine: str, **given: Any) -> None:
-    """ValueError for an option that was given, and means nothing to the engine that was chosen."""
+    """ValueError for an option that was given but means nothing to the chosen engine."""
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"--{name.replace('_', '-')} means nothing to --engine {engine}: leave it out")

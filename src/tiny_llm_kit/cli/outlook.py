@@ -15,7 +15,7 @@ def what_is_served(model: str, items: Sequence[WorkItem], memory: str, tokens: i
 
 
 def slots(used: int, asked_for: int) -> str:
-    """`used` are used, of those that were asked for."""
+    """Only `used` of those that were asked for are used."""
     unused = f" (of {asked_for}: there is nobody for the others)" if used < asked_for else ""
     return f"slots: {used}{unused}"
 
@@ -25,7 +25,7 @@ def blocks(count: int, block_size: int) -> str:
 
 
 def how_long(times: StepTimes, items: Sequence[WorkItem], compare: bool, load: LoadMeter) -> str:
-    """For answers as long as they may get; `load` is how busy the machine was while the steps were timed."""
+    """The estimate for the longest possible answers; `load` is how busy the machine was while the steps were timed."""
     prompt_tokens, answers = sum(len(item.prompt) for item in items), [item.max_tokens for item in items]
     ours = times.continuous(prompt_tokens, answers)
     others = times.sequential(prompt_tokens, answers) + times.static(prompt_tokens, answers)

@@ -1,4 +1,4 @@
-"""Files that programs write: looked at before the work begins, and whole or not there at all when it is done."""
+"""Files that programs write: checked before the work begins, and either complete or not there at all when it is done."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ Write = Callable[[Path], object]
 
 
 class OutFile(click.ParamType):
-    """A file that can be written; what is there now stays until the program writes."""
+    """A file that can be written; what is there stays until the program writes."""
 
     name = "file"
 
@@ -37,7 +37,7 @@ class OutFile(click.ParamType):
 
 
 class OutFolder(OutFile):
-    """A folder, there or not, in which files can be written."""
+    """A folder, existing or not, in which files can be written."""
 
     name = "folder"
 
@@ -49,7 +49,7 @@ def check_writable(path: Path) -> None:
     """Tries what writing `path` will need, and leaves everything as it was.
 
     Raises:
-        ValueError: if it cannot be written, and why.
+        ValueError: if it cannot be written, saying why.
     """
     try:
         if file := next((parent for parent in path.parents if parent.is_file()), None):
@@ -78,9 +78,9 @@ def check_apart(files: Mapping[str, Path | None]) -> None:
 
 
 def write_file(path: Path, write: Write) -> None:
-    """Writes beside `path` and then puts the file in its place, so that no reader ever finds a part of it.
+    """Writes next to `path` and then puts the file in its place, so no reader ever finds a part of it.
 
-    What cannot be written there, because the disk is full by now, say, goes to a temporary folder: it may be an hour's work.
+    What cannot be written there, say because the disk is now full, goes to a temporary folder: it may be an hour's work.
 
     Raises:
         click.ClickException: naming the file and the other place; exit code 1.
@@ -101,7 +101,7 @@ def write_file(path: Path, write: Write) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As UTF-8; stray surrogates, which names of files may hold, as \\udXXX, which JSON reads as what it was."""
+    """As UTF-8; stray surrogates, which names of files may hold, as \\udXXX, which JSON reads as the original."""
     write_file(path, lambda file: file.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
@@ -114,7 +114,7 @@ def write_results(
 ) -> None:
     """Writes `document` as JSON, `text` as Markdown and what `draw` draws as PNG, all named after `name` and the time.
 
-    Later runs leave what earlier ones wrote, also within the same second.
+    Later runs leave what earlier ones wrote, even within the same second.
     """
     stem = _free_stem(out, f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     write_json(stem.with_suffix(".json"), document)
@@ -131,7 +131,7 @@ def _free_stem(out: Path, name: str) -> Path:
 
 
 def _is_device(path: Path) -> bool:
-    """/dev/stdout, say, or a pipe: written as it is, for putting a file in its place would destroy it."""
+    """/dev/stdout, say, or a pipe: written directly, since putting a file in its place would destroy it."""
     return os.path.exists(path) and not os.path.isfile(path)  # no error if the name is too long
 
 
@@ -144,7 +144,7 @@ def _folders(folder: Path, keep: bool) -> Iterator[None]:
         yield
     finally:
         for parent in [] if keep else missing:
-            with contextlib.suppress(OSError):  # somebody else put something there meanwhile
+            with contextlib.suppress(OSError):  # another program has put something there meanwhile
                 parent.rmdir()
 
 

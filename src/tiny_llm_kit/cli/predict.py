@@ -1,4 +1,4 @@
-"""`pdm run predict`: fit a cost model to one run, predict others by simulation, and measure them beside it."""
+"""`pdm run predict`: fit a cost model to one run, predict others by simulation, and measure them for comparison."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -48,10 +48,10 @@ Quiet = Callable[[Case, Callable[[], T]], T | None]
 @ends_politely()
 def main(model: str | None, requests: int, kernels: str | None, clock: str, noise: float, out: Path, solution: str) -> None:
     """Record one run, fit what calls of the model cost to it, and predict others: other requests, sizes, arrivals, and the
-    paged engine. Each is then measured, and the two stand side by side. Runs of the paged engine are also predicted from one of
-    its own, which shows how much of their error is what its calls cost.
+    paged engine. Each is then measured, and the two are shown side by side. Runs of the paged engine are also predicted from
+    one of its own, which shows how much of their error comes from the cost of its calls.
 
-    The fit is also written by itself, as fit.json, for pdm run simulate. A run during which other programs had more than
+    The fit is also written separately, as fit.json, for pdm run simulate. A run during which other programs had more than
     --noise of the CPU is repeated. It takes about five minutes on two cores; --requests makes it shorter or longer.
     """
     console = make_console()
@@ -143,7 +143,7 @@ def _recorded(
 
 
 def _quiet(bar: Bar, noise: float, case: Case, run: Callable[[], T]) -> T | None:
-    """What a run gives during which others had little of the CPU; None if they had too much each time."""
+    """The result of a run during which others had little of the CPU; None if they had too much each time."""
     bar.describe(case.name)
     for _ in range(MAX_TRIES):
         with LoadMeter() as meter:

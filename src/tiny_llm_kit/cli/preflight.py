@@ -1,4 +1,4 @@
-"""Says in one line what to do when the environment is not complete; imports the standard library alone."""
+"""Says in one line what to do if the environment is incomplete; it imports only the standard library."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ NEEDED = ("click", "hypothesis", "libcst", "mlx_lm", "pytest", "rich", "ruff")
 
 
 def require_packages() -> None:
-    """Returns when every command can be imported; else prints what to run, and exits with 2."""
+    """Returns if every command can be imported; otherwise prints what to run, and exits with 2."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     try:
         importlib.import_module("mlx.core")  # may be installed without its backend, which only an import shows

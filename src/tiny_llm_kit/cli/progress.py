@@ -1,4 +1,4 @@
-"""Signs of life during long work: bars and spinners in a terminal; lines elsewhere, at first every few seconds."""
+"""Progress reports during long work: bars and spinners in a terminal; lines elsewhere, at first every few seconds."""
 
 import contextlib
 import threading
@@ -12,16 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tiny_llm_kit.cli.text import harmless
 
 SILENCE = 3.5
-"""Seconds until the first sign of life. Somebody who has just started a program takes a log that is silent longer for dead."""
+"""Seconds until the first progress report. To someone who has just started a program, a longer silence looks like a hang."""
 
 LONGEST_SILENCE = 10.0
-"""Seconds between signs of life of work that is known to take long: more of them would be a log of lines that say the same."""
+"""Seconds between reports on work that is known to take long: more of them would fill the log with lines that say the same."""
 
 _GROWTH = 1.5
 
 
 class Heartbeat:
-    """Prints lines, and where there is no terminal also what `status` says whenever nothing was printed for a while.
+    """Prints lines and, if there is no terminal, also what `status` says whenever nothing has been printed for a while.
 
     That is `silence` seconds at first, and longer after each such line, up to `LONGEST_SILENCE`. It has a thread of its own,
     since what is waited for may be one long call.
@@ -61,7 +61,7 @@ class Heartbeat:
 
 @contextlib.contextmanager
 def working(console: Console, text: str, silence: float = SILENCE) -> Iterator[None]:
-    """Says what the block is at: a spinner in a terminal, a line and then signs of life elsewhere."""
+    """Says what the block is doing: a spinner in a terminal, a line and then progress reports elsewhere."""
     if console.is_terminal:
         with console.status(f"{text} …"):
             yield

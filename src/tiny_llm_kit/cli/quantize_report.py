@@ -31,11 +31,11 @@ from tiny_llm_kit.models.load import LoadedModel, load
 def main(model: str | None, text: Path, kv: bool, out: Path, solution: str) -> None:
     """Store a model's weights in several formats, and compare bytes, errors and perplexity.
 
-    The truth is what the model's file holds, in float32. The embedded model's file is quantized already, in groups of 32, to
-    4 bits (its embedding to 8): errors are what a format adds to that. It takes about a minute on two cores.
+    The truth is what the model's file holds, in float32. The embedded model's file is already quantized, in groups of 32, to 4
+    bits (its embedding to 8): errors are what a format adds to that. It takes about a minute on two cores.
 
-    With --kv, weights stay in the type in which this machine computes, and keys and values are stored in 8 and 4 bits: how
-    many more fit, the time of a decode step, errors, perplexity. Close other programs before: it measures time.
+    With --kv, weights stay in the type in which this machine computes, and keys and values are stored in 8 and 4 bits: it
+    reports how many more fit, the time of a decode step, errors, and perplexity. Close other programs first: it measures time.
     """
     console = make_console()
     answer = import_answer(solution)

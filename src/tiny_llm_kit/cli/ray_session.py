@@ -1,4 +1,4 @@
-"""Ray on this machine, as long as a block lasts: small, quiet, and without a trace afterwards."""
+"""Ray on this machine for as long as a block lasts: small, quiet, and without a trace afterwards."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ def ray_session(cpus: int, host: str, port: int) -> Iterator[Any]:
     """Start Ray, and its HTTP proxy at `host:port`; gives the module `ray.serve`. All of it is stopped at the end.
 
     Args:
-        cpus: that replicas may be given, whatever the machine has.
+        cpus: how many replicas may be given, whatever the machine has.
     Raises:
         ClickException: if Ray is not installed, or does not start.
     """

@@ -1,4 +1,5 @@
-"""Servers as processes, and what can stand before them: nothing, vLLM's router, or Ray Serve with a router of the course."""
+"""Servers as processes, and what can be in front of them: nothing, vLLM's router, or Ray Serve with one of the course's
+routers."""
 
 import contextlib
 import importlib.util
@@ -39,7 +40,8 @@ TIMEOUT = 600.0
 
 @dataclass(frozen=True)
 class Served:
-    """What each server serves, whoever stands before it. `model`: as --model; `longest`: the longest request that may come."""
+    """What each server serves, whatever is in front of it. `model`: as --model; `longest`: the longest request that may
+    come."""
 
     solution: str
     model: str | None
@@ -68,7 +70,8 @@ class OpensFront(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of front. missing: says what has to be installed for it; None if nothing has. killed: whether to try that, too."""
+    """A kind of front. missing: says what has to be installed for it; None if nothing has. killed: whether to try killing one,
+    too."""
 
     name: str
     opens: OpensFront
@@ -100,7 +103,7 @@ def alone(served: Served) -> Iterator[Front]:
 
 @contextlib.contextmanager
 def behind_vllm_router(policy: str, served: Served) -> Iterator[Front]:
-    """vLLM's router with one of its policies before two `pdm run serve`; all its other options are its own."""
+    """vLLM's router with one of its policies in front of two `pdm run serve`; its other options have their defaults."""
     port, port_of_metrics = _free_port(), _free_port()
     with _servers(served, SERVERS) as servers:
         urls = servers.url.split()
@@ -112,7 +115,7 @@ def behind_vllm_router(policy: str, served: Served) -> Iterator[Front]:
 
 @contextlib.contextmanager
 def on_ray(router: str, served: Served) -> Iterator[Front]:
-    """`pdm run serve-replicas`, but that each replica writes its counts to a file: its app is not asked for metrics."""
+    """`pdm run serve-replicas`, except that each replica writes its counts to a file: its app is not asked for metrics."""
     port = _free_port()
     app = partial(make_app, served.solution, served.name, served.tokenizer, served.max_seq_len, None, TIMEOUT)
     with tempfile.TemporaryDirectory() as folder, ray_session(SERVERS, HOST, port) as serve:
@@ -133,7 +136,7 @@ def build_counted(folder: Path, build: Callable[[], tuple[Any, Tokenizer]]) -> t
         generated += state.new_tokens if state else 0  # the engine's own metrics have these a moment later
         new = path.with_suffix(".new")
         new.write_text(json.dumps([engine.metrics.prefix_cache_queries, engine.metrics.prefix_cache_hits, generated]))
-        new.replace(path)  # whole, whenever somebody looks
+        new.replace(path)  # complete at any moment
 
     write()
     engine.event_log.readers.append(write)
@@ -146,7 +149,7 @@ def _written_counts(folder: Path) -> list[Counts]:
 
 @contextlib.contextmanager
 def _servers(served: Served, count: int) -> Iterator[Front]:
-    """So many `pdm run serve`; `url` has all of their addresses."""
+    """This many `pdm run serve`; `url` has all of their addresses."""
     ports = [_free_port() for _ in range(count)]
     sizes = served.sizes
     command = [sys.executable, str(find_root() / "scripts" / "serve.py"), "--solution", served.solution, "--host", HOST]

@@ -28,7 +28,7 @@ from tiny_llm_kit.workloads.paged import PagedSizes, paged_engine
 
 SLOTS = 8
 MAX_SEQ_LEN = 2048
-"""Tokens, where the model was made for more: memory is set aside for each slot, and the pool has that of all slots."""
+"""Tokens, if the model was made for more: memory is set aside for each slot, and the pool has that of all slots."""
 
 
 @click.command()
@@ -36,18 +36,26 @@ MAX_SEQ_LEN = 2048
 @click.option(
     "--engine", type=click.Choice(("paged", "slots")), default="paged", show_default=True, help="Week 3's, or week 2's."
 )
-@click.option("--slots", type=click.IntRange(min=1), default=SLOTS, show_default=True, help="Slots, or the memory of so many.")
+@click.option(
+    "--slots", type=click.IntRange(min=1), default=SLOTS, show_default=True, help="Slots, or the memory of this many."
+)
 @click.option("--max-seq-len", type=click.IntRange(min=2), help=f"Tokens, prompt and answer.  [default: {MAX_SEQ_LEN} or less]")
 @paged_options
 @kv_bits_option
 @speculate_option
 @kernels_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; 0.0.0.0 is all of them.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any that is free.")
-@click.option("--api-key", envvar="TINY_LLM_API_KEY", help="Clients must know it. Better given as $TINY_LLM_API_KEY.")
-@click.option("--max-queue", type=click.IntRange(min=1), default=256, show_default=True, help="Most requests that wait.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all of them.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
+@click.option("--api-key", envvar="TINY_LLM_API_KEY", help="Clients must send it. Better given as $TINY_LLM_API_KEY.")
+@click.option("--max-queue", type=click.IntRange(min=1), default=256, show_default=True, help="Most requests that may wait.")
 @click.option("--request-timeout", type=Real(0, min_open=True), default=600.0, show_default=True, help="Seconds for an answer.")
-@click.option("--step-limit", type=Real(0, min_open=True), default=30.0, show_default=True, help="Seconds: longer steps hang.")
+@click.option(
+    "--step-limit",
+    type=Real(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds; a longer step counts as hanging.",
+)
 @click.option("--drain-timeout", type=Real(min=0), default=30.0, show_default=True, help="Seconds for open answers at the end.")
 @click.option("--access-log", is_flag=True, help="Print a line for each request.")
 @click.option("--solution", default="ref", show_default=True, help="Whose engine and server: ref, or tiny_llm for your own.")
@@ -121,7 +129,7 @@ def main(
 
 
 def longest_item(loaded: LoadedModel, max_seq_len: int | None, sizes: PagedSizes) -> WorkItem:
-    """What stands for the longest request that may come; where the pool's size is given, one that it holds.
+    """A stand-in for the longest request that may come; if the pool's size is given, one that fits into it.
 
     Raises:
         ValueError: if the model was not made for so many tokens.

@@ -27,12 +27,14 @@ ROUTERS = ("ConsistentHash", "LeastTokens", "PowerOfTwoChoices", "PrefixAware", 
 @model_option
 @click.option("--replicas", type=click.IntRange(1, 64), default=2, show_default=True, help="Engines, each in its own process.")
 @click.option("--router", type=click.Choice(ROUTERS), default="PrefixAware", show_default=True, help="Which of them is asked.")
-@click.option("--slots", type=click.IntRange(min=1), default=8, show_default=True, help="A replica has the memory of so many.")
+@click.option(
+    "--slots", type=click.IntRange(min=1), default=8, show_default=True, help="A replica has the memory of this many slots."
+)
 @click.option("--max-seq-len", type=click.IntRange(min=2), help="Tokens, prompt and answer.  [default: 2048 or less]")
 @paged_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; 0.0.0.0 is all of them.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all of them.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--api-key", envvar="TINY_LLM_API_KEY", help="Clients must know it. Better given as $TINY_LLM_API_KEY.")
+@click.option("--api-key", envvar="TINY_LLM_API_KEY", help="Clients must send it. Better given as $TINY_LLM_API_KEY.")
 @click.option("--request-timeout", type=Real(0, min_open=True), default=600.0, show_default=True, help="Seconds for an answer.")
 @click.option("--solution", default="ref", show_default=True, help="Whose engine, server and routers: ref, or tiny_llm.")
 @ends_politely()
@@ -49,15 +51,15 @@ def main(
     solution: str,
     **paged: int | None,
 ) -> None:
-    """Serve a model by several engines. If one of them dies, another goes on with its answers, and Ray starts a new one.
+    """Serve a model with several engines. If one of them dies, another continues its answers, and Ray starts a new one.
 
-    Needs Ray: `pdm run setup-replicas`. Clients see what `pdm run serve` shows them, but for logit_bias, logprobs and
-    response_format, which replicas are not asked for.
+    Needs Ray: `pdm run setup-replicas`. Clients see what `pdm run serve` shows them, except for logit_bias, logprobs and
+    response_format, which replicas do not support.
     """
     console = make_console()
     answer = import_answer(solution)
     sizes = paged_sizes(**paged)
-    with take_port(host, port):  # a taken port is said at once, and not by Ray after a minute
+    with take_port(host, port):  # a taken port is reported at once, and not by Ray after a minute
         pass
     loaded = load(model)
     longest = longest_item(loaded, max_seq_len, sizes)
@@ -91,7 +93,7 @@ def make_app(
     request_timeout: float,
     engine: Any,
 ) -> Any:
-    """The app of day 6 before the replicas, in a process of its own."""
+    """The app of day 6 in front of the replicas, in a process of its own."""
     app = import_answer(solution).create_app
     return app(engine, model_name, tokenizer, max_seq_len=max_seq_len, api_key=api_key, request_timeout=request_timeout)
 

@@ -16,7 +16,7 @@ class ServedEngine(Protocol):
     """An engine, and words for its memory.
 
     name: of its schedule, where schedules are compared. column: what a running request has of the memory.
-    rows: lines of the live picture that are there even if nobody is in them.
+    rows: lines of the live picture that are shown even if no request is in them.
     """
 
     name: str
@@ -25,16 +25,16 @@ class ServedEngine(Protocol):
     engine: Any
 
     def place(self, request: Any) -> tuple[int, str]:
-        """By what the running are sorted, and what stands in the column."""
+        """The sort key of the running requests, and what is in the column."""
 
     def memory(self) -> str:
-        """How the memory is used now, in a line; nothing, where the rows say all."""
+        """How the memory is used now, in a line; empty if the rows say everything."""
 
     def summary(self, crowded: float | None) -> str:
-        """The same of the whole run; `crowded` is the share of slots in use while somebody waited, None if nobody did."""
+        """The same for the whole run; `crowded` is the share of slots in use while requests waited, None if none did."""
 
     def as_json(self) -> dict[str, Any]:
-        """Settings and figures that other engines have not."""
+        """Settings and figures that other engines do not have."""
 
     def recorder(self, names: Sequence[str]) -> Recorder:
         """What records a timeline of the engine; `names` of the requests, in the order in which they come."""

@@ -1,4 +1,4 @@
-"""A server as a process: it takes its port, tells when it is ready, and ends in good order when it is told to."""
+"""A server as a process: it takes its port, says when it is ready, and shuts down cleanly when it is told to."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,12 @@ class Drained(Protocol):
 
 
 def take_port(host: str, port: int) -> socket.socket:
-    """A socket at this address that does not listen yet: who connects before the server is ready is refused, not kept waiting.
+    """A socket at this address that does not listen yet: clients that connect before the server is ready are refused, not kept
+    waiting.
 
     Raises:
         click.ClickException: if the port is in use.
-        ValueError: if there is no such address, or it is not for us.
+        ValueError: if there is no such address, or it can't be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -53,7 +54,7 @@ def take_port(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Serves the app, leaves signals to others, and says in its event loop when it is ready."""
+    """Serves the app, leaves signals to the caller, and says in its event loop when it is ready."""
 
     def __init__(self, app: Any, ready: Callable[[], None], access_log: bool = False) -> None:
         config = uvicorn.Config(

@@ -47,18 +47,20 @@ _above_zero = click.IntRange(min=1)
 
 @click.command()
 @click.option("--workload", "workload_name", type=click.Choice(list(WORKLOADS)), help="Which requests.  [default: heavy-tail]")
-@click.option("--trace-in", type=click.Path(path_type=Path), help="Requests of a .csv file laid out as Azure's LLM traces.")
+@click.option(
+    "--trace-in", type=click.Path(path_type=Path), help="Requests from a .csv file in the format of Azure's LLM traces."
+)
 @click.option("--requests", type=click.IntRange(1, 10**9), help=f"How many.  [default: {REQUESTS}; of a trace, all]")
 @click.option(
     "--rate", type=Real(1e-6, 1e9), help="Requests per second, at random.  [default: all at once; of a trace, its own times]"
 )
-@click.option("--burstiness", type=_positive, help="Of --rate: 1 is Poisson, less is burstier.  [default: 1]")
-@click.option("--seed", type=seed_type, default=0, show_default=True, help="Of the requests and their arrivals.")
+@click.option("--burstiness", type=_positive, help="With --rate: 1 is Poisson, less is burstier.  [default: 1]")
+@click.option("--seed", type=seed_type, default=0, show_default=True, help="Seed of the requests and their arrivals.")
 @click.option("--engine", type=click.Choice(ENGINES), default="slots", show_default=True, help="What is simulated.")
 @click.option("--slots", type=click.IntRange(1, MOST_SLOTS), help=f"Rows of the batch, or of a group.  [default: {SLOTS}]")
-@click.option("--prefill-step", type=_above_zero, help="Prompt tokens per step; not of paged.  [default: 128]")
-@click.option("--strategy", help="Of slots: fifo, shortest-remaining or length-balance.  [default: fifo]")
-@click.option("--max-wait", type=Real(0, 1e9), help="Of dynamic: seconds until a group starts though it is not full.")
+@click.option("--prefill-step", type=_above_zero, help="Prompt tokens per step; not for paged.  [default: 128]")
+@click.option("--strategy", help="For slots: fifo, shortest-remaining or length-balance.  [default: fifo]")
+@click.option("--max-wait", type=Real(0, 1e9), help="For dynamic: seconds until a group starts even if it is not full.")
 @paged_options
 @cost_options(SHAPES[0])
 @click.option("--slo-ttft", type=_positive, help="Goodput: seconds to the first token that users accept.")
@@ -94,8 +96,8 @@ def main(
     """Simulate an engine: its own scheduler decides, and a cost model takes the model's place.
 
     What calls cost comes from a run on this machine (--fit) or from what another machine can do at best (--preset). Requests
-    come one by one and are forgotten when they have ended, so that there may be a million; percentiles are exact to half a per
-    cent. Sizes that are not given are the engines' own; the paged engine has the memory of --slots slots.
+    come one by one and are forgotten when they have ended, so there may be a million; percentiles are exact to half a percent.
+    Sizes that are not given are the engines' own; the paged engine has the memory of --slots slots.
     """
     console = make_console()
     answer = import_answer(solution)
@@ -149,7 +151,7 @@ def main(
             "engine": asdict(simulated),
             "requests": {"source": source, "seed": seed, "rate": rate, "burstiness": burstiness},
             "slo": {"ttft": slo_ttft, "tpot": slo_tpot},
-            "summary": asdict(summary) | {"inter_token": None},  # a simulation does not tell of them
+            "summary": asdict(summary) | {"inter_token": None},  # a simulation has none
             "relative_error": RELATIVE_ERROR,
             "preemptions": sketch.preemptions,
             "steps": steps,
@@ -162,7 +164,7 @@ def main(
 
 
 def _requests(name: str, seed: int, at_once: int) -> Iterator[WorkItem]:
-    """Requests of a workload without end: one list of so many after another."""
+    """Requests of a workload without end: one list of this many after another."""
     if name in SEEDED:
         yield from endless(partial(WORKLOADS[name], shape(SHAPES[0]).vocab_size), seed, at_once)
     items = workload(name, load(keep_quantized=True).tokenizer)

@@ -8,12 +8,12 @@ from tiny_llm_kit.course.skeleton import DRIFT, back_up, find_drift, find_work, 
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 when a file is not as it would be written.")
-@click.option("--force", is_flag=True, help="Overwrite your work too, after copying it to src/tiny_llm.bak-<n>.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file is not as it would be written.")
+@click.option("--force", is_flag=True, help="Overwrite your work, too, after copying it to src/tiny_llm.bak-<n>.")
 def main(check: bool, force: bool) -> None:
     """Generates src/tiny_llm from src/tiny_llm_ref, without the answers to the tasks.
 
-    It stops before it would overwrite work that is not committed.
+    It stops before overwriting work that is not committed.
     """
     root = find_root()
     try:

@@ -1,4 +1,4 @@
-"""`pdm run stress`: random schedules with accidents of every kind; what must hold of an engine has to hold in each."""
+"""`pdm run stress`: random schedules with accidents of every kind; what must hold for an engine has to hold in each."""
 
 import click
 
@@ -11,7 +11,7 @@ from tiny_llm_kit.cli.tables import make_console
 
 @click.command()
 @click.option("--schedules", type=click.IntRange(min=1), default=1000, show_default=True, help="How many to run.")
-@click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first one.")
+@click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first schedule.")
 @click.option("--engine", type=click.Choice(list(SCHEDULES)), default="slots", show_default=True, help="Which engine.")
 @kv_bits_option
 @speculate_option
@@ -20,12 +20,12 @@ from tiny_llm_kit.cli.tables import make_console
 def main(schedules: int, first: int, engine: str, kv_bits: int | None, speculate: str | None, solution: str) -> None:
     """Serve random schedules of requests: arrivals, cancels, failing models, NaN, Ctrl-C, callbacks that misbehave.
 
-    After each step every slot, or block, must be accounted for; in the end every request must have been returned once, with
-    the tokens that it gets alone. A schedule follows from its number (but for the moment at which a signal comes). On the
-    paged engine, with models of all architectures, requests also share beginnings, run out of blocks and of time, and are
-    preempted at any moment; no step may call the model twice, exceed its budget, or do nothing while there is work. With
-    --kv-bits, what a request gets alone is what it gets over keys and values that are stored in so many bits. With
-    --speculate, drafts are among the tokens of a step: n-grams, and guesses of one who knows the answers and errs at times.
+    After each step every slot, or block, must be accounted for; in the end every request must have been returned once, with the
+    tokens that it gets alone. A schedule follows from its number (except for the moment at which a signal comes). On the paged
+    engine, with models of all architectures, requests also share prefixes, run out of blocks and of time, and are preempted at
+    any moment; no step may call the model twice, exceed its budget, or do nothing while there is work. With --kv-bits, what a
+    request gets alone is what it gets over keys and values that are stored in this many bits. With --speculate, drafts are
+    among the tokens of a step: n-grams, and guesses of a drafter that knows the answers and errs at times.
     """
     console = make_console()
     if engine != "paged":

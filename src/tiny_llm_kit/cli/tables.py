@@ -33,7 +33,7 @@ class Percentiles(Protocol):
 
 
 def duration(seconds: float) -> str:
-    """Seconds, or milliseconds when there is less than one."""
+    """Seconds, or milliseconds if there is less than one."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
@@ -43,7 +43,7 @@ def or_dash(value: Shown | None, form: Callable[[Shown], str]) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """A length of time that somebody will wait: "45 s", "2 min 40 s"; rounded up to 5 seconds."""
+    """A length of time to wait: "45 s", "2 min 40 s"; rounded up to 5 seconds."""
     whole = max(5, 5 * math.ceil(seconds / 5))
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
@@ -61,7 +61,7 @@ def latency_table(metrics: Percentiles) -> Table:
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are figures."""
-    table = Table(title=Text(title), title_justify="left")  # Text: it may hold a file's name, which is no markup
+    table = Table(title=Text(title), title_justify="left")  # Text: it may hold a file's name, which is not markup
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:

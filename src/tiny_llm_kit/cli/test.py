@@ -20,7 +20,7 @@ from tiny_llm_kit.course.processes import run_in_terminal, stopped_by_signals
 def main(week: int | None, day: int | None, solution: str, pytest_arguments: tuple[str, ...]) -> None:
     """Runs the tests of one day: --week 2 --day 6.
 
-    What is not an option below goes to pytest: `-k task_3` runs the tests of task 3, `-x` stops at the first failure.
+    Options that are not listed below go to pytest: `-k task_3` runs the tests of task 3, `-x` stops at the first failure.
     """
     root = find_root()
     try:

@@ -1,4 +1,4 @@
-"""Text of strangers on a terminal: prompts, answers and paths may hold characters that a terminal would obey."""
+"""Untrusted text on a terminal: prompts, answers and paths may hold characters that a terminal would obey."""
 
 import unicodedata
 

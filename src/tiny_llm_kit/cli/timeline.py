@@ -26,10 +26,10 @@ COLUMNS = ["", "steps", "places", "used", "share"]
 @click.option("--solution", default="ref", show_default=True, help="Whose engines: ref, or tiny_llm for your own.")
 @ends_politely()
 def main(file: Path | None, example: bool, trace: Path | None, svg_file: Path | None, solution: str) -> None:
-    """Turn FILE, a trace that --trace wrote, into its page (.html, beside it) once more; or play an example.
+    """Turn FILE, a trace that --trace wrote, into its page (.html, next to it) again; or play an example.
 
-    The example is static batching beside continuous batching, by the real engines over a toy model, in steps. Its trace goes to
-    results/worked-example.json, unless --trace names another file.
+    The example is static batching next to continuous batching, by the real engines over a toy model, in steps. Its trace goes
+    to results/worked-example.json, unless --trace names another file.
     """
     console = make_console()
     if example == (file is not None):

@@ -19,18 +19,18 @@ from tiny_llm_kit.workloads.items import WorkItem, needed_seq_len
 from tiny_llm_kit.workloads.lists import SEEDED, WORKLOADS
 
 VOCABULARY = 49152
-"""Token ids are not looked at; the lists are those that the embedded model is given."""
+"""Token ids are not used; the lists are those that the embedded model gets."""
 
 
 @click.command()
 @click.option("--workload", type=click.Choice(SEEDED), default="heavy-tail", show_default=True, help="Whose lengths.")
 @click.option("--requests", type=click.IntRange(min=2), default=256, show_default=True, help="How many come, all at once.")
-@click.option("--seed", type=seed_type, default=1661, show_default=True, help="Of the first list; further ones count on.")
-@click.option("--slots", type=click.IntRange(min=1), default=8, show_default=True, help="The memory that there is, in slots.")
-@click.option("--max-seq-len", type=click.IntRange(min=1), help="Tokens of a slot.  [default: the longest request's]")
+@click.option("--seed", type=seed_type, default=1661, show_default=True, help="Seed of the first list; further ones count up.")
+@click.option("--slots", type=click.IntRange(min=1), default=8, show_default=True, help="The available memory, in slots.")
+@click.option("--max-seq-len", type=click.IntRange(min=1), help="Tokens per slot.  [default: the longest request's]")
 @click.option(
     "--block-size", "block_sizes", multiple=True, type=click.IntRange(min=1), default=(8, 16, 32, 64), show_default=True,
-    help="Tokens of a block; repeatable.",
+    help="Tokens per block; repeatable.",
 )  # fmt: skip
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose block pool: ref, or tiny_llm for your own.")
@@ -47,7 +47,7 @@ def main(
 ) -> None:
     """Play a workload over slots, and over blocks in the same memory: what is reserved, what is wasted, how many run at a time.
 
-    Means are over the steps in which requests wait. All is counted, so that a busy machine changes nothing.
+    Means are over the steps in which requests wait. Everything is counted, so a busy machine changes nothing.
     """
     console = make_console()
     answer = import_answer(solution)
@@ -85,7 +85,7 @@ def main(
 
 
 def _items(workload: str, requests: int, seed: int) -> list[WorkItem]:
-    """So many requests, from as many lists of the workload as it takes."""
+    """This many requests, from as many lists of the workload as it takes."""
     items: list[WorkItem] = []
     while len(items) < requests:
         items += WORKLOADS[workload](VOCABULARY, seed=seed)

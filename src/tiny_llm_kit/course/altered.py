@@ -1,4 +1,4 @@
-"""Copies of the reference that are changed a little, to see what the tests say of them."""
+"""Copies of the reference that are changed a little, to see what the tests say about them."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ class Edit:
     count: int = 1
 
     def apply(self, package: Path) -> None:
-        """Edit the file; ValueError if it does not hold `find` so often."""
+        """Edit the file; ValueError if it does not hold `find` that many times."""
         path = package / self.file
         if not path.is_file():
             raise ValueError(f"the reference has no {self.file}")

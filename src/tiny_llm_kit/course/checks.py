@@ -1,6 +1,6 @@
 """The steps of `pdm run check`: what has to hold before a change goes in.
 
-A step is cut into parts, which know nothing of each other and may be run side by side.
+A step is cut into parts, which are independent of each other and may be run side by side.
 """
 
 import importlib.util
@@ -41,12 +41,12 @@ class Report:
 
     @classmethod
     def of(cls, problems: list[str]) -> "Report":
-        """Of something that counts as one result."""
+        """The report of something that counts as one result."""
         return cls(int(not problems), int(bool(problems)), "\n".join(problems))
 
     @classmethod
     def sum(cls, reports: "list[Report]") -> "Report":
-        """Of a step, from those of its parts."""
+        """The report of a step, from those of its parts."""
         return cls(
             sum(report.passed for report in reports),
             sum(report.failed for report in reports),
@@ -91,7 +91,7 @@ def _reference(root: Path, course: Course) -> Report:
 
 
 def _replicas(root: Path, course: Course) -> Report:
-    """Needs Ray, which is an extra: without it, the note says so."""
+    """It needs Ray, which is an optional extra: without it, the note says so."""
     if importlib.util.find_spec("ray") is None:
         return Report(0, 0, notes="Ray is not installed: pdm run setup-replicas, and this step runs, too")
     code, output = processes.run([sys.executable, "scripts/check_replicas.py"], root, os.environ)
@@ -146,7 +146,7 @@ def _all_mistakes(root: Path, course: Course) -> list[Part]:
 
 
 def _whole(step: Callable[[Path, Course], Report]) -> Callable[[Path, Course], list[Part]]:
-    """Of a step that has one part."""
+    """The parts of a step that has one."""
     return lambda root, course: [partial(step, root, course)]
 
 
@@ -176,7 +176,7 @@ def parts_of(name: str, root: Path, course: Course) -> list[Part]:
     """The parts of a step, which can be run in any order; none of them raises a ValueError, it fails instead."""
     try:
         return [partial(_run_part, part) for part in STEPS[name].find_parts(root, course)]
-    except ValueError as error:  # what a list of variants or mistakes has wrong
+    except ValueError as error:  # what is wrong with a list of variants or mistakes
         return [partial(Report.of, [str(error)])]
 
 
@@ -184,6 +184,6 @@ def _run_part(part: Part) -> Report:
     began = time.perf_counter()
     try:
         report = part()
-    except ValueError as error:  # what the map or a mark has wrong
+    except ValueError as error:  # what is wrong with the map or a mark
         report = Report.of([str(error)])
     return replace(report, began=began, ended=time.perf_counter())

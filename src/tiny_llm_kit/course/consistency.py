@@ -13,7 +13,7 @@ _TASK_NAMED = re.compile(r"Week (\d+) Day (\d+), task (\d+)")
 
 
 def find_contradictions(root: Path, course: Course, skeleton: Skeleton) -> list[str]:
-    """One line for each thing that `course.toml` says of a ready day and that the files do not bear out."""
+    """One line for each thing that `course.toml` says about a ready day and the files do not bear out."""
     names = SkeletonNames(skeleton)
     return [
         line
@@ -44,9 +44,9 @@ def _tested_numbers(tests: Path) -> set[int]:
 def judge_stub(result: TestResult, course: Course) -> tuple[str, str]:
     """The problem and the warning, each empty if there is none, with how a test ended on the untouched skeleton.
 
-    Every test must fail there, and its failure must name a task of its own day or an earlier one. A test of task 3
-    that names another task is worth a look only: it may need the tasks before. A test that was skipped for want of a C++
-    compiler says nothing.
+    Every test must fail there, and its failure must name a task of its own day or an earlier one. A test of task 3 that names
+    another task is only worth a look: it may need the tasks before. A test that was skipped for lack of a C++ compiler says
+    nothing.
     """
     test = f"{result.suite}::{result.name}"
     if result.lacked_compiler:

@@ -59,7 +59,7 @@ class Day:
     A chapter of several pages begins with `chapter` and goes on with `more_pages`, in the order in which they are read.
     `order` holds the numbers of the tasks in the order in which they are worked on, and `parts`, for a task that has them,
     those of its tests: "plan" stands for the tests named `test_task_4_plan_...`. `needs` holds week and number of the days that
-    it builds on. `hints` holds, by the number of a task, what helps one who is stuck: from gentle to plain.
+    it builds on. `hints` holds, by the number of a task, what helps a learner who is stuck: from gentle to plain.
     """
 
     week: int
@@ -81,7 +81,7 @@ class Day:
         return self.chapter, *self.more_pages
 
     def place_of(self, test: str) -> tuple[int, int]:
-        """Where the test of that name comes in the working order, to sort by; one that names no task comes last."""
+        """Where the test of that name comes in the working order, as a sort key; one that names no task comes last."""
         found = _TASK_AND_PART.match(test)
         if not found or int(found[1]) not in self.order:
             return len(self.order), 0
@@ -90,7 +90,7 @@ class Day:
 
     @property
     def planned(self) -> bool:
-        """Whether the day is announced only: it has no tests yet."""
+        """Whether the day is only announced: it has no tests yet."""
         return self.tests is None
 
     def __str__(self) -> str:

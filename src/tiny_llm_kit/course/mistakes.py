@@ -1,8 +1,8 @@
 """Known wrong answers: small edits of the reference, each of which the tests of its day have to catch.
 
 They lie in `tests/mistakes/*.toml`, as lists of `[[mistake]]` with a `name`, the numbers `week`, `day` and `task`, and the
-fields of one `Edit` or a list `edits` of several. A mistake is caught when a test of its own task fails, so that whoever makes
-it is told where to look; other tests of the day are not run.
+fields of one `Edit` or a list `edits` of several. A mistake is caught when a test of its own task fails, since a learner who
+makes it should be told where to look; other tests of the day are not run.
 """
 
 import tomllib
@@ -71,9 +71,9 @@ def _mistake(entry: dict[str, Any], course: Course) -> Mistake:
 
 
 def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "", seconds: float = SECONDS) -> Verdict:
-    """Runs the tests of its task on a copy of the reference that makes the mistake, for so many seconds at most.
+    """Runs the tests of its task on a copy of the reference that makes the mistake, for at most this many seconds.
 
-    `catcher`, if it is one of them, is run before the others, which are then spared if it fails.
+    `catcher`, if it is one of them, is run before the others, which are skipped if it fails.
     """
     day = course.find_day(mistake.task.week, mistake.task.day)
     with copied_reference(root, PACKAGE) as package:

@@ -2,7 +2,7 @@
 
 Mutants that are no worse than the original are listed in `tests/mutants/*.toml`: `week` and `day`, and a list of
 `[[equivalent]]` with the fields of one `Known`. A list `[[survivor]]` of the same form holds those that are worse, or may be,
-and that no test kills, with the reason why none does. They name no line numbers, so that they outlive changes elsewhere.
+and that no test kills, with the reason why none does. They name no line numbers, so they survive changes elsewhere.
 """
 
 import tomllib
@@ -83,7 +83,7 @@ class KnownMutants:
         return any(entry.describes(mutant) for entry in self.equivalents)
 
     def reason_to_survive(self, mutant: Mutant) -> str:
-        """ "" if nobody has said why no test kills it."""
+        """ "" if no reason is given why no test kills it."""
         return next((entry.reason for entry in self.survivors if entry.describes(mutant)), "")
 
     def find_stale(self, mutants: list[Mutant]) -> list[Known]:
@@ -116,7 +116,7 @@ def run_original(root: Path, day: Day, seconds: float) -> None:
 
 
 def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float) -> Result:
-    """Runs the suite of the day on a mutant, its task's tests first, until one fails, for so many seconds at most."""
+    """Runs the suite of the day on a mutant, its task's tests first, until one fails, for at most this many seconds."""
     with copied_reference(root, PACKAGE) as package:
         mutant.apply(package)
         own = mutant.task.tests_begin

@@ -1,9 +1,9 @@
 """Mutants: copies of an answer with one small edit each, as a slip of the pen would make it.
 
-An edit replaces a span of the source text, so that all else stays as it is, layout included. Only bodies of functions that are
-marked `@task` are edited: what is given has tests of its own. It knows nothing of how mutants are run.
+An edit replaces a span of the source text, so everything else stays as it is, including the layout. Only bodies of functions
+that are marked `@task` are edited: what is given has tests of its own. It knows nothing about how mutants are run.
 
-Left alone is what says nothing about the answer: messages, what is in a `raise` (it may be removed as a whole), asserts,
+It leaves alone what says nothing about the answer: messages, what is in a `raise` (it may be removed as a whole), asserts,
 annotations, and `strict=True`.
 """
 
@@ -36,7 +36,7 @@ COMPARISONS: dict[type[cst.BaseCompOp], tuple[str, ...]] = {
 SIGNS: dict[type[cst.CSTNode], str] = {cst.Add: "-", cst.Subtract: "+", cst.AddAssign: "-=", cst.SubtractAssign: "+="}
 OPPOSITES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "any": "all", "all": "any"}
 SYMMETRIC = {*OPPOSITES, "swapaxes"}
-"""Methods and functions for which the order of arguments means nothing: of axes, for `swapaxes`."""
+"""Methods and functions for which the order of arguments does not matter: for `swapaxes`, that of the axes."""
 
 SIMPLE = (cst.Name, cst.Attribute, cst.Call, cst.Subscript)
 
@@ -196,7 +196,7 @@ class _Finder(cst.CSTVisitor):
                     self._replace(value, "None")
 
     def _negate(self, test: cst.BaseExpression) -> None:
-        """Of a condition that has no operator which others turn round."""
+        """Mutants of a condition whose operator no other rule turns around."""
         match test:
             case cst.BooleanOperation():
                 self._negate(test.left)

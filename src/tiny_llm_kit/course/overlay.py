@@ -1,8 +1,8 @@
 """Lays the functions of one file over those of another: what both have comes from the overlay.
 
 An overlay looks like the module that it changes, and holds only what differs: imports, functions, classes with the methods that
-differ. What it has and the module has not is added. Answers of the module whose names begin with an underscore, and which
-nothing names any more, are removed: how an answer is cut is its own business, and no test may ask for them.
+differ. What only the overlay has is added. Answers of the module whose names begin with an underscore, and which nothing names
+any more, are removed: how an answer is divided is up to it, and no test may ask for them.
 """
 
 import re

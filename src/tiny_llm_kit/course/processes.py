@@ -1,4 +1,4 @@
-"""Commands that run in process groups of their own, so that one can be stopped with all that it started, and all with us.
+"""Commands that run in process groups of their own: one can be stopped with all that it started, and all of them with us.
 
 Signals are handled in the main thread; commands are run in other threads if several run at once.
 """
@@ -74,7 +74,7 @@ def run(
         _running.add(process)
     try:
         output, _ = process.communicate(timeout=timeout)
-        _stop([process])  # of which only others of its group can be left
+        _stop([process])  # only other members of its group can be left
         if _ending:
             raise Stopped(command[0])
         return process.returncode, output
@@ -104,7 +104,7 @@ def run_in_terminal(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -
 
 
 def _ends(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it ends by itself within the time of grace."""
+    """Whether it ends by itself within the grace period."""
     try:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -141,7 +141,7 @@ def stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def bytecode_is_kept() -> Iterator[None]:
-    """Hundreds of processes import the same modules. Where Python is told to write no bytecode, it compiles them each time."""
+    """Hundreds of processes import the same modules. If Python is told to write no bytecode, it compiles them each time."""
     if not sys.dont_write_bytecode:
         yield
         return
@@ -167,7 +167,7 @@ def _stop(processes: list[Process]) -> None:
 
 
 def _send(leader: Process, number: int) -> bool:
-    """Send a signal to a group; 0 only asks. Whether anybody of the group is still there."""
+    """Send a signal to a group; 0 only asks. Returns whether any process of the group is still there."""
     leader.poll()  # otherwise it would be there as a zombie
     try:
         os.killpg(leader.pid, number)

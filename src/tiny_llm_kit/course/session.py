@@ -30,7 +30,7 @@ class Ending:
     last: str
 
     def explain(self) -> str:
-        """A sentence for those whose session did not end."""
+        """A sentence about a session that did not end."""
         where = f"in {self.last}" if self.last else "before the first test"
         reason = "Does something call os._exit, crash, or never end?"
         return f"The process of the tests ended {where}, so the tests are not over. {reason}"

@@ -1,6 +1,6 @@
 """Makes the learner's package from the reference: the same files, without the answers, which are marked `@task`.
 
-It keeps what is already in the learner's package safe, and knows nothing of what the answers compute.
+It keeps what is already in the learner's package safe, and knows nothing about what the answers compute.
 """
 
 import itertools
@@ -177,7 +177,7 @@ def write(root: Path, skeleton: Skeleton) -> None:
 
 
 def back_up(root: Path) -> Path:
-    """Copies the learner's package beside itself, to the first free name, which it returns."""
+    """Copies the learner's package next to itself, under the first free name, which it returns."""
     package = root / "src" / LEARNER
     names = (package.with_name(f"{LEARNER}.bak-{number}") for number in itertools.count(1))
     backup = next(path for path in names if not path.exists())

@@ -66,7 +66,7 @@ class SuiteRun:
         return [result for result in self.results if result.outcome in ("failed", "error")]
 
     def describe_skipped(self) -> str:
-        """One line for each reason for which tests were skipped, with their number; "" when none was."""
+        """One line for each reason for which tests were skipped, with their number; "" if none were."""
         reasons = Counter(result.reason.partition("\n")[0] for result in self.results if result.outcome == "skipped")
         return "\n".join(f"{count} skipped: {reason}" for reason, count in reasons.items())
 
@@ -75,11 +75,12 @@ PATIENCE = "TINY_LLM_PATIENCE"
 """The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
 
 IN_VAIN = 1.5
-"""That many seconds where wrong answers are tried: hundreds of tests wait for what does not come."""
+"""This many seconds when wrong answers are tried: hundreds of tests wait for what does not come."""
 
 
 def files_that_test(task: Task, root: Path, suite: str) -> list[str]:
-    """Of a suite, which is a folder or a file: what need not be collected takes no time, and there are hundreds of runs."""
+    """The files of a suite, which is a folder or a file: what need not be collected takes no time, and there are hundreds of
+    runs."""
     files = sorted((root / suite).rglob("test_*.py")) if (root / suite).is_dir() else [root / suite]
     return [str(file.relative_to(root)) for file in files if f"def {task.tests_begin}" in file.read_text(encoding="utf-8")]
 

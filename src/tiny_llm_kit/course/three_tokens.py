@@ -1,4 +1,4 @@
-"""Week 1's worked example, a day's part at a time, computed by an answer package: the tables of numbers in the chapters."""
+"""Week 1's worked example, one day at a time, computed by an answer package: the tables of numbers in the chapters."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType

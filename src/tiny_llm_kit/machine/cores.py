@@ -16,7 +16,8 @@ IDLE_KINDS = (3, 4)
 
 @dataclass(frozen=True)
 class Budget:
-    """So many `cores` at a time, perhaps a fraction. `used()`: seconds of processor time that all who share them had so far."""
+    """This many `cores` at a time, perhaps a fraction. `used()`: seconds of processor time that all their users have had so
+    far."""
 
     cores: float
     used: Callable[[], float]
@@ -25,7 +26,7 @@ class Budget:
 def find_budgets(root: Path = ROOT) -> list[Budget]:
     """The processors first, then the limits of the container if it has any.
 
-    `root` is where /proc and /sys are. OSError or ValueError if it can't be told how busy the processors are.
+    `root` is where /proc and /sys are. OSError or ValueError if there is no way to tell how busy the processors are.
     """
     processors = os.sched_getaffinity(0)
     stat = root / "proc/stat"
@@ -36,7 +37,7 @@ def find_budgets(root: Path = ROOT) -> list[Budget]:
 def seconds_used(stat: Path, processors: Collection[int]) -> float:
     """Seconds that `processors` were busy since the machine started, or were taken away by a hypervisor ("steal").
 
-    OSError if the file `stat` cannot be read, ValueError if it does not speak of each of the processors.
+    OSError if the file `stat` cannot be read, ValueError if it does not list each of the processors.
     """
     names = {f"cpu{number}" for number in processors}
     lines = [line.split() for line in stat.read_text().splitlines() if line.startswith("cpu")]

@@ -1,8 +1,8 @@
 """What a measurement ran on, and whether the machine was quiet meanwhile.
 
 A number without its machine means little, and a number taken while other programs ran means less: benchmarks store
-`describe_machine()` beside every result and repeat a run that `LoadMeter` calls noisy. Nothing here tells who ran it
-or where: no host name, user name or path.
+`describe_machine()` beside every result and repeat a run that `LoadMeter` calls noisy. Nothing here reveals who ran it or
+where: no host name, user name or path.
 """
 
 import platform
@@ -23,7 +23,7 @@ from tiny_llm_kit.machine import fast_blas
 PACKAGES = ("mlx", "mlx-lm", "numpy", "scipy-openblas32")
 
 TELLING = 1.0
-"""Seconds of a block, from which on a share of the CPU is more than a few ticks."""
+"""Seconds of a block from which a share of the CPU is more than a few ticks."""
 
 
 def describe_machine() -> dict[str, Any]:
@@ -47,10 +47,10 @@ def describe_machine() -> dict[str, Any]:
 class LoadMeter:
     """Measures, as a context manager, how busy the machine was with other programs during a block.
 
-    After the block, `wall` is its length in seconds. The rest are fractions of what the machine's cores could have done
-    in that time: `own_cpu` this process alone, all its threads; `helper_cpu` the helpers; `other_cpu` every other process,
-    children of this one included; `steal` what a hypervisor took away, where the system tells. The system counts in ticks of
-    about 10 ms: give it blocks of a second or longer.
+    After the block, `wall` is its length in seconds. The rest are fractions of what the machine's cores could have done in that
+    time: `own_cpu` this process alone, all its threads; `helper_cpu` the helpers; `other_cpu` every other process, children of
+    this one included; `steal` what a hypervisor took away, if the system says. The system counts in ticks of about 10 ms: give
+    it blocks of a second or longer.
 
     Args:
         helpers: processes that are part of what is measured. They must outlive the block.
@@ -81,7 +81,7 @@ class LoadMeter:
 
     @property
     def others(self) -> float:
-        """What this process could not have had: the share of other processes, and what a hypervisor took away."""
+        """What this process could not use: the share of other processes, and what a hypervisor took away."""
         return self.other_cpu + self.steal
 
     def noisy(self, limit: float = 0.05) -> bool:
@@ -90,7 +90,7 @@ class LoadMeter:
 
     @property
     def disturbed(self) -> bool:
-        """The same for a person to be told: not of a block so short that a tick or two would make it noisy."""
+        """The same as a message to a person; never for a block so short that a tick or two would make it noisy."""
         return self.wall >= TELLING and self.noisy()
 
 

@@ -42,8 +42,8 @@ class Status:
     """Which BLAS multiplies MLX's matrices in this process.
 
     `threads` is how many it may use; if it `follows_load`, it uses fewer while others need the cores (see `thread_count`).
-    `threads` and `core` (the kind of processor its kernels are written for) are None where the library does not tell.
-    `reason` says why MLX was left as it came; it is empty when `redirected`.
+    `threads` and `core` (the kind of processor its kernels are written for) are None if the library does not say. `reason` says
+    why MLX was left as it came; it is empty when `redirected`.
     """
 
     name: str
@@ -76,7 +76,7 @@ _status: Status | None = None
 
 
 def enable() -> Status:
-    """Point MLX's matrix products at OpenBLAS, once a process; later calls return the first one's answer.
+    """Point MLX's matrix products at OpenBLAS, once per process; later calls return the first one's answer.
 
     Where there is nothing to do (macOS, an NVIDIA GPU, TINY_LLM_BLAS=off) it does nothing and says nothing. Where it
     ought to work and does not, it logs one warning (a line on stderr) and leaves MLX as it came. It never raises.
@@ -156,7 +156,7 @@ def _load_openblas() -> ctypes.CDLL:
     import scipy_openblas32  # only Linux has it
 
     # By default a thread with nothing to do spins for 2^26 cycles. On a machine with more busy programs than cores that keeps
-    # the thread with the work from running, and a product takes a hundred times as long. Asleep after 2^4, nobody waits.
+    # the thread with the work from running, and a product takes a hundred times as long. Asleep after 2^4, it holds up no one.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     return ctypes.CDLL(f"{scipy_openblas32.get_lib_dir()}/{scipy_openblas32.get_library(fullname=True)}")
 

@@ -1,6 +1,6 @@
-"""What MLX's Linux CPU backend does slowly, made fast there. On a GPU it is MLX's own.
+"""Fast versions of what MLX's Linux CPU backend does slowly. On a GPU MLX's own are used.
 
-What the course teaches calls these by name; how they work is worth a look, but no exercise.
+The course's code calls these by name; how they work is worth a look, but not an exercise.
 """
 
 import math
@@ -16,7 +16,7 @@ MANY_ROWS = 64
 def exp(x: mx.array) -> mx.array:
     """Elementwise e^x in the dtype of `x`; relative error below 1e-5 for |x| < 88 in float32.
 
-    MLX's x86 build has no SIMD exponential: `mx.exp` takes about 14 ns an element and `mx.power` about 6, since it calls the C
+    MLX's x86 build has no SIMD exponential: `mx.exp` takes about 14 ns per element and `mx.power` about 6, since it calls the C
     library's `powf`. So e^x is computed as 2^(x log2 e) there; GPU kernels use the same identity, because the hardware has an
     instruction for 2^x and none for e^x.
     """
@@ -27,7 +27,7 @@ def matmul_transposed(x: mx.array, weight: mx.array) -> mx.array:
     """x Wᵀ: `(..., K)` by `(N, K)` gives `(..., N)`.
 
     OpenBLAS's kernels take 8 rows at a time, and what is left over goes through slower ones: 5 rows take longer than 8. So a
-    few rows are filled up to a multiple of 8 with zeros.
+    few rows are padded with zeros to a multiple of 8.
     """
     rows = x.size // weight.shape[1]
     missing = -rows % ROWS
@@ -38,7 +38,7 @@ def matmul_transposed(x: mx.array, weight: mx.array) -> mx.array:
 
 
 def by_columns(weight: mx.array) -> mx.array:
-    """The same matrix `(N, K)`, laid out in memory so that `weight.T` is contiguous. On a GPU it is left as it is.
+    """The same matrix `(N, K)`, laid out in memory with a contiguous `weight.T`. On a GPU it is left as it is.
 
     OpenBLAS copies a weight into blocks before it multiplies, which at 8 rows takes longer than the product itself; from this
     layout the copy is faster, and the product with it by about a fifth. A matrix that lies like this already is not copied.

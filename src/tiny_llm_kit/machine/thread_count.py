@@ -1,9 +1,9 @@
-"""As many threads for matrix products as others leave cores.
+"""As many threads for matrix products as there are cores that others leave free.
 
-OpenBLAS cuts each product into equal parts, one a thread, and waits for the last. If another program has the core of one
+OpenBLAS cuts each product into equal parts, one per thread, and waits for the last. If another program has the core of one
 part, every product takes as long as the scheduler lets that program run, and a model makes hundreds of products per token:
-beside one busy program on two cores, a decode step takes over twenty times as long. With a thread less it takes less than twice
-as long.
+alongside one busy program on two cores, a decode step takes over twenty times as long. With one thread fewer it takes less than
+twice as long.
 
 `ThreadCount` decides, and knows no clock, file or thread; `follow_load` looks at the machine and applies the decision.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from tiny_llm_kit.machine.cores import Budget, find_budgets
 
 CHECK_SECONDS = 0.25
-TOLERATED = 0.3  # of a core: what others may use of it before it counts as taken
+TOLERATED = 0.3  # share of a core that others may use before it counts as taken
 QUIET_CHECKS = 2  # in a row, before a thread is added; one is taken away at once
 
 
@@ -30,7 +30,7 @@ class ThreadCount:
         self._quiet_checks = QUIET_CHECKS - 1
 
     def update(self, free_cores: float) -> int:
-        """The number of threads from now on, if others left so many cores since the last check."""
+        """The number of threads from now on, if others left this many cores since the last check."""
         wanted = max(1, min(self.most, int(free_cores + TOLERATED)))
         self._quiet_checks = self._quiet_checks + 1 if wanted > self.current else 0
         if wanted < self.current or self._quiet_checks >= QUIET_CHECKS:
@@ -40,7 +40,7 @@ class ThreadCount:
 
 @dataclass(frozen=True)
 class Sample:
-    """Clocks read at one moment, in seconds: the time, this process's use of cores, and everybody's use of each budget."""
+    """Clocks read at one moment, in seconds: the time, this process's use of cores, and all processes' use of each budget."""
 
     time: float
     own: float
@@ -61,8 +61,8 @@ def follow_load(set_threads: Callable[[int], object], offered: int) -> int:
         set_threads: is called with 1 now, and later only when the number changes.
         offered: the most threads that there can be.
     Returns:
-        The most threads that will be used. It is 1, and nothing is watched, where there is one core or it can't be told
-        how busy the cores are: then one thread is safe.
+        The most threads that will be used. It is 1, and nothing is watched, if there is one core, or no way to tell how busy
+        the cores are: then one thread is safe.
     """
     set_threads(1)
     try:

@@ -1,7 +1,7 @@
 """A chat template, rendered: the text of a conversation in the form that a model was trained on.
 
 The template comes with the model, so it is rendered in another process (`template_worker`), which is started once, answers in
-a fraction of a millisecond, and may die of a bad template without harm.
+a fraction of a millisecond, and may die from a bad template without harm.
 """
 
 import atexit
@@ -31,7 +31,7 @@ def render(template: str, variables: dict[str, Any]) -> str:
     with _lock:
         try:
             line = _ask(json.dumps({"template": template, "variables": variables}))
-        except BaseException:  # Ctrl-C, too: an answer that nobody has read must not be taken for the next one
+        except BaseException:  # Ctrl-C, too: an unread answer must not be taken for the next one
             _stop()
             raise
     answer = json.loads(line)

@@ -1,7 +1,7 @@
-"""A model folder in Hugging Face's layout: `config.json` beside `model*.safetensors`, plain or quantized by mlx-lm.
+"""A model folder in Hugging Face's layout: `config.json` next to `model*.safetensors`, plain or quantized by mlx-lm.
 
-It also knows which tensors a configuration calls for, and holds any set of weights against that list. It knows no tokenizer
-and never goes to the network.
+It also knows which tensors a configuration calls for, and compares any set of weights with that list. It knows no tokenizer and
+never uses the network.
 """
 
 from collections.abc import Collection, Mapping
@@ -174,7 +174,7 @@ def _indexed_files(index: Path) -> list[str]:
 
 
 def _read_tensors(file: Path) -> dict[str, mx.array]:
-    """The tensors of a safetensors file, lazy. MLX holds their offsets against the file's size."""
+    """The tensors of a safetensors file, lazy. MLX checks their offsets against the file's size."""
     check_file(file)
     try:
         return cast(dict[str, mx.array], mx.load(str(file), format="safetensors"))

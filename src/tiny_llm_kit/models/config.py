@@ -1,7 +1,7 @@
 """What shapes a model: the numbers of a Hugging Face `config.json` that the course's model code reads.
 
-It knows three architectures and no array. A setting that the course does not implement is refused here, by name, because
-a model that runs with a setting ignored answers nonsense without a word.
+It knows three architectures and no array. A setting that the course does not implement is refused here, by name, because a
+model that runs with a setting ignored silently answers nonsense.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A model's files, looked at before a reader gets them: can they be read, and is their JSON an object?
 
-The readers (MLX's, transformers') say little about a folder in a file's place, and wait for ever for a pipe.
+The readers (MLX's, transformers') say little about a folder in place of a file, and wait forever for a pipe.
 """
 
 import json

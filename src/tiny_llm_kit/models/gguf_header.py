@@ -1,6 +1,6 @@
 """Is the header of a GGUF file sound? MLX's reader follows the counts, lengths and offsets in it wherever they lead.
 
-So they are held against the file's size here, before MLX opens the file. What the header says about the model is not looked at.
+So they are checked against the file's size here, before MLX opens the file. What the header says about the model is ignored.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 

@@ -68,7 +68,7 @@ def _gguf_tokenizer(file: Path, metadata: Mapping[str, Any]) -> Tokenizer:
 
 
 def _check_token_ids(path: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
-    """A token that the embedding has no row for would read memory that belongs to something else."""
+    """A token for which the embedding has no row would read memory that belongs to something else."""
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(
             f"{path}: the tokenizer's largest token id is {tokenizer.vocab_size - 1}, but the model's vocabulary ends at "
@@ -111,7 +111,7 @@ def _download(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except Exception as error:  # whatever the hub's client, or the transport under it, raises
+    except Exception as error:  # anything that the hub's client, or the transport under it, raises
         raise ValueError(
             f"cannot load {name!r}: no such file or folder, and the Hugging Face hub did not provide it ({error}). "
             "Check the spelling and the connection, or give no name for the embedded model"

@@ -1,4 +1,4 @@
-"""A matrix in affine groups, as MLX packs it, and the rule that says on which machine it stays packed.
+"""A matrix in affine groups, as MLX packs it, and the rule for which machines it stays packed on.
 
 Every `group_size` neighbouring numbers of a row share one scale and one bias; a number is `scale * q + bias`, where q is an
 unsigned integer of `bits` bits, packed into uint32 words from the lowest bit up. See the documentation of `mx.quantize`.
@@ -63,7 +63,7 @@ class QuantizedWeight:
 
     @property
     def nbytes(self) -> int:
-        """Of the three arrays together: what reading the matrix takes."""
+        """Bytes of the three arrays together: what reading the matrix takes."""
         return sum(array.nbytes for array in self.arrays)
 
     def dequantize(self, dtype: mx.Dtype) -> mx.array:
@@ -82,7 +82,7 @@ Weights = dict[str, mx.array | QuantizedWeight]
 
 
 def place(weights: Mapping[str, mx.array | QuantizedWeight], keep_quantized: bool) -> Weights:
-    """Give the weights the types that the machine is fast at, and read them into memory.
+    """Give the weights the types that the machine is fast with, and read them into memory.
 
     On a GPU (`keep_quantized`) packed matrices stay packed, and everything else takes the type of their scales, so that a
     layer computes in one type; a checkpoint without packed matrices stays as it is. MLX's CPU backend is slow at half

@@ -15,7 +15,7 @@ _SIZES = {
     "qwen2.5-7b": ("qwen2", 3584, 28, 28, 4, 128, 18944, 152064, False),
     "qwen3-8b": ("qwen3", 4096, 36, 32, 8, 128, 12288, 151936, False),
 }
-"""From the `config.json` of each, on the Hugging Face hub. The first is the embedded model's."""
+"""Taken from the `config.json` of each, on the Hugging Face hub. The first is the embedded model's."""
 
 SHAPES = tuple(_SIZES)
 
@@ -41,10 +41,10 @@ def shape(name: str) -> ModelConfig:
 
 
 def read_shape(path: Path) -> ModelConfig:
-    """The sizes in a `config.json`, whatever its positions and attention windows are.
+    """The sizes in a `config.json`, whatever its positions and attention windows.
 
     Raises:
-        ValueError: if it cannot be read, or is of no model whose sizes the course knows how to read; it names the file.
+        ValueError: if it cannot be read, or belongs to a model whose sizes the course can't read; it names the file.
     """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """The process in which chat templates are rendered: `chat_template` starts it; JSON objects go in and out, one per line.
 
-A template is a program that comes with a model. Jinja's sandbox keeps it from files, but neither from loops without an end nor
-from strings of any length; the operating system keeps a process from both, whatever the template is doing.
+A template is a program that comes with a model. Jinja's sandbox keeps it from files, but not from endless loops or huge
+strings; the operating system stops a process that tries either, whatever the template is doing.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def main(cpu_seconds: float, memory_bytes: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS has no such limit; there the time is all that bounds the memory
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # SIGPROF ends the process, also in the middle of one operation
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # SIGPROF ends the process, even in the middle of one operation
         answer = json.dumps(_answer(json.loads(line)))
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(answer, flush=True)

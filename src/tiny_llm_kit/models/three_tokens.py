@@ -1,6 +1,6 @@
 """The model of week 1's worked example: six words, vectors of four numbers, and one block that can be computed by hand.
 
-All matrices of the block are the identity and all norms have weight 1, so what is seen is what the functions do. The head is
+All matrices of the block are the identity and all norms have weight 1, so the numbers show what the functions do. The head is
 not: it was chosen so that the greedy continuation of "the cat sat" is "on the mat", and then the end token.
 """
 
@@ -14,7 +14,7 @@ WORDS = ("the", "cat", "sat", "on", "mat", ".")
 PROMPT = (0, 1, 2)
 END = 5
 EMBEDDING = [[-1, -1, 1, 1], [2, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 2], [1, 1, 1, -1], [0, 2, 0, 0]]
-"""A row per word. The mean square of each is 1, so a block's first norm leaves it as it is, but for eps."""
+"""A row per word. The mean square of each is 1, so a block's first norm leaves it as it is, except for eps."""
 HEAD = [[0, 2, -2, 2], [-1, -2, 1, -1], [3, -3, -1, 0], [-1, 3, 0, 1], [0, -1, 1, 0], [0, 2, 0, -1]]
 
 CONFIG = ModelConfig(

@@ -1,4 +1,4 @@
-"""Tiny random models and a tokenizer of bytes: what tests and exercises run on when any model will do.
+"""Tiny random models and a tokenizer of bytes: for tests and exercises in which any model will do.
 
 The weights mean nothing, but they are spread so that the model behaves like one: every token and every position changes the
 logits, the greedy choice is seldom close to a tie, and generated text does not collapse into one token.
@@ -47,7 +47,7 @@ def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
 def _random(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Normal noise, sized by what the parameter does.
 
-    Projections amplify (3), so that the layers outweigh the embedding: in a tied model the logits would otherwise repeat
+    Projections amplify (3), which makes the layers outweigh the embedding: in a tied model the logits would otherwise repeat
     the input token. Queries and keys amplify less (1.5): scores with a deviation of about 2 look at several positions, where
     larger ones would look at a single one and hide a wrong mask.
     """

@@ -18,10 +18,10 @@ class StreamingDetokenizer:
     """Text from tokens that come one at a time. A character whose bytes are spread over tokens is held back until whole.
 
     Only the tokens since the last text are decoded again, so a token costs the same at the end of an answer as at its
-    beginning; those before them go along once, because some decoders treat the first token of a text differently. After
-    `finalize()`, `text` is what decoding all tokens at once gives (with byte fallback: if the bytes are characters).
-    `tokenizers.decoders.DecodeStream` gives the same text, but loses half a character at the end, and raises an exception at
-    fallback bytes that follow a character without being one.
+    beginning; those before them are decoded along with them once, because some decoders treat the first token of a text
+    differently. After `finalize()`, `text` is what decoding all tokens at once gives (with byte fallback: if the bytes are
+    characters). `tokenizers.decoders.DecodeStream` gives the same text, but loses half a character at the end, and raises an
+    exception at fallback bytes that follow a character without being one.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
@@ -68,7 +68,7 @@ def checked_text(text: str) -> str:
 
 
 class Tokenizer(Protocol):
-    """What the course asks of a tokenizer. A `Request` holds token ids; only its two ends are text."""
+    """What the course needs from a tokenizer. A `Request` holds token ids; only its two ends are text."""
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -76,7 +76,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Every id is below it, those of special tokens included. A model's vocabulary may be padded beyond it."""
+        """Every id is below it, including those of special tokens. A model's vocabulary may be padded beyond it."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, with no special token added. Raises ValueError for lone surrogates."""

@@ -1,4 +1,4 @@
-"""Tokenizers of published models: out of a model folder, or out of a GGUF file's metadata.
+"""Tokenizers of published models: from a model folder, or from a GGUF file's metadata.
 
 transformers takes two seconds to import, so it is imported where a tokenizer is built: a program that only shows its help, or
 runs on a tiny random model, does not wait for it.

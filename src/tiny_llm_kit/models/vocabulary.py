@@ -1,4 +1,4 @@
-"""A vocabulary as bytes: what each token stands for, for those who report tokens and those who forbid some of them.
+"""A vocabulary as bytes: what each token stands for, for code that reports tokens or forbids some of them.
 
 It knows no model and no sampler. Byte-level tokenizers cut letters into pieces, so a token's text can be no text at all.
 """

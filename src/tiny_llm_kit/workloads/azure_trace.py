@@ -16,11 +16,11 @@ from tiny_llm_kit.workloads.streams import unlike
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 LONGEST = 10_000_000
-"""Tokens. Whoever has longer prompts gave another column."""
+"""Tokens. With longer prompts, the wrong column was probably given."""
 
 
 class AzureTrace:
-    """The requests of such a file, line by line, so that it may be of any length; they arrive from second 0 on.
+    """The requests of such a file, line by line, so it may be of any length; they arrive from second 0 on.
 
     Lines whose answer has no token are left out: these requests failed. `left_out` counts them as they are passed.
 

@@ -11,7 +11,7 @@ Seed = TypeVar("Seed", bound=int | None)
 
 
 def choose_seeds(names: Sequence[str], seed: Sequence[int], seeds: int | None) -> Sequence[int | None]:
-    """Those of `seed`, or the first `seeds` from 1 on; None stands for the list that a workload is without a seed.
+    """Those of `seed`, or the first `seeds` from 1 on; None stands for the list of a workload without a seed.
 
     Raises:
         ValueError: if there are both, or one of the workloads knows no seed.
@@ -28,7 +28,7 @@ def choose_seeds(names: Sequence[str], seed: Sequence[int], seeds: int | None) -
 def chosen_lists(
     names: Sequence[str], tokenizer: ChatTokenizer, seeds: Sequence[Seed], requests: int | None
 ) -> dict[tuple[str, Seed], list[WorkItem]]:
-    """The lists by workload and seed, each of so many requests; None: as many as the workload has by itself."""
+    """The lists by workload and seed, each with this many requests; None: the workload's own number."""
     count = {} if requests is None else {"count": requests}
     return {
         (name, seed): workload(name, tokenizer, **count, **({} if seed is None else {"seed": seed}))

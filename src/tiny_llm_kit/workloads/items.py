@@ -1,6 +1,6 @@
-"""One thing that is to be served, before it is a request: what every prompts file, workload and program speaks of.
+"""One item to be served, before it is a request: the common form for prompts files, workloads and programs.
 
-A request remembers how far it is, so each run makes its own from these (see `requests`).
+A request remembers its progress, so each run makes its own from these (see `requests`).
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 Draw = Callable[[np.random.Generator, int], list[int]]
-"""Draws so many lengths."""
+"""Draws this many lengths."""
 
 
 def log_normal(median: float, sigma: float, least: int, most: int) -> Draw:
@@ -37,7 +37,7 @@ KINDS: dict[str, Callable[..., Draw]] = {
 }
 
 CHAT = log_normal(median=32, sigma=0.8, least=8, most=256)
-"""Of the workload heavy-tail."""
+"""The distribution of the workload heavy-tail."""
 
 DISTRIBUTIONS: dict[str, Draw] = {
     "log-normal": CHAT,

@@ -1,7 +1,7 @@
 """Lists of requests to measure an engine with: the same list for the same arguments, on every machine.
 
-Here is only what a server is asked for. No model and no engine: token ids come from a vocabulary size, or,
-where the prompts are real text, from a tokenizer.
+It says only what a server is asked for, without a model or an engine: token ids come from a vocabulary size or, if the prompts
+are real text, from a tokenizer.
 """
 
 import re
@@ -21,7 +21,7 @@ FIRST_PLAIN_TOKEN = 32
 """Vocabularies begin with special tokens; random prompts take ids from here on."""
 
 PLAIN_TOKENS = 64
-"""How many of them prompts of which nothing but the length matters go round."""
+"""The number of ids that prompts cycle through if only their length matters."""
 
 CHAT_PROMPTS = Path(__file__).parent / "data" / "chat_prompts.json"
 LIGHTHOUSE = Path(__file__).parent / "data" / "lighthouse.txt"
@@ -29,16 +29,16 @@ LIGHTHOUSE = Path(__file__).parent / "data" / "lighthouse.txt"
 
 
 def plain_prompt(length: int, first: int = 0) -> list[int]:
-    """A prompt where only the length matters, and that another `first` makes another one."""
+    """A prompt in which only the length matters; a different `first` makes a different one."""
     return [FIRST_PLAIN_TOKEN + (first + place) % PLAIN_TOKENS for place in range(length)]
 
 
 def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkItem]:
     """Random prompts of 8 to 200 tokens, uniform; outputs of 8 to 256, log-normal with median 32 and sigma 0.8.
 
-    So are requests to chat servers: most answers are short, a few are long, and a batch that waits for its longest
-    member wastes most of its slots. (Orca, OSDI 2022, section 3, is about that waste.) The default list is one whose
-    tail is long: 3511 prompt tokens, 1226 output tokens, of which the longest request has 245.
+    Requests to chat servers are like this: most answers are short, a few are long, and a batch that waits for its longest
+    member wastes most of its slots. (Orca, OSDI 2022, section 3, is about that waste.) The default list is one whose tail is
+    long: 3511 prompt tokens, 1226 output tokens, of which the longest request has 245.
     """
     _check_count(count)
     random = _generator(seed)
@@ -47,7 +47,7 @@ def heavy_tail(vocab_size: int, seed: int = 1661, count: int = 32) -> list[WorkI
 
 
 def prefill_heavy(vocab_size: int, seed: int = 0, count: int = 8) -> list[WorkItem]:
-    """Random prompts of 512 tokens, each asking for 32: reading weighs more than writing, as in summarizing."""
+    """Random prompts of 512 tokens, each asking for 32: reading takes more than writing, as in summarizing."""
     _check_count(count)
     return _random_prompts(_generator(seed), vocab_size, [512] * count, [32] * count)
 
@@ -55,7 +55,7 @@ def prefill_heavy(vocab_size: int, seed: int = 0, count: int = 8) -> list[WorkIt
 def shared_prefix(vocab_size: int, seed: int = 0, count: int = 64) -> list[WorkItem]:
     """Random prompts that begin with the same 400 tokens and go on with 20 to 60 of their own, uniform; each asks for 32.
 
-    So does a service whose requests all come with one system prompt: 400 tokens of about 440 are the same work again.
+    A service whose requests all have the same system prompt is like this: 400 of about 440 tokens are the same work again.
     """
     _check_count(count)
     random = _generator(seed)
@@ -80,7 +80,7 @@ def chat(tokenizer: ChatTokenizer, count: int | None = None, max_tokens: int | N
 
 
 def copying(tokenizer: ChatTokenizer, count: int = 12, max_tokens: int = 96) -> list[WorkItem]:
-    """Passages of a story, each with the request to repeat it word for word: so much of an answer stands in its prompt.
+    """Passages of a story, each with the request to repeat it word for word: most of an answer is in its prompt.
 
     The passages are three sentences long, about 60 words, and an answer may be a little longer.
     """
@@ -101,7 +101,7 @@ WORKLOADS: dict[str, Callable[..., list[WorkItem]]] = {
     "copying": copying,
 }
 SEEDED = ("heavy-tail", "prefill-heavy", "shared-prefix")
-"""Those that are another list for another `seed`."""
+"""Those that give a different list for a different `seed`."""
 TEXTS = ("chat", "copying")
 """Those of real text, which need the model's own tokenizer."""
 

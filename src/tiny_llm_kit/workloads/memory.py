@@ -13,7 +13,7 @@ from tiny_llm_kit.workloads.paged import PagedSizes
 KV_GROUP = 32
 """Numbers of a head that share a scale and a bias, where keys and values are packed."""
 SHARE = 0.8
-"""Of the free memory that slabs may take: what a step computes needs some, too."""
+"""The share of free memory that slabs may take: what a step computes needs some, too."""
 
 
 def slot_bytes(loaded: LoadedModel, seq_len: int, kv_bits: int | None = None) -> int:
@@ -28,7 +28,7 @@ def slot_bytes(loaded: LoadedModel, seq_len: int, kv_bits: int | None = None) ->
 
 
 def check_slots_fit(loaded: LoadedModel, slots: int, seq_len: int) -> None:
-    """Raises ValueError if so many slots of `seq_len` tokens need more memory than is free; it says how many would fit."""
+    """Raises ValueError if this many slots of `seq_len` tokens need more memory than is free; it says how many would fit."""
     _check_fit(loaded, slots, seq_len, "slots", "shorten the prompts or the answers")
 
 

@@ -1,4 +1,4 @@
-"""How a paged engine is built for a list of work: with the memory that slots would take, unless it is told otherwise."""
+"""How a paged engine is built for a list of items: with the memory that slots would take, unless it is told otherwise."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ class PagedSizes:
     """The sizes of a paged engine, in the engine's own names.
 
     num_blocks: None for as many as hold the tokens that slots for the same work would hold.
-    kv_bits: 8 or 4: keys and values are stored in so many bits. None: as they are.
+    kv_bits: 8 or 4: keys and values are stored in this many bits. None: as they are.
     speculate: one of SPECULATION; None for an engine that does not.
     """
 
@@ -38,7 +38,7 @@ class PagedSizes:
             )
 
     def of_schedule(self, num_blocks: int) -> dict[str, int]:
-        """What a simulation takes: it knows blocks and budgets, and not what is in them."""
+        """What a simulation takes: it knows blocks and budgets, but not what is in them."""
         return {
             "num_blocks": num_blocks,
             "block_size": self.block_size,
@@ -75,7 +75,7 @@ def paged_engine(
 ) -> Any:
     """The paged engine of an answer package, for these items.
 
-    slots: what the memory of the pool is that of, where `sizes` does not say.
+    slots: the pool has the memory of this many slots, unless `sizes` says otherwise.
     kernels: as `--kernels`; with "course", attention walks the block tables in a kernel of the answer's, unless `kv_bits` is
         given: what is packed has to be gathered and unpacked for the model's own attention.
     clock: seconds.

@@ -9,7 +9,7 @@ from tiny_llm_kit.workloads.items import WorkItem
 
 DEFAULT_MAX_TOKENS = 64
 LARGEST_FILE = 2**26
-"""Bytes. Prompts files are read whole; whoever has more than 64 MiB of prompts gave the wrong file."""
+"""Bytes. Prompts files are read whole; more than 64 MiB of prompts is probably the wrong file."""
 
 KEYS = ("text", "max_tokens", "title")
 

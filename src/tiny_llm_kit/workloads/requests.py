@@ -20,7 +20,7 @@ class ChatTokenizer(Protocol):
 
 
 def in_chat_form(items: Sequence[WorkItem], tokenizer: ChatTokenizer) -> list[WorkItem]:
-    """The same items with the tokens by which a chat model is asked their texts."""
+    """The same items with the tokens of their texts in chat form."""
     return [
         replace(item, prompt=tuple(tokenizer.apply_chat_template([{"role": "user", "content": item.text}]))) for item in items
     ]

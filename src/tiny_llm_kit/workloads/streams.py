@@ -1,4 +1,4 @@
-"""Requests without end, one after another: what simulations are fed with, so that nobody has to keep a million of them."""
+"""Endless requests, one after another: they feed simulations without keeping a million of them in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -8,16 +8,16 @@ from types import ModuleType
 from tiny_llm_kit.workloads.items import WorkItem
 
 AT_ONCE = 1000
-"""Requests that are made at a time."""
+"""How many requests are made at a time."""
 
 
 def unlike(number: int, length: int) -> tuple[int, ...]:
-    """A prompt of which nothing but the length matters, and that no prompt of another number begins like."""
+    """A prompt in which only the length matters, and whose beginning differs from that of every other number's."""
     return (number, *(0,) * (length - 1))
 
 
 def endless(make: Callable[..., list[WorkItem]], seed: int, at_once: int = AT_ONCE) -> Iterator[WorkItem]:
-    """So many requests of a random workload with this seed, then as many with the next one, and so on.
+    """This many requests of a random workload with this seed, then as many with the next one, and so on.
 
     Args:
         make: called with `seed` and `count`.

@@ -1,4 +1,4 @@
-"""Requests of several tenants, each of whom has a system prompt of its own: what a service with many customers is asked."""
+"""Requests of several tenants, each with a system prompt of its own, as in a service with many customers."""
 
 from dataclasses import replace
 

@@ -1,1 +1,1 @@
-"""Kernels in Metal's shading language: the body of each lies in a `.metal` file, and the Python beside it launches it."""
+"""Kernels in Metal's shading language: the body of each is in a `.metal` file, and the Python file next to it launches it."""

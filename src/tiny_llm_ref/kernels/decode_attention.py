@@ -1,6 +1,6 @@
-"""Attention for decoding: a new token in each row of a batch, over caches of different lengths, read where they lie.
+"""Attention for decoding: one new token per row of a batch, over caches of different lengths, read in place.
 
-It knows arrays and lengths, not caches: any cache that can show its slabs can use it.
+It knows arrays and lengths, not caches: any cache that can expose its slabs can use it.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,15 @@ from metal_anywhere import metal_kernel, read_metal
 
 _SIMD_WIDTH = 32
 _GROUPS = 16
-"""SIMD groups that share a row's keys; half of them where D is above 128, so that their results fit into threadgroup memory."""
+"""SIMD groups that share a row's keys; half as many where D is above 128, because their results have to fit into threadgroup
+memory."""
 
 _KERNEL = metal_kernel(
     name="decode_attention",
     input_names=["q", "k", "v", "lengths", "scale"],
     output_names=["out"],
     source=read_metal(Path(__file__).with_suffix(".metal")),
-    ensure_row_contiguous=False,  # a slice of a slab must not be copied: copying it costs more than attending over it
+    ensure_row_contiguous=False,  # a slice of a slab must not be copied: the copy costs more than the attention
 )
 
 
@@ -31,7 +32,7 @@ def decode_attention(
     Args:
         q: `(B, H, 1, D)`, D a multiple of 32 up to 256; float32, float16 or bfloat16.
         k, v: `(B, KV, S, D)`, of q's dtype; slices of larger arrays are not copied. Query head h reads head h // (H / KV).
-        lengths: `(B,)`, integers from 1 to S. A list is checked; an array is not looked into, as that would wait for it.
+        lengths: `(B,)`, integers from 1 to S. A list is checked; the values of an array are not, since that would wait for it.
         scale: 1/√D when None.
     Returns:
         `(B, H, 1, D)`, of q's dtype; sums are float32.
@@ -64,14 +65,14 @@ def decode_attention(
 
 
 def check_attention(q: mx.array, k: mx.array, v: mx.array, largest_dim: int) -> None:
-    """Do q `(B, H, L, D)` and k, v `(B, KV, S, D)` fit each other and the kernels? ValueError names what does not."""
+    """Check that q `(B, H, L, D)` and k, v `(B, KV, S, D)` fit each other and the kernels; a ValueError names what does not."""
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or (q.shape[0], q.shape[3]) != (k.shape[0], k.shape[3]):
         raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape} do not fit: (B, H, L, D) and twice (B, KV, S, D) are needed")
     check_heads(q, k, v, k.shape[1], largest_dim)
 
 
 def check_heads(q: mx.array, k: mx.array, v: mx.array, kv_heads: int, largest_dim: int | None) -> None:
-    """Are all of one dtype? Can the H of q `(B, H, L, D)` share `kv_heads`? Does a kernel for D up to `largest_dim` take it?"""
+    """Check that all have one dtype, that the heads of q can share `kv_heads`, and that D is supported up to `largest_dim`."""
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v are of {q.dtype}, {k.dtype} and {v.dtype}: they must be of one dtype")
     heads, dim = q.shape[1], q.shape[3]

@@ -1,6 +1,6 @@
-"""Flash attention for prefill: exact attention, tile by tile, without the matrix of scores in memory (arXiv 2205.14135).
+"""Flash attention for prefill: exact attention, tile by tile, without a matrix of scores in memory (arXiv 2205.14135).
 
-Two kernels with one contract: the first with plain arithmetic, the second with the matrix unit of the GPU.
+Two kernels with the same contract: the first uses plain arithmetic, the second the matrix unit of the GPU.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from .decode_attention import check_attention
 
 _SIMD_WIDTH = 32
 _GROUPS = 4
-"""SIMD groups of a threadgroup. The kernels count on it, as they do on the queries of a tile, which are given below."""
+"""SIMD groups per threadgroup. The kernels depend on this number, and on the queries per tile, which are given below."""
 
 _LARGEST_DIM = 128
 """With more, the tiles would not fit into the 32 KB of threadgroup memory."""
@@ -36,7 +36,8 @@ def flash_attention(q: mx.array, k: mx.array, v: mx.array, scale: float | None =
         q: `(B, H, L, D)`, D a multiple of 32 up to 128; float32, float16 or bfloat16.
         k, v: `(B, KV, S, D)`, of q's dtype. Query head h reads head h // (H / KV).
         scale: 1/√D when None.
-        causal: query i stands at position S − L + i, and sees the keys up to and including its own; else it sees all.
+        causal: query i stands at position S − L + i, and sees the keys up to and including its own; otherwise it sees all of
+            them.
     Returns:
         `(B, H, L, D)`, of q's dtype; sums are float32.
     Raises:
@@ -48,12 +49,12 @@ def flash_attention(q: mx.array, k: mx.array, v: mx.array, scale: float | None =
 def flash_attention_simdgroup(
     q: mx.array, k: mx.array, v: mx.array, scale: float | None = None, causal: bool = True
 ) -> mx.array:
-    """The same as `flash_attention`, with the two products of a tile computed by SIMD-group matrices of 8 × 8."""
+    """The same as `flash_attention`, but the two products of a tile are computed with SIMD-group matrices of 8 × 8."""
     return _launch(_SIMDGROUP, q, k, v, scale, causal, tile=32)
 
 
 def _launch(kernel: Any, q: mx.array, k: mx.array, v: mx.array, scale: float | None, causal: bool, tile: int) -> mx.array:
-    """A threadgroup for each tile of queries, each head and each row."""
+    """One threadgroup for each tile of queries of each head of each row."""
     check_attention(q, k, v, _LARGEST_DIM)
     batch, heads, length, dim = q.shape
     if causal and length > k.shape[2]:

@@ -1,7 +1,7 @@
 """Quantized matrix-vector products y = x Wᵀ, in three steps towards the speed at which memory can be read.
 
-Decoding multiplies one row of activations with every matrix of the model, so its time is the time it takes to read them. The
-kernels take any number of rows, but read the matrix again for each: they are made for one row, or a few.
+Decoding multiplies one row of activations by every matrix of the model, so it takes as long as reading them takes. The kernels
+accept any number of rows, but read the matrix again for each: they are made for one row, or a few.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from tiny_llm_kit.models.quantized import QuantizedWeight
 
 _SIMD_WIDTH = 32
 _ROWS = 4
-"""Rows of W that a SIMD group of `matvec_vector` works on: each number of x that it reads is used this often."""
+"""Rows of W that a SIMD group of `matvec_vector` works on: each number of x that it reads is used this many times."""
 
 _BITS = (4, 8)
 _DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -33,15 +33,15 @@ _VECTOR = _matvec_kernel("matvec_vector")
 
 @task(week=2, day=3, number=2)
 def matvec_thread(x: mx.array, weight: QuantizedWeight) -> mx.array:
-    """x Wᵀ, one thread for each number of the result. Write this and `matvec_thread.metal`.
+    """x Wᵀ, with one thread per number of the result. Write this and `matvec_thread.metal`.
 
     Args:
-        x: `(..., K)`, of float32, float16 or bfloat16.
-        weight: `(N, K)`, of 4 or 8 bits.
+        x: `(..., K)`, float32, float16 or bfloat16.
+        weight: `(N, K)`, in 4 or 8 bits.
     Returns:
         `(..., N)`, of x's dtype, summed in float32.
     Raises:
-        ValueError: if x has another K, or another dtype, or the weight other bits.
+        ValueError: if x has a different K or dtype, or the weight a different number of bits.
     """
     N, K = weight.shape
     return _launch(_THREAD, x, weight, grid=(N, x.size // K, 1), threadgroup=(64, 1, 1))
@@ -56,11 +56,11 @@ def matvec_simd(x: mx.array, weight: QuantizedWeight) -> mx.array:
 
 @task(week=2, day=3, number=4)
 def matvec_vector(x: mx.array, weight: QuantizedWeight) -> mx.array:
-    """The same, with loads of 16 bytes, and a SIMD group for every `_ROWS` rows of W. Write this and `matvec_vector.metal`.
+    """The same, with loads of 16 bytes, and one SIMD group for every `_ROWS` rows of W. Write this and `matvec_vector.metal`.
 
-    x has to start at a multiple of 16 bytes in memory, as every array of its own does, and every slice of whole rows.
+    x has to start at a multiple of 16 bytes in memory, as an array with memory of its own does, and a slice of whole rows.
     """
-    if weight.weight.size < 8:  # MLX puts so few words into constant memory, and the kernel looks for them in device memory
+    if weight.weight.size < 8:  # MLX puts this few words into constant memory, and the kernel looks for them in device memory
         return matvec_simd(x, weight)
     N, K = weight.shape
     grid = (_SIMD_WIDTH * -(-N // _ROWS), x.size // K, 1)
@@ -83,7 +83,7 @@ def _launch(
         raise ValueError(f"x is of {x.dtype}: the kernels take {', '.join(map(str, _DTYPES))}")
     if weight.bits not in _BITS:
         raise ValueError(f"the weight has {weight.bits} bits: the kernels know {' and '.join(map(str, _BITS))}")
-    if x.size == 0:  # there is no grid of no threads
+    if x.size == 0:  # a grid can't be empty
         return mx.zeros((*x.shape[:-1], N), dtype=x.dtype)
     rows = x.reshape(-1, K)
     (out,) = kernel(

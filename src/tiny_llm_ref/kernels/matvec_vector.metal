@@ -2,7 +2,7 @@
 // memory 16 bytes at a time.
 //
 // x               (rows, K)             T; begins at a multiple of 16 bytes
-// w               (N, K * BITS / 32)    uint32, several numbers q a word; the first has the lowest BITS bits
+// w               (N, K * BITS / 32)    uint32, several numbers q per word; the first has the lowest BITS bits
 // scales, biases  (N, K / GROUP_SIZE)   W[n, k] = scale * q + bias, with the scale and the bias of k's group
 // out             (rows, N)             T
 
@@ -23,7 +23,7 @@ const uint chunks = K / CHUNK, groups = K / GROUP_SIZE;
 
 float sums[ROWS] = {};
 for (uint chunk = lane; chunk < chunks; chunk += 32) {
-  // Ask for everything before anything is used, so that the waits for memory overlap. Where N ends inside of our ROWS rows,
+  // Ask for everything before anything is used, so the waits for memory overlap. Where N ends inside our ROWS rows,
   // the last one is read again, and its result thrown away.
   uint4 words[ROWS];
 #pragma unroll

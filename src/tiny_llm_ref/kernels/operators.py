@@ -34,7 +34,7 @@ def kernel_linear(x: mx.array, weight: mx.array | QuantizedWeight, bias: mx.arra
         weight: `(N, K)`; packed weights are unpacked to x's dtype.
         bias: `(N,)`, added to the product.
     Returns:
-        `(..., N)`, with packed weights of x's dtype.
+        `(..., N)`; of x's dtype if the weights are packed.
     """
     if not isinstance(weight, QuantizedWeight):
         return linear(x, weight, bias)
@@ -60,11 +60,11 @@ def kernel_attention(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: 
         k, v: `(B, KV, S, D)`, of q's dtype.
         scale: factor of the scores.
         mask: as in `grouped_query_attention`.
-        lengths: how many keys each row has, `(B,)`, where the rows differ; S in each row when None.
+        lengths: how many keys each row has, `(B,)`, if the rows differ; None: S in every row.
     Returns:
         `(B, H, L, D)`.
     Raises:
-        ValueError: what the chosen kernel refuses, such as D = 48; the formula does not step in for it.
+        ValueError: for what the chosen kernel refuses, such as D = 48; the formula does not step in for it.
     """
     batch, _, length, _ = q.shape
     if length == 1 and (lengths is not None or not isinstance(mask, mx.array)):

@@ -2,8 +2,8 @@
 // tables[b][p / BS], at place p % BS. The row's blocks are divided evenly among PARTS threadgroups.
 //
 //   q                (B, H, 1, D)       T, any strides
-//   k_pool, v_pool   (KV, N, BS, D)     T, given as bytes, read where they lie. The D numbers of a key are neighbours
-//   tables           (B, blocks)        int, any strides; what stands behind a row's own blocks may be any number
+//   k_pool, v_pool   (KV, N, BS, D)     T, given as bytes, read in place. The D numbers of a key are neighbours
+//   tables           (B, blocks)        int, any strides; what follows a row's own blocks may be any number
 //   lengths          (B,)               int, any stride
 //   scale            ()                 float
 //   out              (B, H, PARTS, D)   O: softmax(q kᵀ · scale) v over the keys of the part; 0 if it has none
@@ -78,7 +78,7 @@ for (int first = first_block; first < end_block; first += TEAMS) {
   const int filled = entry < end_block ? min(BS, length - entry * BS) : 0;  // keys of this team's block
   const size_t block = filled > 0 ? tables[b * tables_strides[0] + entry * tables_strides[1]] : 0;
   for (int key = 0; key < BS; key += KEYS) {
-    T keys[KEYS][N] = {};  // ask for all of them before the first is used, so that the waits for memory overlap
+    T keys[KEYS][N] = {};  // ask for all of them before the first is used, so the waits for memory overlap
     T values[KEYS][N] = {};
     for (int j = 0; j < KEYS; ++j) {
       if (key + j < filled) {

@@ -1,6 +1,6 @@
-"""Attention over a paged cache, on kernels that walk the block tables and read the pool where it lies (vLLM, arXiv 2309.06180).
+"""Attention over a paged cache, on kernels that walk the block tables and read the pool in place (vLLM, arXiv 2309.06180).
 
-They know a pool, tables and lengths; who owns a block, and who shares it, is no business of theirs.
+They know a pool, tables and lengths, but not which requests own or share a block.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from .paged_inputs import Lengths, Tables, check_paged
 _SIMD_WIDTH = 32
 _DECODE_GROUPS = 8
 _PREFILL_GROUPS = 4
-"""SIMD groups of a threadgroup. The kernel for prefill counts on it, as it does on its tile of 32 pairs of query and head."""
+"""SIMD groups per threadgroup. The prefill kernel depends on this number, and on its tile of 32 pairs of query and head."""
 _PREFILL_TILE = 32
 
 _LARGEST_DIM = 256
@@ -24,13 +24,13 @@ _LARGEST_PREFILL_DIM = 128
 """With more, the tiles would not fit into the 32 KB of threadgroup memory."""
 
 _HEAD_NUMBERS = 512
-"""Numbers of queries that a threadgroup of the decode kernel can keep in registers: of four heads of 128, or eight of 64."""
+"""How many numbers of queries a threadgroup of the decode kernel can keep in registers: four heads of 128, or eight of 64."""
 
 MOST_PARTS = 32
 LEAST_PART = 256
-"""Tokens of a table, below which a part is not worth the merging."""
+"""Below this many tokens, a part is not worth the merging."""
 ENOUGH_THREADGROUPS = 256
-"""With so many, the decode kernel keeps a large GPU busy without a split: about two for each core of its own."""
+"""With this many, the decode kernel keeps a large GPU busy without a split: about two per core."""
 
 
 def _kernel(name: str, inputs: list[str], outputs: list[str]) -> Any:
@@ -39,7 +39,7 @@ def _kernel(name: str, inputs: list[str], outputs: list[str]) -> Any:
         input_names=inputs,
         output_names=outputs,
         source=read_metal(Path(__file__).with_name(f"{name}.metal")),
-        ensure_row_contiguous=False,  # the pool must not be copied: it holds everybody's tokens
+        ensure_row_contiguous=False,  # the pool must not be copied: it holds the tokens of all requests
     )
 
 
@@ -52,15 +52,15 @@ _MERGE = _kernel("paged_attention_merge", ["parts", "lse"], ["out"])
 def paged_attention_decode(
     q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: Tables, lengths: Lengths, scale: float | None = None
 ) -> mx.array:
-    """Attention of one new token per row; a threadgroup walks the whole table of its row, for query heads of one group.
+    """Attention for one new token per row; a threadgroup walks the whole table of its row, for query heads of one group.
 
     Args:
-        q: `(B, H, 1, D)`, D a multiple of 32 up to 256; float32, float16 or bfloat16. For all else see
+        q: `(B, H, 1, D)`, D a multiple of 32 up to 256; float32, float16 or bfloat16. For everything else see
             `paged_attention_arrays`.
     Returns:
         `(B, H, 1, D)`, of q's dtype; sums are float32.
     Raises:
-        ValueError: as in `paged_attention_arrays`, and for more queries than one per row, or a D that is not supported.
+        ValueError: as in `paged_attention_arrays`, and for more than one query per row, or a D that is not supported.
     """
     out, _ = attend_in_parts(q, k_pool, v_pool, tables, lengths, scale, parts=1, dtype=q.dtype)
     return out
@@ -80,7 +80,7 @@ def attend_in_parts(
 
     Returns:
         out `(B, H, parts, D)`, of `dtype`, attention over the keys of each part alone, and lse `(B, H, parts)`, float32, the
-        logarithm of the sum of their exponentials. A part without keys has 0 and a very low lse, -3.4e38.
+        logarithm of the sum of the exponentials of their scores. A part without keys has 0 and a very low lse, -3.4e38.
     Raises:
         ValueError: as in `paged_attention_decode`.
     """
@@ -109,7 +109,7 @@ def attend_in_parts(
 
 
 def _share_heads(group: int, dim: int) -> tuple[int, int]:
-    """The query heads that a threadgroup answers together, and how many threadgroups that makes for a group of so many."""
+    """How many query heads a threadgroup handles together, and how many threadgroups that makes per group of heads."""
     threadgroups = -(-group * dim // _HEAD_NUMBERS)
     return -(-group // threadgroups), threadgroups
 
@@ -117,7 +117,8 @@ def _share_heads(group: int, dim: int) -> tuple[int, int]:
 def _inputs(
     q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: mx.array, lengths: mx.array, scale: float | None
 ) -> list[mx.array]:
-    """As the kernels take them. As bytes, the pools are copied only if the numbers of a key are not neighbours."""
+    """The inputs as the kernels take them. Viewed as bytes, a pool is copied only if the numbers of a key are not
+    contiguous."""
     factor = mx.array(q.shape[3] ** -0.5 if scale is None else scale, dtype=mx.float32)
     return [q, k_pool.view(mx.uint8), v_pool.view(mx.uint8), tables, lengths, factor]
 
@@ -125,10 +126,10 @@ def _inputs(
 def paged_attention_prefill(
     q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: Tables, lengths: Lengths, scale: float | None = None
 ) -> mx.array:
-    """Causal attention of the last L tokens of each row, a piece of a prompt for example; their keys are in the pool as well.
+    """Causal attention for the last L tokens of each row, such as a chunk of a prompt; their keys are in the pool as well.
 
     Args:
-        q: `(B, H, L, D)`, D a multiple of 32 up to 128; float32, float16 or bfloat16. For all else see
+        q: `(B, H, L, D)`, D a multiple of 32 up to 128; float32, float16 or bfloat16. For everything else see
             `paged_attention_arrays`.
     Returns:
         `(B, H, L, D)`, of q's dtype; sums are float32.
@@ -160,10 +161,10 @@ def paged_attention_split(
     scale: float | None = None,
     parts: int = 8,
 ) -> mx.array:
-    """`paged_attention_decode`, with each row's keys divided among `parts` threadgroups, for long contexts of few rows.
+    """`paged_attention_decode`, with each row's keys divided among `parts` threadgroups, for long contexts and few rows.
 
-    Each part is a softmax over its own keys; they are merged as parts of a softmax are (flash-decoding; FlashInfer,
-    arXiv 2501.01005, section 2.2). Write this and `paged_attention_merge.metal`.
+    Each part computes a softmax over its own keys; they are merged as parts of a softmax always are (flash-decoding;
+    FlashInfer, arXiv 2501.01005, section 2.2). Write this and `paged_attention_merge.metal`.
 
     Raises:
         ValueError: as in `paged_attention_decode`, and if `parts` is not from 1 to `MOST_PARTS`.
@@ -187,13 +188,13 @@ def paged_attention_split(
 def choose_parts(rows: int, kv_heads: int, tokens: int) -> int:
     """Into how many parts to divide the keys of each row: a power of two, so that few kernels have to be compiled.
 
-    Without a split there is a threadgroup for each row and key/value head. Parts double while there are fewer than
+    Without a split there is one threadgroup for each key/value head of each row. Parts double while there are fewer than
     `ENOUGH_THREADGROUPS` in all, as long as twice as many parts are not more than `MOST_PARTS` and have `LEAST_PART` tokens
     each.
 
     Args:
         rows, kv_heads: B and KV.
-        tokens: how many fit into the tables. (Lengths may be on the GPU still, and nobody waits for them.)
+        tokens: how many fit into the tables. (Lengths may still be on the GPU, and reading them would mean waiting.)
     """
     parts = 1
     while parts * rows * kv_heads < ENOUGH_THREADGROUPS and 2 * parts <= MOST_PARTS and 2 * parts * LEAST_PART <= tokens:
@@ -205,7 +206,7 @@ def choose_parts(rows: int, kv_heads: int, tokens: int) -> int:
 def paged_attention(
     q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: Tables, lengths: Lengths, scale: float | None = None
 ) -> mx.array:
-    """Attention over a paged cache, on the kernel that fits: a `PagedKvCache` is given this to attend with.
+    """Attention over a paged cache, on the kernel that fits: this is what a `PagedKvCache` is given to attend with.
 
     Several queries per row go to `paged_attention_prefill`. One goes to `paged_attention_split` if `choose_parts` says more
     than one part, and else to `paged_attention_decode`.
@@ -214,12 +215,12 @@ def paged_attention(
         q: `(B, H, L, D)`: the last L tokens of each row, D a multiple of 32, up to 256 for L = 1, else up to 128.
         k_pool, v_pool: `(KV, N, block_size, D)`, of q's dtype.
         tables: `(B, blocks)`, whose tails may hold any number.
-        lengths: `(B,)`, how many tokens each row holds; query i of row b stands at lengths[b] − L + i.
+        lengths: `(B,)`, how many tokens each row holds; query i of row b is at position lengths[b] − L + i.
         scale: 1/√D when None.
     Returns:
         `(B, H, L, D)`, of q's dtype.
     Raises:
-        ValueError: what the chosen kernel refuses; the arrays do not step in for it.
+        ValueError: for what the chosen kernel refuses; `paged_attention_arrays` does not step in for it.
     """
     if q.ndim == 4 and q.shape[2] > 1:
         return paged_attention_prefill(q, k_pool, v_pool, tables, lengths, scale)

@@ -1,6 +1,6 @@
-"""What every form of paged attention is given, checked: a pool of blocks, and for each row a block table and a length.
+"""Checks what every form of paged attention is given: a pool of blocks, and for each row a block table and a length.
 
-It looks at shapes, and at numbers only where they are given as lists: to look into an array would mean to wait for it.
+It looks at shapes, and at numbers only if they are given as lists: looking into an array would mean waiting for it.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ Lengths = mx.array | Sequence[int]
 def check_paged(
     q: mx.array, k_pool: mx.array, v_pool: mx.array, tables: Tables, lengths: Lengths, largest_dim: int | None = None
 ) -> tuple[mx.array, mx.array]:
-    """Do these fit each other, and the kernels?
+    """Check that these fit each other and the kernels.
 
     Args:
-        q: `(B, H, L, D)`; with `largest_dim`, D has to be a multiple of 32 up to that.
+        q: `(B, H, L, D)`; if `largest_dim` is given, D has to be a multiple of 32 and no larger.
         k_pool, v_pool: `(KV, N, block_size, D)`, of q's dtype.
         tables: `(B, blocks)`, integers; or a list for each row, which may differ in length.
         lengths: `(B,)`, integers from L to blocks · block_size.
@@ -51,7 +51,7 @@ def check_paged(
 
 
 def _check_blocks(tables: Sequence[Sequence[int]], lengths: Sequence[int], num_blocks: int, block_size: int) -> None:
-    """Does each table reach its row's length, with blocks of the pool?"""
+    """Check that each table reaches its row's length, and names blocks that are in the pool."""
     for row, (table, length) in enumerate(zip(tables, lengths, strict=False)):
         needed = -(-length // block_size)
         if len(table) < needed:
@@ -71,7 +71,7 @@ def _check_lengths(lengths: Sequence[int], queries: int, room: int) -> None:
 
 
 def _of_one_width(tables: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Filled up with block 0, which nobody looks for behind a row's length."""
+    """The tables as one array, padded with block 0, which is never read past a row's length."""
     width = max(map(len, tables), default=0)
     return [[*table, *[0] * (width - len(table))] for table in tables]
 

@@ -1,1 +1,1 @@
-"""Measuring: what requests lived through, what a step costs, and what a schedule would do on another machine."""
+"""Measuring: how long requests took, what a step costs, and what a schedule would do on another machine."""

@@ -1,4 +1,5 @@
-"""Dynamic batching, between static and continuous: a group is closed when it is full or its oldest request has waited enough.
+"""Dynamic batching, between static and continuous: a group is closed when it is full or its oldest request has waited long
+enough.
 
 Inference servers for models without a KV cache work like this (Triton's dynamic batcher, with its `max_queue_delay`).
 """
@@ -19,17 +20,17 @@ from ..request_book import RequestBook
 
 
 class DynamicBatcher(RequestBook):
-    """Serves requests in groups: one starts together, and nobody joins it before its longest answer is done.
+    """Serves requests in groups: a group starts together, and no request joins before its longest answer is done.
 
-    While no group runs, the next one is whoever waits, at most `batch_size`; it starts as soon as there are as many, or the
-    one who came first has waited `max_wait` seconds. With `max_wait` 0 the next group is whoever is there when the last one is
-    over: static batching, for requests that come at any time. A group is over as soon as all of its members have ended, also
-    if a step is still on its way that nobody needs; it is given up.
+    While no group runs, the waiting requests form the next one, at most `batch_size` of them; it starts as soon as it is full,
+    or the request that came first has waited `max_wait` seconds. With `max_wait` 0 the next group is the requests that are
+    there when the last one is over: static batching, for requests that come at any time. A group is over as soon as all of its
+    members have ended; if a step that no request needs is still on its way, it is dropped.
 
-    An iteration brings back one token for each row; the one that starts a group computes its prompts first. Rows of answers
-    that are done run on with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; active are those of
-    the group who had not ended when the iteration began, and in its first all whose prompts were launched. What goes wrong
-    ends those whom it concerns, as in `ContinuousBatchScheduler`.
+    An iteration brings back one token per row; the one that starts a group computes its prompts first. Rows of finished answers
+    keep running with the group, as in `run_static`, and `max_slots` in the log is `batch_size`; the active requests are those
+    of the group that had not ended when the iteration began, and in its first iteration all whose prompts were launched. An
+    error ends the requests that it concerns, as in `ContinuousBatchScheduler`.
 
     Args:
         model: see `Model`.
@@ -61,9 +62,9 @@ class DynamicBatcher(RequestBook):
         self.batch_size = batch_size
         self.max_wait = max_wait
         self.prefill_step = prefill_step
-        self.runner = ModelRunner(model, batch_size, 2 * max_seq_len)  # a row that is done runs on, past its own end
-        self._came: dict[int, float] = {}  # when each who waits has come
-        self._group: list[Request] = []  # a row each, whether it has ended or not
+        self.runner = ModelRunner(model, batch_size, 2 * max_seq_len)  # a finished row keeps running, past its own end
+        self._came: dict[int, float] = {}  # when each waiting request came
+        self._group: list[Request] = []  # one row each, whether the request has ended or not
         self._in_flight = InFlight()
 
     @task(week=2, day=7, number=5)
@@ -76,7 +77,7 @@ class DynamicBatcher(RequestBook):
     @property
     @task(week=2, day=7, number=5)
     def idle_until(self) -> float | None:
-        """When the next group starts if nobody else comes; None if it can start now, or a group runs, or nobody waits."""
+        """When the next group starts if no other request comes; None if it can start now, a group runs, or no request waits."""
         if self.running or not self.waiting or len(self.waiting) >= self.batch_size:
             return None
         oldest = next(iter(self.waiting))
@@ -87,7 +88,7 @@ class DynamicBatcher(RequestBook):
     def step(self) -> list[Request]:
         """Run one iteration and return the requests that have ended since the last one.
 
-        Before `idle_until` there is nothing to do. Then it returns [] and logs nothing; if somebody was cancelled meanwhile, it
+        Before `idle_until` there is nothing to do: it returns [] and logs nothing. If requests were cancelled meanwhile, it
         logs an iteration without work and returns them.
 
         Raises:
@@ -109,13 +110,13 @@ class DynamicBatcher(RequestBook):
         self._came.pop(request.request_id, None)
 
     def abandon(self, error: BaseException) -> None:
-        """End all that run. What is on its way is given up, and the next group begins with new memory."""
+        """End all running requests. What is on its way is dropped, and the next group begins with new memory."""
         self._in_flight = InFlight()
         super().abandon(error)
 
     @task(week=2, day=7, number=5)
     def _start_group(self) -> None:
-        """Admit whoever waits, as many as a group may have, and launch their prompts."""
+        """Admit the waiting requests, as many as a group may have, and launch their prompts."""
         members = list(islice(self.waiting.values(), self.batch_size))
         self._group, self._in_flight = [], InFlight()
         self.runner.reset()
@@ -138,7 +139,7 @@ class DynamicBatcher(RequestBook):
 
     @task(week=2, day=7, number=5)
     def _launch(self) -> InFlight:
-        """Launch a token for each row of the group, unless all that anybody still wants is on its way."""
+        """Launch a token for each row of the group, unless all tokens that are still wanted are on their way."""
         launched = InFlight()
         if any(not request.all_launched for request in self.running.values()):
             with self.failures_end(list(self.running.values())):

@@ -1,7 +1,7 @@
 """Clients: an open loop, whose requests arrive whatever the server does, and a closed loop, whose clients wait for an answer.
 
-In a closed loop a slow server is asked less often, so it never has a queue longer than its clients. In an open loop the queue
-grows when the server is too slow, as it does in front of real servers.
+In a closed loop a slow server gets fewer requests, so its queue is never longer than the number of clients. In an open loop the
+queue grows when the server is too slow, as it does in front of real servers.
 """
 
 import time
@@ -27,16 +27,16 @@ def open_loop(
 ) -> list[float]:
     """Submit each request when its time has come, and step the engine until all have ended.
 
-    A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like
-    any other, so the recorder is told when each request that the engine takes was wanted. To leave that out is "coordinated
-    omission" (Gil Tene): a server that stalls would hide its own stall. Between steps nobody sleeps while there is work that
+    A request whose time comes in the middle of a step is submitted after the step. To its client that is waiting time like any
+    other, so the recorder is told when each request that the engine takes was wanted. Leaving that out is "coordinated
+    omission" (Gil Tene): a server that stalls would hide its own stall. It never sleeps between steps while there is work that
     can be done. A request that the engine refuses ends with that error.
 
     Args:
-        engine: has nothing to do yet; its clock is the one that counts. Its `idle_until` is respected.
+        engine: has no work yet; times are on its clock. Its `idle_until` is respected.
         arrivals: seconds after the start, ascending, one for each request.
-        recorder: one of the readers of the engine's log already.
-        sleep: waits so many seconds on the engine's clock.
+        recorder: already one of the readers of the engine's log.
+        sleep: waits for this many seconds on the engine's clock.
     Returns:
         For each request, by how many seconds it was submitted late.
     Raises:
@@ -66,9 +66,9 @@ def open_loop(
 def closed_loop(
     engine: RequestBook, requests: Sequence[Request], clients: int, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Serve the requests for so many clients, each of whom sends the next one as soon as its last one has ended.
+    """Serve the requests for this many clients, each of which sends the next one as soon as its last one has ended.
 
-    Requests are sent in their order. A request that the engine refuses ends with that error, and its client goes on.
+    Requests are sent in order. A request that the engine refuses ends with that error, and its client goes on.
 
     Args:
         engine, sleep: see `open_loop`.

@@ -1,6 +1,6 @@
-"""How many drafts are worth their place in a step: many when they are right and the batch is small, none when it is full.
+"""How many drafts are worth checking in a step: many when they are right and the batch is small, none when it is full.
 
-It knows no tokens: it counts what was proposed and accepted.
+It does not look at tokens: it counts what was proposed and accepted.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,27 @@ PRIOR = 1.5, 2.5
 """A request begins as if 1.5 of 2.5 drafts had been accepted: some are tried, and a few wrong ones end it."""
 
 MEMORY = 0.9
-"""What a draft counts for one update later: about the last ten updates decide."""
+"""How much a draft still counts after one more update: about the last ten updates matter."""
 
 RETRY = 16
-"""Of so many steps in which no draft is worth it, the last tries one all the same: the text may have begun to repeat itself."""
+"""If no draft is worth it in this many steps, the last of them tries one all the same: the text may have begun to repeat
+itself."""
 
 TILE = 8
-"""Matrix products take tokens by so many at a time: the ninth token of a step costs as much as the next seven with it."""
+"""Matrix products take this many tokens at a time: the ninth token of a step costs as much as the ninth to the sixteenth
+together."""
 
 
 class AdaptiveDraft:
     """Decides for one request how many tokens to draft in each step.
 
-    With p as the share of drafts that turn out right, the k-th is of use with probability p^k, since all before it have to be
-    right, too. It costs `token_cost` of a step. In that time, a step that makes a token for each of `rows` requests makes
-    `token_cost · rows` of them, and a draft that yields fewer is a loss.
+    With p as the share of drafts that turn out right, the k-th is useful with probability p^k, since all before it have to be
+    right, too. It costs `token_cost` of a step. In that time, a step that makes one token for each of `rows` requests makes
+    `token_cost · rows` tokens, so a draft that yields fewer is a loss.
 
     Args:
         most: the longest draft.
-        token_cost: by which part of a step one token more lengthens it. On the course's machine, 16 more beside 8 decodes took
+        token_cost: by what fraction one more token lengthens a step. On the course's machine, 16 more alongside 8 decodes took
             79 of 109 ms: 0.045 each.
     Raises:
         ValueError: if `most` is below 1, or `token_cost` negative.
@@ -47,7 +49,7 @@ class AdaptiveDraft:
 
     @task(week=3, day=5, number=4)
     def length(self, rows: int) -> int:
-        """How many tokens to draft in this step, 0 … `most`. To be asked once a step.
+        """How many tokens to draft in this step, 0 … `most`. Call it once per step.
 
         Args:
             rows: requests that get a token in this step, this one included.
@@ -56,14 +58,14 @@ class AdaptiveDraft:
         length, worth = 0, share
         while length < self.most and worth > price:
             length, worth = length + 1, worth * share
-        if length or price >= 1:  # at such a price, not even a draft that is surely right is worth it
+        if length or price >= 1:  # at this cost, not even a draft that is certain to be right is worth it
             return length
         self._refused += 1
         return self._retry() if self._refused % RETRY == 0 else 0
 
     @task(week=3, day=5, number=4)
     def update(self, proposed: int, accepted: int) -> None:
-        """Note what became of a draft. Those behind the first wrong one were not judged, and don't count.
+        """Note how many drafts were accepted. Those after the first wrong one were not judged, and don't count.
 
         Raises:
             ValueError: unless 0 ≤ accepted ≤ proposed.
@@ -76,22 +78,22 @@ class AdaptiveDraft:
 
     @task(week=3, day=5, number=4)
     def _retry(self) -> int:
-        """Draft one, and let all that was before weigh no more than it does: a few that are right bring the drafts back."""
+        """Draft one token, and let everything before it count no more than it does: a few right ones bring the drafts back."""
         self._accepted, self._judged = self._accepted / self._judged, 1.0
         return 1
 
 
 @task(week=3, day=5, number=4)
 def whole_tiles(planned: int, lengths: Sequence[int]) -> list[int]:
-    """Cut drafts that would begin a tile of `TILE` tokens and fill no more than half of it: they end with the tile before.
+    """Cut drafts that would start a tile of `TILE` tokens and fill no more than half of it: they then end with the tile before.
 
-    A tile in which there are planned tokens, too, is computed anyhow, and drafts may fill it.
+    A tile that also holds planned tokens is computed anyway, and drafts may fill it.
 
     Args:
         planned: tokens of the step without any drafts.
-        lengths: of each request's draft, which begin behind the planned tokens.
+        lengths: of each request's draft; the drafts come after the planned tokens.
     Returns:
-        The lengths that are left, in the same order. The longest draft loses its last token first.
+        The remaining lengths, in the same order. The longest draft loses its last token first.
     """
     left = list(lengths)
     tokens = planned + sum(left)

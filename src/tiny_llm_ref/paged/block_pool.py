@@ -1,4 +1,4 @@
-"""Memory in blocks of equal size: who holds which, and how often. No array is in here, only numbers of blocks.
+"""Memory in blocks of equal size, and how many references each has. It holds block numbers, no arrays.
 
 Paging the KV cache is the idea of vLLM (PagedAttention, SOSP 2023, section 4.2).
 """
@@ -10,10 +10,10 @@ from tiny_llm_kit.course import task
 
 
 class BlockPool:
-    """Blocks 0 … `num_blocks` − 1, each of which is free or counts the references to it.
+    """Blocks 0 … `num_blocks` − 1; each is free or has a count of references to it.
 
-    A reference is one occurrence in somebody's block table. A block is free again when the last one is given back, and what was
-    given back last is handed out first.
+    A reference is one occurrence in a block table. A block is free again when the last one is given back, and the block that
+    was given back last is handed out first.
 
     Args:
         num_blocks: how many there are.
@@ -32,7 +32,7 @@ class BlockPool:
 
     @property
     def num_free(self) -> int:
-        """Blocks that nobody holds."""
+        """The number of free blocks."""
         return len(self._free)
 
     def references(self, block: int) -> int:
@@ -41,7 +41,7 @@ class BlockPool:
 
     @task(week=3, day=1, number=1)
     def allocate(self, count: int) -> list[int] | None:
-        """Take `count` free blocks, with one reference each: all of them or, if there are fewer, none (None).
+        """Take `count` free blocks, with one reference each. If there are fewer, take none and return None.
 
         Raises:
             ValueError: if `count` is negative.
@@ -57,7 +57,7 @@ class BlockPool:
 
     @task(week=3, day=1, number=1)
     def share(self, blocks: Sequence[int]) -> None:
-        """Take one more reference to each of these blocks.
+        """Add one reference to each of these blocks.
 
         Raises:
             ValueError: if one of them is free or does not exist; then nothing has changed.
@@ -68,10 +68,10 @@ class BlockPool:
 
     @task(week=3, day=1, number=1)
     def release(self, blocks: Sequence[int]) -> None:
-        """Give back one reference for each time that a block is listed. With the last one it is free.
+        """Give back one reference for each time that a block is listed. A block without references is free.
 
         Raises:
-            ValueError: if a block has not so many references, or does not exist; then nothing has changed.
+            ValueError: if a block has fewer references than that, or does not exist; then nothing has changed.
         """
         self._check_held(Counter(blocks), "released")
         for block in blocks:
@@ -90,10 +90,11 @@ class BlockPool:
 
     @task(week=3, day=1, number=1)
     def check_integrity(self, tables: Iterable[Sequence[int]]) -> None:
-        """Every block must be accounted for: held as often as it occurs in `tables`, which are all that there are, or free.
+        """Every block must be accounted for: it is free, or has as many references as it has occurrences in `tables`, the list
+        of all tables.
 
         Raises:
-            RuntimeError: saying which block is not.
+            RuntimeError: naming a block that is not.
         """
         held = Counter(block for table in tables for block in table)
         if unknown := held.keys() - set(range(self.num_blocks)):
@@ -109,18 +110,18 @@ class BlockPool:
 
 @task(week=3, day=1, number=2)
 def blocks_for(tokens: int, block_size: int) -> int:
-    """How many blocks hold so many tokens: the last one may be filled in part."""
+    """How many blocks this many tokens need: the last one may be partly filled."""
     return -(-tokens // block_size)
 
 
 @task(week=3, day=1, number=2)
 def slot_mapping(table: Sequence[int], start: int, end: int, block_size: int) -> list[int]:
-    """Where the tokens `start` … `end` − 1 of a sequence lie, counted in tokens from the beginning of the pool.
+    """Where the tokens `start` … `end` − 1 of a sequence are, counted in tokens from the beginning of the pool.
 
     Args:
         table: the sequence's blocks, in the order of its tokens.
     Raises:
-        ValueError: if the table has no block for one of them.
+        ValueError: if the table is too short for them.
     """
     if end > len(table) * block_size:
         raise ValueError(f"{len(table)} blocks of {block_size} tokens can't hold {end} tokens: allocate blocks first")

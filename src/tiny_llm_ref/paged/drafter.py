@@ -1,6 +1,6 @@
-"""Who guesses the next tokens, so that the model can check several in one step (Leviathan et al. 2023, arXiv 2211.17192).
+"""Drafters guess the next tokens, so the model can check several in one step (Leviathan et al. 2023, arXiv 2211.17192).
 
-A draft may be anything: it decides how fast an answer comes, and never what it says.
+A draft may be anything: it affects how fast an answer comes, never what it says.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,24 @@ from ..model import Model
 
 
 class Drafter(Protocol):
-    """Guesses how the tokens of one request go on."""
+    """Guesses how the tokens of one request continue."""
 
     def propose(self, tokens: Sequence[int], count: int) -> list[int]:
-        """At most `count` tokens that may follow `tokens`, the prompt and the answer so far; fewer, or none, if it knows none.
+        """At most `count` tokens that may follow `tokens`, the prompt and the answer so far; fewer, or none, if it has no
+        guess.
 
-        `tokens` usually goes on from the last call's, but need not.
+        `tokens` usually continues those of the last call, but need not.
         """
 
 
 class NgramDrafter:
-    """Guesses that the text repeats itself: what followed the last few tokens when they last occurred follows again.
+    """Guesses that the text repeats itself: what followed the last few tokens at their previous occurrence follows again.
 
     Prompt lookup decoding (Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding). It needs no second model, and is right
     wherever an answer quotes its prompt or itself: code, summaries, corrections. One drafter serves one request.
 
     Args:
-        max_n, min_n: how many of the last tokens have to occur earlier; the most is tried first.
+        max_n, min_n: how many of the last tokens have to occur earlier; the largest number is tried first.
     Raises:
         ValueError: unless 1 ≤ min_n ≤ max_n.
     """
@@ -41,18 +42,19 @@ class NgramDrafter:
             raise ValueError(f"min_n is {min_n} and max_n is {max_n}: they must be at least 1, and max_n not below min_n")
         self.max_n = max_n
         self.min_n = min_n
-        self._follower: dict[tuple[int, ...], int] = {}  # of each n-gram, where the token behind its latest occurrence stands
-        self._known = 0  # tokens in the index
+        self._follower: dict[tuple[int, ...], int] = {}  # by n-gram: position of the token after its latest occurrence
+        self._known = 0  # number of tokens in the index
         self._tail: list[int] = []  # the last `max_n` of them
 
     @task(week=3, day=5, number=1)
     def propose(self, tokens: Sequence[int], count: int) -> list[int]:
-        """What followed the latest earlier occurrence of the last `max_n` tokens; failing that, of one less, down to `min_n`.
+        """What followed the latest earlier occurrence of the last `max_n` tokens; if there is none, of one fewer, down to
+        `min_n`.
 
-        Where what followed reaches the end of `tokens`, the text has a period, and the draft goes on repeating it.
+        If what followed reaches the end of `tokens`, the text is periodic, and the draft keeps repeating the period.
 
-        A call reads the new tokens only. Tokens that don't go on from the last call's are noticed by the last ones that are
-        known, which are others or missing, and indexed anew.
+        A call reads only the new tokens. If `tokens` does not continue those of the last call, the last known ones are
+        different or missing; then all are indexed anew.
         """
         self._index(tokens)
         if count < 1:
@@ -66,7 +68,7 @@ class NgramDrafter:
 
     @task(week=3, day=5, number=1)
     def _index(self, tokens: Sequence[int]) -> None:
-        """Enter the n-grams before each new token. The one at the end has no follower, and so it never finds itself."""
+        """Enter the n-grams before each new token. The one at the end has no successor, so it never finds itself."""
         if list(tokens[max(self._known - self.max_n, 0) : self._known]) != self._tail:
             self._follower, self._known = {}, 0
         for place in range(self._known, len(tokens)):
@@ -77,7 +79,7 @@ class NgramDrafter:
 
 
 class ModelDrafter:
-    """Lets a smaller model with the same vocabulary go on, greedily, with a dense cache of its own.
+    """Lets a smaller model with the same vocabulary continue greedily, with a dense cache of its own.
 
     Args:
         model: see `Model`. The cache is not shared: each request needs a drafter of its own.
@@ -90,10 +92,10 @@ class ModelDrafter:
 
     @task(week=3, day=5, number=6)
     def propose(self, tokens: Sequence[int], count: int) -> list[int]:
-        """The `count` tokens with which the small model alone would continue; none after no tokens.
+        """The `count` tokens with which the small model alone would continue; none if there are no `tokens`.
 
-        What the cache holds of the last drafts stays as far as `tokens` agrees. The last of `tokens` is always computed, since
-        the first draft is drawn from its logits.
+        What the cache holds from the last drafts is kept as far as it agrees with `tokens`. The last of `tokens` is always
+        computed, since the first draft is drawn from its logits.
         """
         if count < 1 or not tokens:
             return []
@@ -110,7 +112,8 @@ class ModelDrafter:
 
     @task(week=3, day=5, number=6)
     def _rewind(self, length: int) -> None:
-        """Keep the first `length` tokens. After a call that failed, layers may hold more than is known, and not all alike."""
+        """Keep the first `length` tokens. After a call that failed, layers may hold more tokens than are known, and not all the
+        same number."""
         del self._computed[length:]
         for layer in self._cache:
             layer.rewind(layer.offset - length)
@@ -118,6 +121,6 @@ class ModelDrafter:
 
 @task(week=3, day=5, number=6)
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
+    """The length of the common prefix of two sequences."""
     pairs = zip(one, other, strict=False)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -1,4 +1,4 @@
-"""Figures of the paged engine, beside those that every engine has. The names are vLLM's."""
+"""Figures of the paged engine, in addition to those that every engine has. The names are vLLM's."""
 
 from dataclasses import dataclass, field
 
@@ -10,21 +10,21 @@ from ..metrics import BatchingMetrics
 
 @dataclass
 class PagedMetrics(BatchingMetrics):
-    """`BatchingMetrics`, and what the blocks were good for.
+    """`BatchingMetrics`, and figures about blocks.
 
-    All but evictions and drafts is read from the log, so what happens between two iterations counts with the next, and
-    simulated runs have these figures, too.
+    Everything except evictions and drafts is read from the log, so what happens between two iterations counts with the later
+    one, and simulated runs have these figures, too.
 
     Args:
         prefix_cache_queries: prompt tokens that were looked for in the prefix cache, once for each request.
-        prefix_cache_hits: those that were found, so that nobody computed them again. A request that was preempted finds its own
-            tokens, and that is no hit.
+        prefix_cache_hits: those that were found and not computed again. A preempted request that finds its own tokens is not a
+            hit.
         num_preemptions: how often a request lost its blocks.
-        num_evictions: blocks that the prefix cache gave up, because somebody needed them. The engine counts them: no event
-            tells of it, for events are about requests, and these blocks were nobody's.
-        computed_tokens: tokens that the model was given. What it failed on was not computed: a chunk whose request fails in the
-            same iteration does not count, nor does an iteration in which all who take part fail.
-        prefix_caching: whether anything is looked for; the log does not tell.
+        num_evictions: blocks that the prefix cache gave up, because they were needed. The engine counts them: there is no event
+            for it, since events are about requests, and these blocks belonged to none.
+        computed_tokens: tokens that the model was given. Failures were not computed: a chunk whose request fails in the same
+            iteration does not count, nor does an iteration in which all requests fail.
+        prefix_caching: whether there is a prefix cache; the log does not say.
         spec_decode_num_draft_tokens: tokens that a drafter guessed and the model checked. The engine counts them, and adds
             them to `computed_tokens`.
         spec_decode_num_accepted_tokens: those that the model agreed with.
@@ -38,7 +38,7 @@ class PagedMetrics(BatchingMetrics):
     prefix_caching: bool = True
     spec_decode_num_draft_tokens: int = 0
     spec_decode_num_accepted_tokens: int = 0
-    _prompts: dict[int, int] = field(default_factory=dict)  # lengths, of requests of which nothing has been computed
+    _prompts: dict[int, int] = field(default_factory=dict)  # lengths, of requests without any computed token
     _running: set[int] = field(default_factory=set)
 
     def update(self, batch_state: BatchState) -> None:

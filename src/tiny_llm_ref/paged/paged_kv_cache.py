@@ -1,6 +1,6 @@
 """The paged KV cache of one layer: keys and values in a pool of blocks, written in place and read through block tables.
 
-It knows blocks and places in them, not requests: who holds which block is `BlockPool`'s business.
+It knows blocks and places in them, not requests: `BlockPool` keeps track of who holds which block.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ PagedAttention = Callable[[mx.array, mx.array, mx.array, mx.array, mx.array, flo
 class PagedKvCache(KvCacheBase):
     """One layer's keys and values: two pools `(KV, num_blocks · block_size, D)`.
 
-    Before each call of the model, `batch` says what the call holds; all layers are given the same one.
+    Before each call of the model, `batch` is set to what the call computes; all layers get the same one.
 
     Args:
-        paged_attention: attends over the pools where they lie, such as `paged_attention` of Day 2. When None, the blocks are
-            gathered in one copy, and the model's own attention computes.
+        paged_attention: attends over the pools in place, such as `paged_attention` of Day 2. None: the blocks are gathered in
+            one copy, and the model's own attention computes.
     """
 
     def __init__(self, num_blocks: int, block_size: int, paged_attention: PagedAttention | None = None) -> None:
@@ -38,7 +38,7 @@ class PagedKvCache(KvCacheBase):
     def write(self, k: mx.array, v: mx.array) -> None:
         """Set the batch's `fresh` slots to 0, and put `k` and `v` `(1, KV, T, D)` into its `slots`.
 
-        In place: a pool must not be copied for a token.
+        It writes in place: a pool must not be copied for each token.
 
         Raises:
             RuntimeError: if `batch` has not been set.
@@ -60,10 +60,10 @@ class PagedKvCache(KvCacheBase):
 
     @task(week=3, day=1, number=3)
     def copy_block(self, source: int, target: int) -> None:
-        """Copy what a block holds into another one; nothing, as long as nothing was written."""
+        """Copy what a block holds into another one; do nothing if nothing has been written yet."""
         old, new = (mx.arange(block * self.block_size, (block + 1) * self.block_size) for block in (source, target))
         copies = [pool[:, old] for pool in self.pools]
-        mx.eval(copies)  # awaited: while a block is still to be read, a write would copy the whole pool
+        mx.eval(copies)  # awaited: while a block has yet to be read, a write would copy the whole pool
         for pool, copy in zip(self.pools, copies, strict=True):
             pool[:, new] = copy
 
@@ -76,7 +76,7 @@ class PagedKvCache(KvCacheBase):
         Args:
             q: `(1, H, T, D)`, the T tokens of `batch`.
             k, v: `(1, KV, T, D)`.
-            mask: not looked at, since the batch has one for each group.
+            mask: ignored, since the batch has one for each group.
         Returns:
             `(1, H, T, D)`.
         Raises:
@@ -122,6 +122,7 @@ def gather(pool: mx.array, table: mx.array) -> mx.array:
 
 
 def _pick(pool: mx.array, pieces: mx.array) -> mx.array:
-    """`gather`, with what `head_pieces` made of the table. A head's part of a block is copied as a whole, not by numbers."""
+    """`gather`, with the result of `head_pieces` for the table. A head's part of a block is copied as a whole, not number by
+    number."""
     kv_heads, num_blocks, _, dim = pool.shape
     return pool.reshape(kv_heads * num_blocks, -1)[pieces].reshape(len(pieces), kv_heads, -1, dim)

@@ -1,6 +1,6 @@
-"""What a prefix cache is good for: admission that takes as much of a sequence from it as it can, and what that saves.
+"""What a prefix cache saves: admission takes as much of a sequence from it as possible.
 
-No model is in here: blocks are counted, nothing is computed.
+There is no model here: blocks are counted, nothing is computed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,9 +30,9 @@ class Admission:
 
 @task(week=3, day=3, number=6)
 def admit(cache: PrefixCache, tokens: Sequence[int]) -> Admission | None:
-    """Give a sequence its blocks: those that the cache has, and new ones, for which others are evicted if need be.
+    """Give a sequence its blocks: those that the cache has, and new ones, for which others are evicted if necessary.
 
-    A block that the sequence would write to is never shared: it is copied. Where there is no room for a copy alongside the
+    A block that the sequence would write to is never shared: it is copied. If there is no room for a copy alongside the
     original, the block is not used, and its tokens are computed again.
 
     Returns:
@@ -49,7 +49,7 @@ def admit(cache: PrefixCache, tokens: Sequence[int]) -> Admission | None:
 def _admit(cache: PrefixCache, tokens: Sequence[int], match: Match) -> Admission | None:
     whole = match.tokens // cache.pool.block_size
     needed = blocks_for(len(tokens), cache.pool.block_size) - whole
-    cache.lock(match)  # what was found must not be evicted for what is still needed
+    cache.lock(match)  # what was found must not be evicted to make room for the rest
     if needed > cache.pool.num_free + cache.evictable:
         cache.unlock(match)
         return None
@@ -63,7 +63,7 @@ def _admit(cache: PrefixCache, tokens: Sequence[int], match: Match) -> Admission
 
 @dataclass(frozen=True)
 class Savings:
-    """Tokens of all prompts, and how many of them were found in the cache."""
+    """The tokens of all prompts, and how many of them were found in the cache."""
 
     tokens: int
     cached: int
@@ -81,7 +81,7 @@ class Savings:
 
 @task(week=3, day=3, number=7)
 def measure_savings(prompts: Iterable[Sequence[int]], num_blocks: int, block_size: int = 16) -> Savings:
-    """Serve prompts one after another, with a prefix cache in a pool of that size, and count.
+    """Serve prompts one after another, with a prefix cache in a pool of this size, and count.
 
     Raises:
         ValueError: if a prompt needs more blocks than there are.

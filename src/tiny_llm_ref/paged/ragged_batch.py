@@ -1,7 +1,7 @@
 """What one call of the model computes for sequences of any length: their new tokens in one row, one after another.
 
-Linear layers see a single row of T tokens, so that the weights are read once. Only attention has to know where one sequence
-ends and the next begins.
+Linear layers see a single row of T tokens, so the weights are read once. Only attention has to know where one sequence ends and
+the next begins.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from .block_pool import blocks_for, slot_mapping
 
 @dataclass(frozen=True)
 class Group:
-    """Sequences with equally many new tokens, which share one call of attention.
+    """Sequences with the same number of new tokens, which share one call of attention.
 
     Args:
-        places: where their tokens stand among the T of the step, sequence by sequence.
-        rows: sequences.
-        queries: new tokens of each.
-        table: `(rows, blocks)`, int32; each row is filled up with its own last block.
+        places: where their tokens are among the T of the step, sequence by sequence.
+        rows: the number of sequences.
+        queries: new tokens per sequence.
+        table: `(rows, blocks)`, int32; each row is padded with its own last block.
         lengths: `(rows,)`, int32, tokens that each sequence holds after this step.
         mask: `(rows, 1, queries, blocks · block_size)`, float32; 0 where attention is allowed, −inf elsewhere.
     """
@@ -37,14 +37,15 @@ class Group:
     _pieces: list[mx.array] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def pieces(self, kv_heads: int, num_blocks: int) -> mx.array:
-        """`head_pieces` of the table. All layers of a model ask for the same, so that it is made once."""
+        """`head_pieces` of the table. All layers of a model ask for the same, so it is made once."""
         if not self._pieces:
             self._pieces.append(head_pieces(self.table, kv_heads, num_blocks))
         return self._pieces[0]
 
 
 def head_pieces(table: mx.array, kv_heads: int, num_blocks: int) -> mx.array:
-    """A table `(rows, blocks)` to `(rows, KV, blocks)`: its blocks, counted in a pool where one head's follow another's."""
+    """A table `(rows, blocks)` to `(rows, KV, blocks)`: its blocks, counted in a pool in which each head's blocks follow the
+    previous head's."""
     return mx.arange(kv_heads)[:, None] * num_blocks + table[:, None]
 
 
@@ -54,10 +55,10 @@ class RaggedBatch:
 
     Args:
         tokens: `(1, T)`.
-        positions: `(1, T)`, of each token in its sequence.
-        slots: `(T,)`, where its key and value are written; see `slot_mapping`.
-        fresh: `(F,)`, slots that are set to 0 first: what comes behind the tokens in a block that this step begins. An earlier
-            owner may have left NaN there, which no mask hides.
+        positions: `(1, T)`, the position of each token in its sequence.
+        slots: `(T,)`, where the key and value of each token are written; see `slot_mapping`.
+        fresh: `(F,)`, slots that are set to 0 first: those after the tokens in a block that this step begins. An earlier owner
+            may have left NaN there, which no mask hides.
         groups: all tokens, in order.
         keep: `(R,)`, places among the T tokens whose logits are wanted.
     """
@@ -76,7 +77,7 @@ class Row:
 
     Args:
         table: its blocks; there may be more than `end` tokens need.
-        wanted: whether the logits of its last token are.
+        wanted: whether the logits of its last token are wanted.
     """
 
     start: int
@@ -89,10 +90,10 @@ class Row:
 def make_ragged_batch(rows: Sequence[Row], tokens: mx.array, block_size: int) -> RaggedBatch:
     """Lay out a step.
 
-    Neighbours with one new token each, the decodes, become one group. Every other sequence is a group of its own.
+    Consecutive sequences with one new token each, the decodes, become one group. Every other sequence is a group of its own.
 
     Args:
-        tokens: `(T,)`, those of all rows, one after another.
+        tokens: `(T,)`, the tokens of all rows, one after another.
     Raises:
         ValueError: if a table has no block for one of its row's tokens, or there are more or fewer tokens than the rows have.
     """

@@ -1,4 +1,4 @@
-"""The device's side of the paged engine: one call of the model for all that a plan says. Nothing is read back here."""
+"""The device's side of the paged engine: one call of the model for everything in a plan. Nothing is read back here."""
 
 import mlx.core as mx
 
@@ -15,15 +15,16 @@ from .scheduler import MixedPlan
 
 
 class PagedRunner:
-    """Computes plans: decodes and prompt chunks side by side, so that the weights are read once in a step.
+    """Computes plans: decodes and prompt chunks side by side, so the weights are read once per step.
 
     Args:
         model: see `Model`.
         num_blocks, block_size: of each layer's pool.
         paged_attention: see `PagedKvCache`.
-        kv_bits: 8 or 4: keys and values are stored in so many bits (see `QuantizedKvCache`). None: as they are.
+        kv_bits: 8 or 4: keys and values are stored in this many bits (see `QuantizedKvCache`). None: as they are.
     Raises:
-        ValueError: for other `kv_bits`, a model whose heads can't be quantized, or both of the last two.
+        ValueError: for other `kv_bits`, a model whose heads can't be quantized, or if both `paged_attention` and `kv_bits` are
+            given.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class PagedRunner:
         self.reset()
 
     def reset(self) -> None:
-        """Empty pools in new memory: what was there may hang on a computation that has failed."""
+        """Empty pools in new memory: what was there may depend on a computation that has failed."""
         self.caches = [self._make_cache() for _ in range(self.model.config.num_layers)]
         self.last_tokens = mx.zeros((0,), dtype=mx.uint32)
         self.row_of: dict[int, int] = {}
@@ -66,11 +67,11 @@ class PagedRunner:
 
     @task(week=3, day=4, number=5)
     def run(self, plan: MixedPlan) -> tuple[list[PagedRequest], Drawn] | None:
-        """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that it asks for.
+        """Build a step. Each `offset` advances by what is computed, and `in_flight` by the token that is asked for.
 
         Returns:
-            Those who get a token, and the tokens: of all decodes, and of the chunks that reach the end of what is known. None
-            if nobody does.
+            The requests that get a token, and the tokens: all decodes, and the chunks that reach the end of the known tokens.
+            None if there are none.
         """
         rows = [Row(request.offset, request.offset + 1, request.blocks) for request in plan.decodes]
         asking = list(plan.decodes)
@@ -84,7 +85,7 @@ class PagedRunner:
             cache.batch = batch
         logits = self.model(batch.tokens, batch.positions, self.caches, None, logits_to_keep=batch.keep)[0]
         for chunk in plan.chunks:
-            chunk.request.offset = chunk.end - 1  # where a decode stands: it is given its last token in this step
+            chunk.request.offset = chunk.end - 1  # position of a decode: its last token is the input of this step
         tokens = sample(logits, asking, batch.tokens[0, batch.keep]) if asking else self.last_tokens[:0]
         for request in [*plan.decodes, *(chunk.request for chunk in plan.chunks)]:
             request.offset += 1
@@ -95,12 +96,13 @@ class PagedRunner:
         return (asking, Drawn(tokens, mx.max(logits, axis=-1))) if asking else None
 
     def start(self) -> None:
-        """Set the device to work on what is to be written: a step in which nobody gets a token asks for nothing else."""
+        """Start the device on what is to be written: a step in which no request gets a token asks for nothing else."""
         mx.async_eval([cache.pools for cache in self.caches])
 
     @task(week=3, day=4, number=5)
     def _tokens(self, plan: MixedPlan) -> mx.array:
-        """The tokens of a step `(T,)`: those that are in flight come from the last step's, without a way through the host."""
+        """The tokens of a step `(T,)`: those in flight are taken from the last step's output, without going through the
+        host."""
         known = [0 if request.in_flight else request.tokens[request.offset] for request in plan.decodes]
         for chunk in plan.chunks:
             known += chunk.request.tokens[chunk.start : chunk.end]

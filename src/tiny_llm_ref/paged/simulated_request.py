@@ -1,4 +1,4 @@
-"""A request of the simulated paged engine, which has no tokens, and what is launched for such requests."""
+"""A request of the simulated paged engine, which has no tokens, and the launches for such requests."""
 
 from dataclasses import dataclass, field
 
@@ -8,14 +8,14 @@ from .request import PagedRequest
 
 @dataclass(eq=False)
 class SimulatedRequest(PagedRequest):
-    """What the scheduler asks of everyone in every step are plain numbers here, instead of being derived from tokens.
+    """What the scheduler asks of every request in every step is a plain number here, instead of being derived from tokens.
 
-    `generated_tokens` are those that were known when it was admitted; what it generates while it runs is only counted.
+    `generated_tokens` are those that were known at admission; what it generates while it runs is only counted.
 
     Args:
         all_launched, to_compute: see `Request` and `PagedRequest`.
-        landmark: the `offset` at which something happens next: all that was known at admission is computed, or the last token
-            is asked for.
+        landmark: the `offset` at which something happens next: everything known at admission has been computed, or the last
+            token is asked for.
     """
 
     all_launched: bool = field(default=False, init=False)
@@ -24,7 +24,7 @@ class SimulatedRequest(PagedRequest):
 
     @property
     def known(self) -> int:
-        """How many of its tokens were known when it was admitted, or are while it waits."""
+        """How many of its tokens were known when it was admitted or, while it waits, are known now."""
         return len(self.prompt) + len(self.generated_tokens)
 
     @property
@@ -33,7 +33,7 @@ class SimulatedRequest(PagedRequest):
         return len(self.prompt) + self.max_tokens - 1
 
     def first_tokens(self, count: int) -> list[int]:
-        """So many of its tokens. Those of the answer are made up, and nobody else's."""
+        """This many of its tokens. Those of the answer are made up, and unlike those of any other request."""
         return [*self.prompt[:count], *[~self.request_id] * (count - len(self.prompt))]
 
 
@@ -42,8 +42,8 @@ class PagedLaunch(Launch):
     """See `Launch`.
 
     Args:
-        completed: who is asked for the first token since admission.
-        ended: who is asked for the last one.
+        completed: the requests that are asked for their first token since admission.
+        ended: those that are asked for their last one.
     """
 
     completed: list[SimulatedRequest] = field(default_factory=list)

@@ -41,7 +41,7 @@ def simulate_paged(
 ) -> None:
     """Simulate `Engine` under an open loop; for the arguments see there and `simulate_slots`.
 
-    The tokens of an answer are nobody else's: a later prompt never finds them in the prefix cache.
+    The tokens of an answer are unlike any others: a later prompt never finds them in the prefix cache.
 
     Raises:
         ValueError: as `Engine` and its `submit`, or if arrivals do not ascend.
@@ -60,9 +60,9 @@ def simulate_paged(
 
 
 class SimulatedEngine(RequestBook):
-    """The engine without its model. `rows` are those who run.
+    """The engine without its model. `rows` are the running requests.
 
-    The prefix cache is told of an answer's blocks when the request loses them, and not whenever one is full: nobody else could
+    The prefix cache gets an answer's blocks when the request loses them, and not whenever one is full: no other request could
     have found them in the meantime.
     """
 
@@ -79,16 +79,16 @@ class SimulatedEngine(RequestBook):
         self.waiting = self.queue = FairQueue()
         self.rows: dict[int, SimulatedRequest] = {}
         self.in_flight = PagedLaunch()
-        self.calm = False  # whether the last plan would be made again
+        self.calm = False  # whether the next plan would be the same
 
     @property
     def has_work(self) -> bool:
-        """Whether anyone waits or runs."""
+        """Whether any request waits or runs."""
         return bool(self.queue or self.rows)
 
     def submit(self, request: Request) -> Request:
         """Queue a new request; ValueError also if it could need more blocks than the pool has."""
-        longest = len(request.prompt) + request.max_tokens - 1  # the last token is not computed on
+        longest = len(request.prompt) + request.max_tokens - 1  # the last token is never an input
         if (needed := blocks_for(longest, self.pool.block_size)) > self.pool.num_blocks:
             raise ValueError(
                 f"a prompt of {len(request.prompt)} tokens and an answer of {request.max_tokens} need {needed} blocks, and the"
@@ -115,15 +115,15 @@ class SimulatedEngine(RequestBook):
         self.event_log.close_step(active, self.scheduler.max_num_seqs, len(self.queue), landed.tokens)
 
     def coast(self, coming: Arrivals) -> None:
-        """Repeat the last plan, in which everyone decoded, for as long as it would be made again.
+        """Repeat the last plan, in which every request decoded, for as long as it would stay the same.
 
-        That is until somebody's last token is launched, somebody comes who can be admitted at once, or there are fewer blocks
-        left than rows that need one.
+        That is until a request's last token is launched, a request comes that can be admitted at once, or there are fewer
+        blocks left than rows that need one.
         """
         rows, size = list(self.rows.values()), self.pool.block_size
         most = min([row.landmark - row.offset for row in rows]) - 1
         longest = max([row.offset for row in rows])
-        growing = Counter([row.offset % size for row in rows])  # those with 0 need a block now, those with 1 a step before
+        growing = Counter([row.offset % size for row in rows])  # at 0 a row needs a block now, at 1 it did one step ago
         free = self.pool.num_free + self.prefix_cache.evictable
         open_seat = not self.queue and len(rows) < self.scheduler.max_num_seqs
         steps = 0
@@ -176,7 +176,7 @@ class SimulatedEngine(RequestBook):
         return chunk_call(start, end, complete, self.pool.block_size)
 
     def _reach_landmark(self, row: SimulatedRequest, launched: PagedLaunch) -> None:
-        """All that was known at admission is computed, or the last token is asked for, or both."""
+        """Everything known at admission has been computed, or the last token is asked for, or both."""
         if row.offset == row.known:
             row.to_compute, row.landmark = 1, row.last_offset
             launched.completed.append(row)
@@ -202,7 +202,7 @@ class SimulatedEngine(RequestBook):
             self.event_log.record(EventKind.ADMITTED, request.request_id)
 
     def _preempt(self, row: SimulatedRequest) -> None:
-        """Take a row's blocks. If a token is in flight for it, that is back before anybody looks at the row again."""
+        """Take a row's blocks away. If a token is in flight for it, it is back before the row is looked at again."""
         if row in self.in_flight.completed:
             self.in_flight.completed.remove(row)
         elif row.offset > row.known:
@@ -219,7 +219,7 @@ class SimulatedEngine(RequestBook):
         self.prefix_cache.release(row.let_go())
 
     def _publish(self, row: SimulatedRequest, computed: int) -> None:
-        """File the full blocks of so many tokens in the prefix cache."""
+        """File the full blocks of this many tokens in the prefix cache."""
         full = computed // self.pool.block_size
         if self.prefix_caching and full > row.published:
             duplicates = self.prefix_cache.insert(row.first_tokens(full * self.pool.block_size), row.blocks[:full])
@@ -227,7 +227,7 @@ class SimulatedEngine(RequestBook):
             row.published = full
 
     def _grow(self, rows: Sequence[SimulatedRequest]) -> None:
-        """Let the tables hold all that is computed."""
+        """Make room in the tables for all that is computed."""
         size = self.pool.block_size
         short = [(row, blocks_for(row.offset, size) - len(row.blocks)) for row in rows if row.offset > len(row.blocks) * size]
         blocks = iter(self._allocate(sum(count for _, count in short)))

@@ -1,7 +1,7 @@
-"""The speculating engine: a request that decodes may get several tokens in one step, and the same ones as without drafts.
+"""The speculating engine: a request that decodes may get several tokens in one step, the same ones as without drafts.
 
-One step is: plan → assign blocks → draft → launch → read → update the requests. Drafts can only be made for what has been read,
-so nothing is launched ahead, as in `Engine`: where drafts are right, one step does the work of several.
+One step is: plan → assign blocks → draft → launch → read → update the requests. Drafts can only continue tokens that have been
+read, so nothing is launched ahead, unlike in `Engine`: where drafts are right, one step does the work of several.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,22 +26,22 @@ from .verify import matches
 
 @dataclass(frozen=True)
 class Speculation:
-    """Who guesses for a request, and who says how much; None: always as much."""
+    """A request's drafter, and what decides the length of its drafts; None: always the same length."""
 
     drafter: Drafter
     adaptive: AdaptiveDraft | None
 
 
 class SpeculativeEngine(Engine):
-    """An `Engine` that guesses tokens and lets the model check them, alongside all that it would compute anyhow.
+    """An `Engine` that guesses tokens and lets the model check them, alongside everything that it would compute anyway.
 
-    Drafts take what is left: of the budget when everything planned has its tokens, and of the pool what is free when everyone
-    has its blocks. They never preempt and never evict. A drafter that raises, proposes more than it was asked for, or a token
-    that the model does not know, ends its own request.
+    Drafts take what is left: of the budget, when everything planned has its tokens, and of the free blocks, when every request
+    has its own. They never preempt and never evict. A drafter that raises, proposes more than it was asked for, or proposes a
+    token that the model does not know, ends its own request.
 
     Args:
         drafter: makes a drafter for each request.
-        adaptive: makes what says for each request how many drafts are worth it, and drafts end with whole tiles; None:
+        adaptive: makes, for each request, what decides how many drafts are worth it; drafts then end with whole tiles. None:
             `num_speculative_tokens` in each step.
         num_speculative_tokens: most drafts of a request in a step, if they don't adapt.
         options: as `Engine`.
@@ -68,9 +68,9 @@ class SpeculativeEngine(Engine):
         self.drafter = drafter
         self.adaptive = adaptive
         self.num_speculative_tokens = num_speculative_tokens
-        self._speculations: dict[int, Speculation] = {}  # by request id, of those that run
-        self._drafts: dict[int, list[int]] = {}  # by request id, of this step
-        self._cut: dict[int, list[int]] = {}  # the drafts behind them that are not checked
+        self._speculations: dict[int, Speculation] = {}  # of running requests, by id
+        self._drafts: dict[int, list[int]] = {}  # of this step, by request id
+        self._cut: dict[int, list[int]] = {}  # the drafts after them that are not checked
 
     @task(week=3, day=5, number=5)
     def step(self) -> list[Request]:
@@ -111,7 +111,7 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def _draft(self, plan: MixedPlan) -> dict[int, list[int]]:
-        """Guess for those who decode, the oldest first, and make room for it in their tables."""
+        """Guess for the requests that decode, the oldest first, and make room for the drafts in their tables."""
         drafts = {}
         budget = self.scheduler.max_num_batched_tokens - plan.tokens
         for request in plan.decodes:
@@ -124,7 +124,7 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def _cut_to_tiles(self, planned: int, drafts: dict[int, list[int]]) -> dict[int, list[int]]:
-        """Where drafts adapt, keep what `whole_tiles` leaves of them, and remember the rest."""
+        """If drafts adapt, keep what `whole_tiles` leaves of them, and remember the rest."""
         wanted = [len(proposed) for proposed in drafts.values()]
         lengths = dict(zip(drafts, whole_tiles(planned, wanted) if self.adaptive else wanted, strict=True))
         self._cut = {owner: proposed[lengths[owner] :] for owner, proposed in drafts.items()}
@@ -132,8 +132,8 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def _propose(self, request: PagedRequest, budget: int, rows: int) -> list[int]:
-        """A request's drafts in a step with `rows` decodes: not more than the budget, than free blocks have room for, and than
-        it takes to reach `max_tokens`, whose last token is the model's own."""
+        """A request's drafts in a step with `rows` decodes: no more than the budget allows, than free blocks have room for, and
+        than it takes to reach `max_tokens`, whose last token is the model's own."""
         if request.request_id not in self._speculations:
             self._speculations[request.request_id] = Speculation(self.drafter(), self.adaptive and self.adaptive())
         speculation = self._speculations[request.request_id]
@@ -153,7 +153,7 @@ class SpeculativeEngine(Engine):
     def _update(self, landed: InFlight) -> int:
         """Hand the tokens of this step to their requests; return how many were kept.
 
-        All are settled first: a client that is told of its token may cancel or preempt anybody.
+        All are settled first: a client that gets its token may cancel or preempt any request.
         """
         try:
             places = landed.read()
@@ -168,7 +168,7 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def _settle(self, request: PagedRequest, drawn: Sequence[tuple[int, bool]]) -> list[tuple[int, bool]]:
-        """Keep what was drawn, and whether it means anything, up to the first wrong draft; forget what lies behind it."""
+        """Keep what was drawn, and whether it means anything, up to the first wrong draft; drop what comes after it."""
         drafts = self._drafts.get(request.request_id, [])
         kept = len(matches([token for token, _ in drawn], drafts))
         self.metrics.computed_tokens += len(drafts)
@@ -176,7 +176,7 @@ class SpeculativeEngine(Engine):
         self.metrics.spec_decode_num_accepted_tokens += kept - 1
         speculation = self._speculations.get(request.request_id)
         if speculation and speculation.adaptive:
-            if kept > len(drafts) and (cut := self._cut.get(request.request_id)):  # all right: the next was guessed, too
+            if kept > len(drafts) and (cut := self._cut.get(request.request_id)):  # right: the next one was guessed, too
                 speculation.adaptive.update(kept, kept - 1 + (drawn[kept - 1][0] == cut[0]))
             else:
                 speculation.adaptive.update(len(drafts), kept - 1)
@@ -186,7 +186,7 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def _give_back_surplus(self, request: PagedRequest) -> None:
-        """Free the blocks that only rejected drafts needed: the next plan counts on what is free."""
+        """Free the blocks that only rejected drafts needed: the next plan relies on the free blocks."""
         needed = blocks_for(request.offset, self.pool.block_size)
         self.prefix_cache.release(request.blocks[needed:])
         del request.blocks[needed:]
@@ -208,16 +208,16 @@ class SpeculativeEngine(Engine):
 
     @task(week=3, day=5, number=5)
     def release(self, request: Request) -> None:
-        """Give back the request's blocks and forget its drafter. Admitted again, it gets a new one."""
+        """Give back the request's blocks and forget its drafter. When it is admitted again, it gets a new one."""
         self._speculations.pop(request.request_id, None)
         super().release(request)
 
     @task(week=3, day=5, number=5)
     def check_integrity(self) -> None:
-        """As `Engine`; and nobody holds blocks for drafts, and only those that run have a drafter.
+        """As in `Engine`; also, no request holds blocks for drafts, and only running ones have a drafter.
 
         Raises:
-            RuntimeError: saying what is not so.
+            RuntimeError: saying what is wrong.
         """
         super().check_integrity()
         for request in self._running:

@@ -1,6 +1,6 @@
 """Ways to use an engine: prompts in, tokens out, for callers who do not want to step it themselves.
 
-It knows no block and no plan: all it needs of an engine is `submit`, `step` and `cancel`.
+It knows nothing about blocks or plans: all it needs from an engine is `submit`, `step` and `cancel`.
 """
 
 import warnings
@@ -28,9 +28,9 @@ class StreamingBook(RequestBook):
         Args:
             prompt: token ids, or text for the tokenizer.
             tokenizer: also says which tokens end the answer, and turns it into text.
-            options: further arguments of `PagedRequest`; they go before what the tokenizer says.
+            options: further arguments of `PagedRequest`; they take precedence over what the tokenizer says.
         Raises:
-            ValueError: as `submit`, or if a text comes without a tokenizer.
+            ValueError: as `submit`, or for text without a tokenizer.
         """
         request = _make_request(prompt, max_tokens, tokenizer, options)
         self.submit(request)
@@ -42,14 +42,14 @@ class StreamingBook(RequestBook):
     ) -> list[PagedRequest]:
         """Answer all prompts; arguments as in `add_request`.
 
-        Others who are being served go on alongside, and are returned by the next `step` if they end. Whatever interrupts this,
-        such as Ctrl-C, cancels its requests.
+        Other requests are served alongside, and are returned by the next `step` if they end. Any interruption, such as Ctrl-C,
+        cancels these requests.
 
         Returns:
-            A finished request for each prompt, in the prompts' order. One that `submit` refuses ends with that error, and a
-            warning says how many failed.
+            A finished request for each prompt, in the order of the prompts. One that `submit` refuses ends with that error, and
+            a warning says how many failed.
         Raises:
-            ValueError: if one of them is no prompt at all, see `add_request`; then nobody has been submitted.
+            ValueError: if one of them is not a prompt at all, see `add_request`; then nothing has been submitted.
         """
         if isinstance(prompts, str):
             raise ValueError(f"prompts is {prompts[:40]!r}: it must be a list of prompts, so put this one into a list")
@@ -71,8 +71,8 @@ class StreamingBook(RequestBook):
     def stream(self, request: PagedRequest) -> Iterator[int]:
         """Submit a request and yield its tokens as they come back. Nothing happens before the first `next`.
 
-        A `next` steps the engine if need be, and so serves everyone; those others who end are returned by the next `step`.
-        Whoever stops listening, and closes the iterator, cancels the request.
+        Each `next` steps the engine if needed, and so serves all requests; others that end are returned by the next `step`. A
+        consumer that stops listening and closes the iterator cancels the request.
 
         Raises:
             ValueError: as `submit`.
@@ -92,13 +92,13 @@ class StreamingBook(RequestBook):
 
     @task(week=3, day=4, number=7)
     def _step_for_all(self) -> None:
-        """A step whose caller waits for some requests only: all that end in it are returned by the next `step`, too."""
+        """A step whose caller waits only for certain requests: all that end in it are returned by the next `step`, too."""
         for request in self.step():
             self._ended[request.request_id] = request
 
     @contextmanager
     def _served_here(self, requests: Sequence[Request]) -> Iterator[None]:
-        """Whoever leaves this block has done with these requests: all have ended then, and no `step` returns them."""
+        """On leaving this block, these requests are done with: all have ended, and no `step` returns them."""
         try:
             yield
         finally:

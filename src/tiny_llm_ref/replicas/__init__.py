@@ -1,1 +1,1 @@
-"""Several engines behind one address: who serves which request, and what happens when one of them dies."""
+"""Several engines behind one address: which one serves a request, and what happens when one of them dies."""

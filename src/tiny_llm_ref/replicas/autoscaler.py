@@ -1,6 +1,6 @@
-"""How many replicas there should be: as many as the load wants, once it has wanted them for a while.
+"""How many replicas there should be: as many as the load calls for, once it has called for them for a while.
 
-Kubernetes' horizontal autoscaler and Ray Serve's decide in this way, with stabilization windows and delays.
+The autoscalers of Kubernetes (horizontal) and Ray Serve decide this way, with stabilization windows and delays.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from tiny_llm_kit.course import task
 
 @dataclass
 class Autoscaler:
-    """Looks at the load from time to time, and says how many replicas there should be. It reads no clock: it is told the time.
+    """Looks at the load from time to time, and says how many replicas there should be. It reads no clock: the time is passed
+    in.
 
     Args:
         target_load: open requests that one replica should have, on average.
         least, most: bounds of the number of replicas.
-        up_delay: seconds for which the load must have wanted more replicas, at every look, before there are more.
-        down_delay: the same for fewer. It should be longer: what is taken away too early is dear to get back.
-        cold_start: seconds that a new replica needs until it can serve anybody.
+        up_delay: seconds for which the load must have called for more replicas, at every look, before any are added.
+        down_delay: the same for fewer. It should be longer: a replica that is removed too early is costly to get back.
+        cold_start: seconds that a new replica needs before it can serve.
         interval: seconds between two looks.
     Raises:
         ValueError: if the bounds are not 1 ≤ least ≤ most, a time is negative, or `target_load` or `interval` is not above 0.
@@ -41,27 +42,27 @@ class Autoscaler:
         for name in ("up_delay", "down_delay", "cold_start"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 seconds or more")
-        self._direction = 0  # 1 while the load wants more replicas, −1 while it wants fewer
-        self._since = 0.0  # when it began to
-        self._modest = 0  # of all numbers that it has wanted since, the one that changes least
+        self._direction = 0  # 1 while the load calls for more replicas, −1 while for fewer
+        self._since = 0.0  # since when
+        self._modest = 0  # of all numbers that it has called for since, the one that changes least
 
     @task(week=3, day=7, number=6)
     def wanted(self, load: float) -> int:
-        """How many replicas so many open requests want, within the bounds."""
+        """How many replicas this many open requests call for, within the bounds."""
         return min(max(ceil(load / self.target_load), self.least), self.most)
 
     @task(week=3, day=7, number=6)
     def decide(self, now: float, load: float, replicas: int) -> int:
         """How many replicas there should be from now on: `replicas`, or another number if a change has been wanted long enough.
 
-        Of all numbers that were wanted in this time, the one that is nearest to `replicas` is taken: a peak of one look moves
-        nothing. After a change, and whenever the direction turns, the time begins anew. A number outside of the bounds is
-        brought within them at once.
+        It takes the number nearest to `replicas` among all those wanted in this time: a peak at a single look changes nothing.
+        After a change, and whenever the direction turns, the time starts again. A number outside the bounds is brought within
+        them at once.
 
         Args:
-            now: seconds; never less than at the call before.
+            now: seconds; never less than in the previous call.
             load: open requests, of all replicas together.
-            replicas: how many there are, those that are still starting included.
+            replicas: how many there are, including those that are still starting.
         """
         if not self.least <= replicas <= self.most:
             self._direction = 0

@@ -1,7 +1,7 @@
-"""The deployment: replicas of an engine on Ray Serve, with a router of the course in the place of Ray's.
+"""The deployment: replicas of an engine on Ray Serve, with one of the course's routers in place of Ray's.
 
-Ray starts the replicas, watches them, and starts others for those that die. Which one a request goes to, and what becomes of
-its stream when that one dies, is ours. Ray is an extra, so it is imported only where it is needed.
+Ray starts the replicas, watches them, and replaces those that die. The course's code decides which one a request goes to, and
+what happens to its stream when that one dies. Ray is an optional extra, so it is imported only where it is needed.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -25,11 +25,11 @@ APP = "tiny-llm"
 
 
 class EngineDeployment:
-    """One replica: an engine in its thread, which is asked for streams. Ray makes as many as it is told to.
+    """One replica: an engine in its thread, which serves streams. Ray makes as many as it is told to.
 
     Args:
-        build: makes the engine, in the thread that will use it, and its tokenizer. It travels to the replica's process: let it
-            be a function of a module, or a `functools.partial` of one.
+        build: makes the engine, in the thread that will use it, and its tokenizer. It is pickled and sent to the replica's
+            process: make it a module-level function, or a `functools.partial` of one.
     Raises:
         BaseException: what `build` raises.
     """
@@ -47,12 +47,13 @@ class EngineDeployment:
 
     @task(week=3, day=7, number=7)
     async def stream(self, request: StreamRequest) -> AsyncGenerator[Delta]:
-        """The deltas of one answer, from where `request` goes on. Whoever closes the generator cancels it.
+        """The deltas of one answer, from where `request` continues. Closing the generator cancels the request.
 
         Raises:
-            UpstreamDied: if the engine is dead; this process may live on.
-            ConnectionRefusedError: if it takes no requests now, because its queue is full or it shuts down.
-            BaseException: what the request ended with otherwise, or why it was refused: that is its own fault.
+            UpstreamDied: if the engine is dead; this process may be alive.
+            ConnectionRefusedError: if it takes no requests now, because its queue is full or it is shutting down.
+            BaseException: any other error that the request ended with, or why it was refused: then the request itself is at
+                fault.
         """
         own = engine_request(request, self.tokenizer)
         if own.finish_reason is not None:  # only its end was missing
@@ -76,10 +77,10 @@ class EngineDeployment:
 
     @task(week=3, day=7, number=7)
     def check_health(self) -> None:
-        """Called by Ray now and then. A process that answers although its engine is dead is the worst replica of all.
+        """Called by Ray now and then. A process that still answers although its engine is dead is the worst kind of replica.
 
         Raises:
-            RuntimeError: if the engine is not healthy, with its reason. Ray then starts another replica in its place.
+            RuntimeError: if the engine is not healthy, with the reason. Ray then replaces the replica.
         """
         if not self.engine.healthy:
             raise RuntimeError(f"the engine is not healthy: {self.engine.reason}")
@@ -87,15 +88,15 @@ class EngineDeployment:
 
 @task(week=3, day=7, number=7)
 async def ask_ray(handle: Any, request: StreamRequest) -> AsyncGenerator[Delta]:
-    """Ask one of Ray's replicas, whichever its router picks. With `handle` bound, this is an `Upstream`.
+    """Ask one of Ray's replicas, the one that its router picks. With `handle` bound, this is an `Upstream`.
 
-    What the replica raised passes through: Ray raises it here with its own type.
+    An exception of the replica passes through: Ray raises it here with its original type.
 
     Args:
         handle: of an `EngineDeployment`, made by `options(stream=True)`.
     Raises:
         UpstreamDied: if the replica's process has died.
-        ConnectionError: if Ray can't reach it, or has lost sight of it: it may live.
+        ConnectionError: if Ray can't reach it, or has lost track of it: it may be alive.
     """
     from ray.exceptions import ActorDiedError, RayActorError
 
@@ -112,7 +113,7 @@ async def ask_ray(handle: Any, request: StreamRequest) -> AsyncGenerator[Delta]:
 
 
 def import_serve() -> Any:
-    """The module `ray.serve`; ImportError that says how to get it, if it is not installed."""
+    """The module `ray.serve`; if it is not installed, an ImportError says how to get it."""
     try:
         from ray import serve
     except ImportError:
@@ -121,7 +122,7 @@ def import_serve() -> Any:
 
 
 async def replaces_the_dead(name: str) -> bool:
-    """Seen from here, all of Ray's replicas are one upstream, and it is always back: a router behind it knows who lives."""
+    """From here, all of Ray's replicas are one upstream, which is always alive: Ray's router knows which replicas are."""
     return True
 
 
@@ -135,14 +136,14 @@ def deploy(
     max_ongoing_requests: int = 256,
     cpus: float = 1.0,
 ) -> Any:
-    """A Ray Serve application: `replicas` of an engine, and before them one app that streams with fail-over.
+    """A Ray Serve application: `replicas` of an engine, and in front of them one app that streams with fail-over.
 
     Args:
         build: see `EngineDeployment`.
-        make_app: makes the app that answers HTTP, in its own process. It travels like `build`.
+        make_app: makes the app that answers HTTP, in its own process. It is pickled like `build`.
         router: one of `serve_router.ROUTERS`.
-        max_ongoing_requests: most that a replica has at once, those that wait in its engine included.
-        cpus: that Ray sets aside for a replica.
+        max_ongoing_requests: most that a replica has at once, including those that wait in its engine.
+        cpus: how many CPUs Ray sets aside per replica.
     Raises:
         ImportError: without Ray.
     """

@@ -1,4 +1,4 @@
-"""Consistent hashing: who owns a key, such that hardly any key moves when an owner comes or goes.
+"""Consistent hashing: each key has an owner, and hardly any key moves when an owner comes or goes.
 
 Karger et al., "Consistent Hashing and Random Trees", STOC 1997; with virtual nodes as in Dynamo (SOSP 2007, section 4.2).
 """
@@ -24,19 +24,19 @@ def stable_hash(data: bytes) -> int:
 
 @task(week=3, day=7, number=2)
 def token_bytes(tokens: Sequence[int]) -> bytes:
-    """Token ids as bytes: other ids, other bytes."""
+    """Token ids as bytes: different ids give different bytes."""
     return pack(f"<{len(tokens)}q", *tokens)
 
 
 class HashRing:
-    """Nodes on a circle of 2⁶⁴ places, each at many of them. A key belongs to the first node at or behind its own place.
+    """Nodes on a circle of 2⁶⁴ places, each at many of them. A key belongs to the first node at or after its own place.
 
-    If a node goes, its keys go to those who come next, and all others stay where they are; a new one takes its keys back. The
-    places of a node are the `stable_hash`es of "node#0", "node#1", …, so that everybody makes the same ring.
+    If a node goes, its keys go to the nodes that come next, and all others stay where they are; if it comes back, it takes its
+    keys back. The places of a node are the `stable_hash`es of "node#0", "node#1", …, so every process makes the same ring.
 
     Args:
-        virtual_nodes: places per node. With one place, some nodes would own a large part of the circle and some hardly any; the
-            standard deviation of a node's part is about 1 / √virtual_nodes of it.
+        virtual_nodes: places per node. With a single place, some nodes would own a large part of the circle and some hardly
+            any; the standard deviation of a node's part is about 1 / √virtual_nodes of it.
     Raises:
         ValueError: if there is not at least one place.
     """
@@ -50,7 +50,7 @@ class HashRing:
 
     @task(week=3, day=7, number=2)
     def add(self, node: str) -> None:
-        """Put a node on the ring. ValueError if it is there already."""
+        """Put a node on the ring. ValueError if it is already there."""
         if node in self.nodes:
             raise ValueError(f"node {node!r} is on the ring already: remove it first, or choose another name")
         self.nodes.add(node)
@@ -67,14 +67,14 @@ class HashRing:
 
     @task(week=3, day=7, number=2)
     def owner(self, key: bytes) -> str:
-        """Whose key it is. ValueError if the ring is empty."""
+        """The node that owns a key. ValueError if the ring is empty."""
         if not self._places:
             raise ValueError("the ring has no node, so nobody owns a key: add one")
         return self._places[self._behind(key) % len(self._places)][1]
 
     @task(week=3, day=7, number=2)
     def ranked(self, key: bytes) -> list[str]:
-        """All nodes, in the order in which they would own the key if those before them went."""
+        """All nodes, in the order in which they would own the key if those before them were gone."""
         start, found = self._behind(key), dict[str, None]()
         for _, node in chain(self._places[start:], self._places[:start]):
             found[node] = None
@@ -84,14 +84,14 @@ class HashRing:
 
     @task(week=3, day=7, number=2)
     def _behind(self, key: bytes) -> int:
-        """Which of the places comes first at or behind that of the key; one more than there are if it begins anew."""
+        """The index of the first place at or after that of the key; the number of places if there is none."""
         return bisect_left(self._places, (stable_hash(key), ""))
 
 
 class ConsistentHash(Router):
-    """The same replica for the same session, or without one, for prompts that begin alike; loads do not matter.
+    """The same replica for the same session or, without one, for prompts that begin alike; loads do not matter.
 
-    Requests of the same kind find the keys and values of those before them. All routers agree without talking to each other.
+    Similar requests find the keys and values of those before them. All routers agree without talking to each other.
 
     Args:
         virtual_nodes: see `HashRing`.
@@ -103,7 +103,7 @@ class ConsistentHash(Router):
 
     @task(week=3, day=7, number=2)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
-        """In the order of the ring, on which exactly those are who live."""
+        """The living replicas, in the order of the ring."""
         for replica in self.ring.nodes - set(living):
             self.ring.remove(replica)
         for replica in set(living) - self.ring.nodes:

@@ -1,6 +1,6 @@
-"""Who serves a request: a ranking of the replicas, and the books that routers keep of what each of them has to do.
+"""Which replica serves a request: a ranking of them, and the routers' records of what each of them has to do.
 
-A router sees what passes through it and nothing else: no engine, no network, no clock.
+A router sees only what passes through it: no engine, no network, no clock.
 """
 
 from abc import ABC, abstractmethod
@@ -14,13 +14,13 @@ from tiny_llm_kit.course import task
 
 @dataclass(frozen=True)
 class RoutedRequest:
-    """What a router knows of a request.
+    """What a router knows about a request.
 
     Args:
-        request_id: unlike that of every other request that is open.
+        request_id: different from that of every other open request.
         prompt: token ids.
         max_tokens: most tokens of its answer.
-        session: whose conversation it belongs to; empty if nobody has said.
+        session: the conversation that it belongs to; empty if unknown.
     """
 
     request_id: str
@@ -36,7 +36,7 @@ class Load:
     Args:
         to_come: by request, the tokens that are still to be computed for it.
         tokens: the sum of these.
-        last_start: the number of the start that was this replica's last; −1 before there was any.
+        last_start: the number of the last request started at this replica, counted over all; −1 before there was any.
     """
 
     to_come: dict[str, int] = field(default_factory=dict)
@@ -45,11 +45,11 @@ class Load:
 
 
 class Router(ABC):
-    """Ranks replicas, and is told what becomes of the requests that it has ranked them for.
+    """Ranks replicas, and is told what happens to the requests that it has ranked them for.
 
-    Whoever sends a request calls `choose`, takes the first replica that will have it, and calls `started` at once, before
-    anything is awaited: a request that is on its way already counts. `finished` follows, however the request has ended. If its
-    replica dies, `died` releases everything at once, and whoever sends the request elsewhere calls `started` again.
+    To send a request, call `choose`, take the first replica that accepts it, and call `started` at once, before anything is
+    awaited: a request on its way already counts. `finished` follows, however the request ends. If its replica dies, `died`
+    releases everything at once; to send the request elsewhere, call `started` again.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Router(ABC):
 
     @task(week=3, day=7, number=1)
     def choose(self, request: RoutedRequest, replicas: Sequence[str]) -> list[str]:
-        """All of `replicas` that live, each once, the best one first; the next one is for when that refuses.
+        """All living ones of `replicas`, each once, the best one first; the next one is for when that refuses.
 
         Args:
             replicas: names. The list may be older than the last `died`.
@@ -72,7 +72,7 @@ class Router(ABC):
 
     @task(week=3, day=7, number=1)
     def started(self, request: RoutedRequest, replica: str) -> None:
-        """A request is sent to a replica: from now on it counts there, unless the replica has died."""
+        """Note that a request is sent to a replica: from now on it counts there, unless the replica has died."""
         if replica in self._dead:
             return
         load = self._loads.setdefault(replica, Load())
@@ -81,9 +81,9 @@ class Router(ABC):
 
     @task(week=3, day=7, number=1)
     def progressed(self, request: RoutedRequest, replica: str, tokens: int) -> None:
-        """So many more tokens of its answer have come back. With the first of them, its prompt is computed.
+        """Note that this many more tokens of its answer have come back. With the first of them, its prompt has been computed.
 
-        What comes for a request that does not count there, or counts no more, is passed over; a load is never below 0.
+        Tokens of a request that does not count there, or no longer does, are ignored; a load is never below 0.
         """
         load = self._loads.get(replica)
         if load is not None and request.request_id in load.to_come:
@@ -92,38 +92,39 @@ class Router(ABC):
 
     @task(week=3, day=7, number=1)
     def finished(self, request: RoutedRequest, replica: str) -> None:
-        """A request has ended at a replica, in whatever way: it counts there no more. A second time changes nothing."""
+        """Note that a request has ended at a replica, in whatever way: it no longer counts there. A second call changes
+        nothing."""
         load = self._loads.get(replica)
         if load is not None and request.request_id in load.to_come:
             load.tokens -= load.to_come.pop(request.request_id)
 
     @task(week=3, day=7, number=1)
     def died(self, replica: str) -> None:
-        """A replica has died or was taken away: it is ranked no more, until it has `joined` again, and its requests count
+        """Note that a replica has died or was removed: it is not ranked until it has `joined` again, and its requests count
         nowhere."""
         self._loads.pop(replica, None)
         self._dead.add(replica)
 
     @task(week=3, day=7, number=1)
     def joined(self, replica: str) -> None:
-        """A replica that has died is back under the same name. A new name need not join."""
+        """Note that a replica that died is back under the same name. A new name need not join."""
         self._dead.discard(replica)
 
     def requests(self, replica: str) -> int:
-        """How many requests a replica has that have not ended."""
+        """How many open requests a replica has."""
         return len(self._load(replica).to_come)
 
     def tokens(self, replica: str) -> int:
-        """How many tokens a replica has still to compute, as far as is known here."""
+        """How many tokens a replica still has to compute, as far as this router knows."""
         return self._load(replica).tokens
 
     def work(self, request: RoutedRequest, replica: str) -> int:
-        """How many tokens a replica must compute for a request at most: all of its prompt, and the longest answer."""
+        """The most tokens that a replica may have to compute for a request: its whole prompt, and the longest answer."""
         return len(request.prompt) + request.max_tokens
 
     @task(week=3, day=7, number=1)
     def least_loaded(self, living: Iterable[str]) -> list[str]:
-        """In order of tokens to come. Of equals, that one is first whose last start is longest ago: ties are spread."""
+        """In order of tokens to come. Among equals, the one whose last start is longest ago comes first: this spreads ties."""
         return sorted(living, key=lambda replica: (self.tokens(replica), self._load(replica).last_start))
 
     def _load(self, replica: str) -> Load:
@@ -135,7 +136,7 @@ class Router(ABC):
 
 
 class RoundRobin(Router):
-    """One after another, whatever they have to do."""
+    """One after another, no matter how much they have to do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +144,7 @@ class RoundRobin(Router):
 
     @task(week=3, day=7, number=1)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
-        """Each turn begins one place further on in the list, and goes round it."""
+        """Each turn begins one place further along the list, and goes round it."""
         first = next(self._turns) % max(len(living), 1)
         return [*living[first:], *living[:first]]
 
@@ -152,10 +153,10 @@ class PowerOfTwoChoices(Router):
     """Two at random, and of these the one with fewer requests.
 
     That is far better than one at random (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001), and
-    unlike the best of all, it does not send everybody to the same replica when what is known of the loads is old.
+    unlike choosing the least loaded of all, it does not send every request to the same replica when load figures are old.
 
     Args:
-        seed: other seeds, other choices; the same one gives the same.
+        seed: a different seed gives different choices; the same one gives the same.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -164,13 +165,13 @@ class PowerOfTwoChoices(Router):
 
     @task(week=3, day=7, number=1)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:
-        """In random order, but for the first two, which stand in the order of their requests; ties stay at random."""
+        """In random order, except that the first two are in the order of their requests; ties stay random."""
         drawn = self._random.sample(living, len(living))
         return sorted(drawn[:2], key=self.requests) + drawn[2:]
 
 
 class LeastTokens(Router):
-    """The one with the fewest tokens to compute: a request with a long prompt is more than one with a short prompt."""
+    """The one with the fewest tokens to compute: a request with a long prompt counts more than one with a short prompt."""
 
     @task(week=3, day=7, number=1)
     def rank(self, request: RoutedRequest, living: list[str]) -> list[str]:

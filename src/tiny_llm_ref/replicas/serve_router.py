@@ -1,4 +1,4 @@
-"""The request router that Ray Serve is given, by this module's name: Ray imports it where it routes. It needs Ray."""
+"""The request router that Ray Serve gets, by the name of this module: Ray imports it where it routes. It needs Ray."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ ROUTERS = {router.__name__: router for router in (ConsistentHash, LeastTokens, P
 
 
 class ServeRouter(ServeRouting, RequestRouter):
-    """Ray's router with the ranking and the books of one of the course."""
+    """Ray's router, with the ranking and the records of one of the course's routers."""
 
     def initialize_state(self, *, router: str, **options: Any) -> None:
         """Called by Ray with the `request_router_kwargs`: the name of a router's class, and its arguments."""

@@ -1,7 +1,7 @@
 """Many replicas in one simulated time: each is a simulated paged engine with a device of its own, behind one router.
 
-Of all that is to happen, the earliest happens first. So a request is routed with the loads that are known when it comes: the
-router hears of a token at the time at which it came back, though another device's clock may be a little further on.
+The earliest event happens first. So a request is routed by the loads that are known when it comes: the router hears of a token
+at the time at which it came back, even if another device's clock is a little further on.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from .routers import RoutedRequest, Router
 
 @dataclass(frozen=True)
 class EngineSizes:
-    """What the engine of each replica is made with; see `Engine`."""
+    """The arguments of each replica's engine; see `Engine`."""
 
     num_blocks: int
     block_size: int = 16
@@ -49,7 +49,7 @@ def simulate_replicas(
     sizes: EngineSizes,
     autoscaler: Autoscaler | None = None,
 ) -> FleetReport:
-    """Simulate so many replicas under an open loop, from second 0 until all requests have ended.
+    """Simulate this many replicas under an open loop, from second 0 until all requests have ended.
 
     Args:
         items: by `arrival`, taken one by one; each goes to the replica that the router ranks first when it arrives.
@@ -73,7 +73,7 @@ class _Replica:
     """An engine, and what is told of it.
 
     Args:
-        ready: from when on it can serve.
+        ready: the time from which it can serve.
         draining: whether it gets no more requests, and goes when those that it has have ended.
     """
 
@@ -84,7 +84,7 @@ class _Replica:
 
     @property
     def now(self) -> float:
-        """Up to when it has been simulated."""
+        """The time up to which it has been simulated."""
         return self.engine.device.now
 
 
@@ -99,7 +99,7 @@ class _News(NamedTuple):
 
 
 class _Fleet:
-    """All replicas of a simulation. To those who send requests it looks like one engine."""
+    """All replicas of a simulation. To a client it looks like one engine."""
 
     def __init__(
         self, items: Iterable[WorkItem], router: Router, cost: CostModel, sizes: EngineSizes, autoscaler: Autoscaler | None
@@ -113,13 +113,13 @@ class _Fleet:
         self.now = 0.0
         self.replicas: list[_Replica] = []
         self.reports: list[ReplicaReport] = []
-        self.open: dict[int, tuple[RoutedRequest, _Replica]] = {}  # requests of whose end the router has not heard
+        self.open: dict[int, tuple[RoutedRequest, _Replica]] = {}  # requests whose end the router has not heard of
         self.news: list[_News] = []  # a heap
         self._order = count()
 
     @task(week=3, day=7, number=4)
     def run(self) -> FleetReport:
-        """Let the earliest thing happen, time and again: an iteration of a replica, an arrival, or a look at the load."""
+        """Repeat the earliest next event: an iteration of a replica, an arrival, or a look at the load."""
         while True:
             busy = [replica for replica in self.replicas if replica.engine.has_work]
             if not busy and self.coming.time == inf:
@@ -171,7 +171,7 @@ class _Fleet:
 
     @task(week=3, day=7, number=4)
     def _hear_until(self, moment: float) -> None:
-        """Tell the router all that has happened by then."""
+        """Tell the router everything that has happened by then."""
         self.now = moment
         while self.news and self.news[0].time <= moment:
             news = heappop(self.news)
@@ -184,7 +184,7 @@ class _Fleet:
 
     @task(week=3, day=7, number=4)
     def _note(self, replica: str, state: BatchState) -> None:
-        """Keep what a replica has to tell until it is time: its clock may be further on than that of others."""
+        """Keep what a replica has to report until its time comes: its clock may be ahead of others."""
         for event in state.events:
             if event.kind in (EventKind.FIRST_TOKEN, EventKind.FINISHED):
                 heappush(self.news, _News(event.time, next(self._order), event.kind, event.request_id, replica))
@@ -195,7 +195,7 @@ class _Fleet:
 
     @task(week=3, day=7, number=6)
     def _look(self) -> None:
-        """Ask the autoscaler. New replicas are cold; the youngest go first, when they have served what they have."""
+        """Ask the autoscaler. New replicas are cold; the youngest go first, once they have served what they have."""
         assert self.autoscaler is not None
         self.next_look += self.autoscaler.interval
         for replica in [one for one in self.replicas if one.draining and not self._busy(one)]:

@@ -1,4 +1,5 @@
-"""One body's way: from the first question to the last byte of its answer, whole or as a stream. It knows no path and no key."""
+"""Answering one body: from checking it to the last byte of its answer, whole or as a stream. It knows no paths and no API
+keys."""
 
 import asyncio
 import uuid
@@ -31,7 +32,7 @@ from .ticket import Delta, Ticket
 
 
 class Answer(Response):
-    """The answer to a body. A client that leaves stops it wherever it is, and leaves nothing of it in the engine."""
+    """The answer to a body. If the client leaves, it stops wherever it is, and nothing of it remains in the engine."""
 
     def __init__(self, service: Service, body: Generation) -> None:
         super().__init__()
@@ -44,12 +45,12 @@ class Answer(Response):
 
     @task(week=3, day=6, number=5)
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask, and send what comes. `request_timeout` seconds from now, tickets that are open end with an error of status 504.
+        """Submit, and send what comes. After `request_timeout` seconds, open tickets end with an error of status 504.
 
-        However this ends, also by being cancelled, all tickets are cancelled.
+        However this ends, even by cancellation, all tickets are cancelled.
 
         Raises:
-            Exception: what has gone wrong before anything was sent.
+            Exception: what went wrong before anything was sent.
         """
         loop, seconds = asyncio.get_running_loop(), self.service.request_timeout
         late = ApiError(504, f"the answer was not complete after {seconds:g} s", "timeout_error")
@@ -76,7 +77,7 @@ class Answer(Response):
         """Wait for all choices, and put them into one body.
 
         Raises:
-            ApiError: if one of them ends with an error: half of an answer is none.
+            ApiError: if one of them ends with an error: half an answer is not an answer.
         """
         try:
             parts = await asyncio.gather(*(ticket.whole() for ticket in tickets))
@@ -94,14 +95,14 @@ class Answer(Response):
 
     @task(week=3, day=6, number=5)
     def _streamed(self, tickets: Sequence[Ticket]) -> StreamingResponse:
-        """The events of all choices, see `stream_events`. Nobody on the way may keep them for later."""
+        """The events of all choices, see `stream_events`. Proxies on the way must not buffer them."""
         chunks = (ChatChunks if self.is_chat else CompletionChunks)(**self._head(tickets))
         include_usage = self.asked.stream_options.include_usage
         events = stream_events(tickets, chunks, explain=explain, include_usage=include_usage, n=self.asked.n)
         return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     def _head(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
-        """What a whole answer and all chunks of a stream begin with. The id holds the number by which `/live` knows it."""
+        """What a whole answer and all chunks of a stream begin with. The id contains the number that `/live` shows."""
         kind = "chatcmpl" if self.is_chat else "cmpl"
         return {"id": f"{kind}-{tickets[0].request_id}-{uuid.uuid4().hex}", "model": self.service.model_name}
 

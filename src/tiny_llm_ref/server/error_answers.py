@@ -1,4 +1,4 @@
-"""Errors as answers: whatever goes wrong, and whoever notices it, a client is told in OpenAI's shape."""
+"""Errors as answers: whatever goes wrong, and wherever it is noticed, the client is told in OpenAI's format."""
 
 import json
 
@@ -16,11 +16,11 @@ from .ticket import EngineDead, ServingError
 
 @task(week=3, day=6, number=5)
 def explain(error: BaseException) -> ApiError:
-    """What a client is told of an exception. The status tells it what to do: mend the request, come back later, or give up.
+    """What a client is told about an exception. The status says what to do: fix the request, come back later, or give up.
 
-    An `ApiError` is told as it is, and a ValueError is the request's fault (400). 429 for a full queue; 503 for a server that
-    is shutting down, or whose engine is dead; 504 for a deadline. All others are ours, 500: of these only the kind is told,
-    since the text of an exception may hold anything.
+    An `ApiError` is passed on as it is, and a ValueError is the request's fault (400). 429 for a full queue; 503 for a server
+    that is shutting down, or whose engine is dead; 504 for a deadline. All others are the server's fault, 500: of these only
+    the kind is told, since the text of an exception may contain anything.
     """
     if isinstance(error, ApiError):
         return error
@@ -38,7 +38,8 @@ def explain(error: BaseException) -> ApiError:
 
 
 def error_answer(error: BaseException) -> Response:
-    """The answer that tells a client of an error; see `explain`. What it can't have now it may have later: `Retry-After`."""
+    """The answer that tells a client about an error; see `explain`. If it is worth trying again later, it has a
+    `Retry-After`."""
     told = explain(error)
     headers = {}
     if told.status in (429, 503):
@@ -48,8 +49,8 @@ def error_answer(error: BaseException) -> Response:
 
 
 def answer_all_errors(app: FastAPI) -> None:
-    """Let the app answer in OpenAI's shape, also where the framework has found the error: unknown paths, wrong methods, bodies
-    that are no JSON or not what they should be (400, where FastAPI would say 422).
+    """Let the app answer in OpenAI's format, even where the framework finds the error: unknown paths, wrong methods, bodies
+    that are not JSON or not what they should be (400, where FastAPI would say 422).
     """
 
     @app.exception_handler(ApiError)

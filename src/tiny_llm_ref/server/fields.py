@@ -20,7 +20,7 @@ MAX_TOKENS = 2**20
 
 @task(week=3, day=6, number=1)
 def refuse(value: Any, harmless: Sequence[Any]) -> None:
-    """Refuse a field that is not supported, unless its value asks for nothing: then it stands for null.
+    """Refuse a field that is not supported, unless its value asks for nothing: then it counts as null.
 
     Raises:
         ValueError: for any other value.
@@ -34,7 +34,7 @@ def text_of(content: Any) -> str:
     """The text of a message: a string, or a list of parts `{"type": "text", "text": …}`, which are joined by line breaks.
 
     Raises:
-        ValueError: for anything else, such as a picture.
+        ValueError: for anything else, such as an image.
     """
     if isinstance(content, str):
         return content
@@ -76,7 +76,7 @@ def refused(*harmless: Any) -> BeforeValidator:
     return BeforeValidator(partial(refuse, harmless=harmless), json_schema_input_type=Any)
 
 
-# Numbers and switches are what they look like in JSON: true is no 1, and "1" is none either.
+# Numbers and switches are what they look like in JSON: neither true nor "1" counts as 1.
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]

@@ -1,6 +1,6 @@
-"""From a body to the requests of the engine, and from what they got to an answer.
+"""From a body to the requests of the engine, and from their tokens to an answer.
 
-It knows no path and no header. It knows no engine either, only a thread that takes requests and gives tickets.
+It knows no paths, no headers and no engine, only a thread that takes requests and gives tickets.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def unless_gone(receive: Receive, work: Awaitable[Result]) -> Result:
     """Do the work, unless the client leaves first: then stop it where it is, and wait until it has cleaned up.
 
     Args:
-        receive: of ASGI. When the body has been read, the next message is `http.disconnect`, at the end of the connection.
+        receive: ASGI's. When the body has been read, the next message is `http.disconnect`, at the end of the connection.
     Raises:
         ClientDisconnect: if the client has left.
         BaseException: what the work raises.
@@ -50,7 +50,7 @@ async def unless_gone(receive: Receive, work: Awaitable[Result]) -> Result:
         if working.done():
             return working.result()
         raise ClientDisconnect()
-    finally:  # also if the server itself is stopped
+    finally:  # even if the server itself is stopped
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
@@ -87,19 +87,19 @@ class Service:
         self._worker = ThreadPoolExecutor(1, "tokenizer")
 
     async def off_loop(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Do what takes long outside of the event loop, one thing after another."""
+        """Do slow work outside the event loop, one thing after another."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
 
     @task(week=3, day=6, number=5)
     def check_model(self, name: str) -> None:
-        """ApiError 404, `model_not_found`, for another name than `model_name`; no name at all means this model."""
+        """ApiError 404, `model_not_found`, for any name other than `model_name`; no name means this model."""
         if name not in ("", self.model_name):
             message = f"there is no model {name!r} here: leave the name out, or ask for {self.model_name!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
 
     @task(week=3, day=6, number=5)
     def encode(self, body: Body) -> list[list[int]]:
-        """The tokens of each prompt of a body; a conversation is one, in the form of the model's chat template.
+        """The tokens of each prompt of a body; a conversation is one prompt, in the form of the model's chat template.
 
         Raises:
             ApiError: 400, for what the tokenizer refuses.
@@ -115,9 +115,9 @@ class Service:
 
     @task(week=3, day=6, number=5)
     def check_prompt(self, body: Body, prompt: Sequence[int]) -> None:
-        """ApiError 400 for a prompt that is empty, holds a token that there is not, or leaves no room for an answer.
+        """ApiError 400 for a prompt that is empty, holds a token that does not exist, or leaves no room for an answer.
 
-        The last has the code `context_length_exceeded`, and names both lengths: clients shorten the conversation by it.
+        The last has the code `context_length_exceeded`, and names both lengths: clients use it to shorten the conversation.
         """
         if not prompt:
             raise ApiError(400, "the prompt is empty: a model needs at least one token to continue", param=_param_of(body))
@@ -134,10 +134,10 @@ class Service:
 
     @task(week=3, day=6, number=5)
     async def ask(self, body: Generation) -> list[Ticket]:
-        """Submit a request for each choice: prompt p has p · n … p · n + n − 1. All of them are taken, or none.
+        """Submit a request for each choice: prompt p has p · n … p · n + n − 1. Either all of them are taken, or none.
 
         Raises:
-            ApiError: 400 for what is wrong with the body, also if the engine says so; 404 for its model.
+            ApiError: 400 for what is wrong with the body, even if only the engine notices; 404 for its model.
             Exception: as `EngineThread.submit`.
         """
         self.check_model(body.model)

@@ -1,6 +1,6 @@
 """Answers in pieces, as server-sent events (WHATWG HTML, section 9.2): a line of data, an empty line, and so on.
 
-It knows tickets and the shapes of chunks. It knows no engine and no web framework.
+It knows tickets and the shapes of chunks, but no engine and no web framework.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ DONE = "[DONE]"
 
 @task(week=3, day=6, number=4)
 def sse(data: str | Mapping[str, Any] | BaseModel) -> bytes:
-    """One event: text as it is, anything else as JSON. Each line of the text has its own `data:`.
+    """One event: text as it is, anything else as JSON. Each line of the text gets its own `data:`.
 
-    JSON is written in ASCII, so that it has no line ends, and can hold half a surrogate pair, which UTF-8 can't.
+    JSON is written in ASCII: then it has no line ends, and can hold half a surrogate pair, which UTF-8 can't.
     """
     if isinstance(data, BaseModel):
         data = data.model_dump()
@@ -49,7 +49,7 @@ def sse(data: str | Mapping[str, Any] | BaseModel) -> bytes:
 async def merge(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Delta], None]:
     """The deltas of several tickets as they come, each with the index of its ticket, until all have ended.
 
-    None waits for another: a step's deltas come out together, whoever got one.
+    None waits for another: a step's deltas come out together, whichever tickets got one.
     """
     waiting = {asyncio.create_task(ticket.__anext__()): index for index, ticket in enumerate(tickets)}
     try:
@@ -65,7 +65,7 @@ async def merge(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Delta], 
 
 
 class Chunks(Protocol):
-    """The shapes of the chunks of one stream. None is a chunk that there is not."""
+    """The shapes of the chunks of one stream. None means that there is no such chunk."""
 
     def begin(self, index: int) -> BaseModel | None:
         """What comes before the first piece of answer `index`."""
@@ -92,11 +92,11 @@ async def stream_events(
     """The events of a stream: what begins each answer, pieces as they come, an end for each answer, the usage, `[DONE]`.
 
     A step that brings no text makes no event, unless it has log-probabilities or the end. If an answer ends with an error, the
-    error is the last event, without `[DONE]`: a client must not take what it has for the whole. Whoever closes this iterator,
-    or is cancelled in it, cancels all tickets that have not ended. One that was never begun can't do that.
+    error is the last event, without `[DONE]`: a client must not take what it has for the whole answer. Closing this iterator,
+    or cancelling its consumer, cancels all tickets that have not ended. An iterator that was never started can't do that.
 
     Args:
-        tickets: of the answers, in the order of their indices.
+        tickets: those of the answers, in the order of their indices.
         chunks: the shapes, `ChatChunks` or `CompletionChunks`.
         explain: turns a ticket's error into what the client is told.
         include_usage: whether the client wants the usage chunk.
@@ -173,7 +173,7 @@ class CompletionChunks:
         self._decoders: dict[int, Any] = defaultdict(lambda: codecs.getincrementaldecoder("utf-8")("replace"))
 
     def begin(self, index: int) -> None:
-        """There is nothing before the text."""
+        """Nothing comes before the text."""
 
     @task(week=3, day=6, number=4)
     def piece(self, index: int, delta: Delta) -> BaseModel:
