@@ -222,6 +222,7 @@ def test_task_2_mlx_can_multiply_by_it() -> None:
     [
         (mx.zeros((2, 96)), 64, 4),
         (mx.zeros((2, 128)), 48, 4),
+        (mx.zeros((2, 128)), 16, 4),
         (mx.zeros((2, 128)), 64, 3),
         (mx.zeros((128,)), 64, 4),
         (mx.zeros((2, 2, 64)), 64, 4),
@@ -229,7 +230,17 @@ def test_task_2_mlx_can_multiply_by_it() -> None:
         (mx.array([[math.nan] + [0.0] * 63]), 64, 4),
         (mx.array([[math.inf] + [0.0] * 63]), 64, 4),
     ],
-    ids=["96 in groups of 64", "groups of 48", "3 bits", "a vector", "three axes", "integers", "NaN", "infinity"],
+    ids=[
+        "96 in groups of 64",
+        "groups of 48",
+        "groups of 16",
+        "3 bits",
+        "a vector",
+        "three axes",
+        "integers",
+        "NaN",
+        "infinity",
+    ],
 )
 def test_task_2_what_cannot_be_quantized_is_refused(w: mx.array, group_size: int, bits: int) -> None:
     with refuses(ValueError, f"{w.dtype} {w.shape}, {bits} bits in groups of {group_size}: check what the docstring asks for"):
@@ -445,6 +456,12 @@ def test_task_5_large_logits_do_not_overflow() -> None:
     assert got == pytest.approx(by_windows(model, tokens, 29), rel=10 * FLOAT32), (
         "e^1000 is infinite: subtract the largest first"
     )
+
+
+def test_task_5_two_tokens_are_enough() -> None:
+    model = Bigrams(normal(10, 10, seed=5))
+    got, want = answer.perplexity(model, [5, 6]), by_windows(model, [5, 6], 1)
+    assert got == pytest.approx(want, rel=10 * FLOAT32), "one of two tokens is predicted, from the other"
 
 
 @pytest.mark.parametrize(("tokens", "window"), [([], 8), ([5], 8), ([5, 6], 0), ([5, 6], -3)], ids=str)
