@@ -15,6 +15,9 @@ from tiny_llm_kit.course.mutation import Mutant
 from tiny_llm_kit.course.suite import IN_VAIN, SuiteRun, files_that_test, run_suites
 
 PACKAGE = "tiny_llm_mutant"
+QUICK = ("-m", "not real_model", "-o", "timeout=15")
+"""Hundreds of mutants never end, and without the real model no test computes for more than a few seconds."""
+
 NONE_CHOSEN = 5  # pytest's exit code where `-k` leaves no test
 
 
@@ -121,7 +124,7 @@ def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float) -> Result:
         mutant.apply(package)
         own = mutant.task.tests_begin
         for tests, chosen in ((files_that_test(mutant.task, root, str(day.tests)), own), ([str(day.tests)], f"not {own}")):
-            arguments = (root, tests, PACKAGE, "-x", "-q", "-k", chosen)
+            arguments = (root, tests, PACKAGE, "-x", "-q", "-k", chosen, *QUICK)
             run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=IN_VAIN)
             if run.exit_code not in (0, NONE_CHOSEN):
                 break
