@@ -63,7 +63,7 @@ class SpeculativeEngine(Engine):
         return launched
 
     def _make_guess(self, plan: MixedPlan, request: PagedRequest) -> "Guess":
-        pair = self._speculations.setdefault(request.request_id, None) or (self.drafter(), self.adaptive and self.adaptive())
+        pair = self._speculations.get(request.request_id) or (self.drafter(), self.adaptive and self.adaptive())
         self._speculations[request.request_id] = pair
         drafter, adaptive = pair
         made = sum(len(guess.drafts) for guess in self.guesses.values())

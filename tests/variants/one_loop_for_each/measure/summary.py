@@ -41,7 +41,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 @task(week=2, day=7, number=2)
 def summarize(recorder: RunRecorder, slo: Slo | None = None, warm_up: float = 0.0) -> Summary:
-    if not 0 <= warm_up:
+    if not warm_up >= 0:
         raise ValueError(f"a warm-up lasts 0 seconds or more, not {warm_up}")
     arrivals = sorted((times.arrived, request_id) for request_id, times in recorder.requests.items())
     while arrivals and arrivals[0][0] < recorder.started + warm_up:

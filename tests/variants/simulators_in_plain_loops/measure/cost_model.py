@@ -41,7 +41,7 @@ def roofline_of(
         raise ValueError(f"a machine with {flops} operations and {bandwidth} bytes per second")
     if not (bytes_per_weight > 0 and kv_bytes_per_number > 0):
         raise ValueError(f"numbers of {bytes_per_weight} and {kv_bytes_per_number} bytes")
-    if not 0 <= overhead:
+    if not overhead >= 0:
         raise ValueError(f"calls with an overhead of {overhead} s")
     head, width, per_layer = config.head_dim, config.hidden_size, 0
     per_layer += 2 * width * head * (config.num_heads + config.num_kv_heads)  # Q and O, K and V

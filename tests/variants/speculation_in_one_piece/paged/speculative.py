@@ -61,8 +61,9 @@ class SpeculativeEngine(Engine):
         self._drafts, self._cut = {}, {}
         for request in plan.decodes:
             with self.failures_end([request]):
-                drafter, adaptive = self._speculations.get(request.request_id) or (self.drafter(), self.adaptive and self.adaptive())
-                self._speculations[request.request_id] = drafter, adaptive
+                if request.request_id not in self._speculations:
+                    self._speculations[request.request_id] = self.drafter(), self.adaptive and self.adaptive()
+                drafter, adaptive = self._speculations[request.request_id]
                 left = request.max_tokens - len(request.generated_tokens) - 1
                 room = size * (len(request.blocks) + self.pool.num_free - promised) - request.offset - 1
                 most = min(budget, room, left, adaptive.length(len(plan.decodes)) if adaptive else self.num_speculative_tokens)
