@@ -151,13 +151,16 @@ def test_task_7_other_bits_are_refused_by_the_engine() -> None:
 @pytest.mark.usefixtures("on_the_cpu")
 @each_bits
 def test_task_7_steps_that_are_launched_ahead_copy_no_pool(bits: int) -> None:
-    """Eight layers, so that a layer has attended in one step long before it writes in the next, as in every real model."""
+    """Eight layers, so that a layer has attended in one step long before it writes in the next, as in every real model.
+
+    The pools are large, so that what a step gathers and unpacks is little beside one of them.
+    """
     store_once()
     model = wide_model(num_layers=8)
     mx.eval(model(mx.array([make_prompt(5)])))  # all weights are where they stay
     mx.synchronize()
     before = mx.get_active_memory()
-    served = engine(model, bits, num_blocks=4000, max_num_batched_tokens=200)
+    served = engine(model, bits, num_blocks=8000, max_num_batched_tokens=200)
     for seed in range(4):
         served.submit(ask(40, 40, seed))
     for _ in range(3):

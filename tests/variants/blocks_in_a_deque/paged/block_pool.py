@@ -61,3 +61,17 @@ class BlockPool:
                 raise RuntimeError(f"block {block}: {self._held.get(block, 0)} references, {wanted.get(block, 0)} in tables")
         if len(self._free) + len(self._held) != self.num_blocks or self._held.keys() & set(self._free):
             raise RuntimeError("blocks are lost, or both held and free")
+
+
+@task(week=3, day=1, number=2)
+def blocks_for(tokens: int, block_size: int) -> int:
+    return (tokens + block_size - 1) // block_size
+
+
+@task(week=3, day=1, number=2)
+def slot_mapping(table: Sequence[int], start: int, end: int, block_size: int) -> list[int]:
+    if not end <= len(table) * block_size:
+        raise ValueError(f"the table ends at token {len(table) * block_size}, before {end}")
+    begin, stop = start // block_size, blocks_for(end, block_size)
+    slots = [block * block_size + place for block in table[begin:stop] for place in range(block_size)]
+    return slots[start - begin * block_size : end - begin * block_size] if start < end else []
