@@ -79,7 +79,8 @@ def test_task_5_a_chat_that_is_too_long_names_messages(toy: ToyModel) -> None:
 
 
 def test_task_5_an_empty_prompt_is_refused(toy: ToyModel) -> None:
-    expect_error(asked(toy, COMPLETIONS, {**BODY, "prompt": ""}), 400, "empty")
+    error = expect_error(asked(toy, COMPLETIONS, {**BODY, "prompt": ""}), 400)
+    assert error["param"] == "prompt", f"an error names the field that is at fault, here the prompt: {error}"
 
 
 def test_task_5_tokens_that_the_model_does_not_know_are_refused(toy: ToyModel) -> None:

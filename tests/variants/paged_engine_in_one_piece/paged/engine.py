@@ -109,7 +109,7 @@ class Engine:
 
     def take_block(self) -> int:
         if not self.pool.num_free:
-            self.prefix_cache.evict(1)
+            self.metrics.num_evictions += self.prefix_cache.evict(1)
         return self.pool.allocate(1)[0]
 
     def file(self, request: PagedRequest) -> None:
