@@ -303,3 +303,12 @@ def test_task_5_failures_of_a_request_that_is_too_large(toy: ToyModel) -> None:
     served = answer.SpeculativeEngine(toy, num_blocks=4, block_size=4)
     with refuses(ValueError, "submit, of a request that needs more blocks than there are", named="4"):
         served.submit(ask(10, 10))
+
+
+def test_task_5_failures_the_first_and_the_last_token_may_be_proposed(toy: ToyModel) -> None:
+    request = ask(5, 12)
+    served = engine(toy, lambda: Scripted(lambda tokens, count: [0, tiny_config().vocab_size - 1][:count]))
+    served.submit(request)
+    serve(served)
+    assert request.error is None, f"tokens go from 0 to the model's number less 1, both included; got {request.error!r}"
+    assert_alone(toy, request)

@@ -23,7 +23,7 @@ def test_task_7_a_number_comes_back_within_half_a_step(bits: int, dtype: mx.Dtyp
 
 
 @each_bits
-@pytest.mark.parametrize("group_size", [8, 16, 32, 64])
+@pytest.mark.parametrize("group_size", [8, 16, 32, 64, 128])
 def test_task_7_each_group_has_its_own_scale_and_bias(bits: int, group_size: int) -> None:
     sizes = mx.array(10.0 ** np.arange(-3, 5), dtype=mx.float32)[:, None]
     x = (normal(2, 5, 8, group_size, seed=2) * sizes + 3 * sizes).reshape(2, 5, -1)
