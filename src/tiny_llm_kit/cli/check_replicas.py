@@ -10,27 +10,34 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import click
 import httpx
 import numpy as np
 import psutil
+from rich.console import Console
 
 from tiny_llm_kit.cli.answers import ends_politely, import_answer
+from tiny_llm_kit.cli.options import OutFolder
+from tiny_llm_kit.cli.outputs import write_results
 from tiny_llm_kit.cli.progress import working
 from tiny_llm_kit.cli.ray_session import NOT_INSTALLED, ray_session
 from tiny_llm_kit.cli.serve_replicas import make_app
 from tiny_llm_kit.cli.server_process import take_port
-from tiny_llm_kit.cli.tables import make_console
+from tiny_llm_kit.cli.tables import make_console, markdown
+from tiny_llm_kit.machine.description import describe_machine
 from tiny_llm_kit.models.tiny_random import ByteTokenizer, random_weights, tiny_config
 from tiny_llm_kit.models.tokenizer import Tokenizer
 
 HOST = "127.0.0.1"
 MAX_SEQ_LEN = 256
 REPLICA = "EngineDeployment"
+COLUMNS = ("answers that were complete and equal", "when the replica was killed", "all answers")
 BACK_SECONDS = 60.0
 """Seconds within which another replica should serve in place of the one that was killed."""
 
@@ -46,12 +53,26 @@ class Asked:
     begun: bool = False
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """`right` of `requests` were complete and equal; a replica was killed when this many had `begun` and `ended`."""
+
+    requests: int
+    replicas: int
+    right: int
+    begun: int
+    ended: int
+    seconds: float
+    replaced: bool
+
+
 @click.command()
 @click.option("--requests", type=click.IntRange(2, 2000), default=200, show_default=True, help="All at the same time.")
 @click.option("--replicas", type=click.IntRange(2, 16), default=2, show_default=True)
 @click.option("--solution", default="ref", show_default=True, help="Whose engine, server and routers: ref, or tiny_llm.")
+@click.option("--out", type=OutFolder(), help="Write what came of it to this folder, as JSON and Markdown.")
 @ends_politely()
-def main(requests: int, replicas: int, solution: str) -> None:
+def main(requests: int, replicas: int, solution: str, out: Path | None) -> None:
     """Replicas of a tiny random model on Ray Serve answer many requests at once, and one replica is killed (kill -9)
     mid-stream. Every answer must be complete, and the one that the request gets alone.
 
@@ -84,7 +105,19 @@ def main(requests: int, replicas: int, solution: str) -> None:
         f" {'another' if back else 'NO other'} replica has taken its place",
         soft_wrap=True,
     )
+    if out:
+        _write(console, out, Outcome(requests, replicas, requests - len(wrong), killed.begun, killed.ended, seconds, back))
     sys.exit(0 if not wrong and back else 1)
+
+
+def _write(console: Console, out: Path, outcome: Outcome) -> None:
+    row = [
+        f"{outcome.right} of {outcome.requests}",
+        f"{outcome.begun} had begun, {outcome.ended} had ended",
+        f"{outcome.seconds:.1f} s",
+    ]
+    document = {"machine": describe_machine(), "versions": {"ray": version("ray")}, "outcome": asdict(outcome)}
+    write_results(console, out, "failover", document, markdown(COLUMNS, [row]))
 
 
 def build_tiny(solution: str) -> tuple[Any, Tokenizer]:
