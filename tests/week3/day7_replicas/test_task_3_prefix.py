@@ -44,11 +44,14 @@ def test_task_3_keys_are_equal_as_far_as_the_blocks_are() -> None:
     one = answer.block_keys(tokens(64, 1), SIZE)
     assert one == answer.block_keys(tuple(tokens(64, 1)), SIZE), "the same tokens, the same keys, in a list or a tuple"
     assert one[:3] == answer.block_keys(tokens(50, 1), SIZE), "a shorter prompt has the first of the keys"
-    changed = tokens(64, 1)
-    changed[20] += 1
-    other = answer.block_keys(changed, SIZE)
-    assert other[0] == one[0], "the first block is the same"
-    assert not set(other[1:]) & set(one), "a token of the second block is another: so are its key and the keys of all behind it"
+    for place in (16, 20, 31):
+        changed = tokens(64, 1)
+        changed[place] += 1
+        other = answer.block_keys(changed, SIZE)
+        assert other[0] == one[0], "the first block is the same"
+        assert not set(other[1:]) & set(one), (
+            f"token {place}, in the second block, is another: so are the block's key and the keys of all later blocks"
+        )
     assert len(set(answer.block_keys([7] * 160, SIZE))) == 10, (
         "equal blocks in a row are other blocks: what precedes them differs"
     )

@@ -151,6 +151,15 @@ def test_task_5_a_stop_string_over_the_break() -> None:
         )
 
 
+def test_task_5_a_stop_string_that_begins_the_answer() -> None:
+    for at in (1, 2, 3):
+        before, after, rest = broken_text("STOP and not later", at, ("STOP",))
+        assert (before + after, rest.finish_reason) == ("", "stop"), (
+            f"the first of the {at} delivered letters is that of STOP; the client reads {before!r} + {after!r}, ended by"
+            f" {rest.finish_reason!r}: has the text stream seen all of them?"
+        )
+
+
 def test_task_5_what_was_held_back_is_not_lost() -> None:
     for at in range(1, 10):
         before, after, rest = broken_text("a STOX b STO", at, ("STOP",))
