@@ -21,7 +21,13 @@ def graft(text: str, source: str, names: Collection[str], path: Path) -> str:
     for function in [*wanted, *_missing_helpers(text, source, wanted, path)]:
         text = _put(text, source, function, newline, path)
     text = _add_missing_names(text, source, wanted, newline, path)
-    parse(text, path)
+    try:
+        parse(text, path)
+    except ValueError:
+        names_wanted = ", ".join(function.name for function in wanted)
+        raise ValueError(
+            f"{path}: {names_wanted} can't be put in place without breaking the lines around: take yours out"
+        ) from None
     return text
 
 
