@@ -308,6 +308,24 @@ def test_without_a_network_it_says_so_and_what_was_fetched_can_be_taken(clone: P
     check_new(clone)
 
 
+def test_who_follows_a_branch_of_his_own_is_told_of_the_courses(clone: Path) -> None:
+    git(clone, "switch", "-qc", "mine")
+    git(clone, "push", "-qu", "origin", "mine")
+    assert "update --from origin/main" in succeed()
+    git(clone, "remote", "rename", "origin", "upstream")
+    git(clone, "config", "branch.mine.merge", "refs/heads/mine")
+    assert "update --from upstream/main" in succeed()
+    succeed("--from", "upstream/main")
+    assert "has more" not in succeed()
+
+
+def test_a_clone_that_git_does_not_trust_is_a_clone(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    done = run()
+    assert done.exit_code == 1
+    assert "safe.directory" in done.output
+
+
 def test_without_a_remote_it_asks_for_one(clone: Path) -> None:
     git(clone, "remote", "remove", "origin")
     assert "--from REF" in refused()

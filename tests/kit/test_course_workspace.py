@@ -385,10 +385,27 @@ def test_restore_refuses_a_name_that_is_none_or_many(small: Path) -> None:
     assert "2 backups' names begin with '2'" in refused("restore", "2")
 
 
-def test_a_damaged_backup_is_named(small: Path) -> None:
+def test_a_damaged_backup_is_named_and_in_no_others_way(small: Path) -> None:
+    before = package(small)
     succeed("start", "1", "2")
-    (small / ".course/backups" / names(small)[0] / "backup.json").write_text("{")
-    assert "backup.json is damaged" in refused("restore")
+    succeed("reset", "1", "1", "1")
+    first, second = names(small)
+    (small / ".course/backups" / second / "backup.json").write_text("{")
+    listing = succeed("restore")
+    assert "backup.json is damaged" in listing
+    assert first in listing
+    assert "backup.json is damaged" in refused("restore", second)
+    succeed("restore", first)
+    assert package(small) == before
+
+
+def test_an_answer_between_lines_that_cannot_do_without_it_is_named(small: Path) -> None:
+    edit(numbers(small), "@task(1, 1, 1)\n", f"if True:\n    def double(x):\n    {DOUBLE}\n\n\n@task(1, 1, 1)\n")
+    before = package(small)
+    message = refused("reset", "1", "1", "1")
+    assert "double" in message
+    assert "Mend that line" not in message, "the learner's file is whole: no line of it needs mending"
+    assert package(small) == before
 
 
 # what can go wrong while files are written
@@ -532,6 +549,37 @@ def test_links_stay_links(filled: Path, tmp_path_factory: pytest.TempPathFactory
     assert DOUBLE in (elsewhere / "numbers.py").read_text()
     assert "secret" not in (elsewhere / "kernels/double.metal").read_text()
     assert (elsewhere / "kernels/notes.txt").read_text() == "my notes\n"
+
+
+def test_what_links_lead_to_out_of_the_package_is_never_removed(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write(elsewhere / "notes/thesis.txt", "mine\n")
+    succeed("start", "1", "2", "--replace")
+    (filled / "src/tiny_llm/notes").symlink_to(elsewhere / "notes")
+    (filled / "src/tiny_llm/thesis.txt").symlink_to(elsewhere / "notes/thesis.txt")
+    (filled / "src/tiny_llm/reference").symlink_to("../tiny_llm_ref")
+    write(filled / "src/tiny_llm/later.py", "")
+    succeed("restore", names(filled)[0])
+    assert (elsewhere / "notes/thesis.txt").read_text() == "mine\n"
+    assert (filled / "src/tiny_llm_ref/numbers.py").exists()
+    assert not (filled / "src/tiny_llm/later.py").exists()
+
+
+def test_a_link_to_itself_is_replaced(filled: Path) -> None:
+    numbers(filled).unlink()
+    numbers(filled).symlink_to("numbers.py")
+    succeed("start", "1", "2")
+    assert "secret" in numbers(filled).read_text()
+
+
+def test_a_repository_in_the_package_is_left_to_git(filled: Path) -> None:
+    write(filled / "src/tiny_llm/.git/HEAD", "one\n")
+    succeed("start", "1", "2", "--replace")
+    write(filled / "src/tiny_llm/.git/HEAD", "two\n")
+    write(filled / "src/tiny_llm/.git/objects/2", "a commit\n")
+    succeed("restore", names(filled)[0])
+    assert (filled / "src/tiny_llm/.git/HEAD").read_text() == "two\n"
+    assert (filled / "src/tiny_llm/.git/objects/2").exists()
 
 
 def test_a_file_that_an_editor_saves_in_between_is_not_overwritten(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 A folder appears under its name only when it is complete.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -47,10 +48,13 @@ class Backup:
 
 
 def files_of_learner(root: Path) -> Iterator[Path]:
-    """All files of the learner's package, also behind links, by their paths from the project's root."""
+    """All files of the learner's package, also behind links, by their paths from the project's root.
+
+    A repository that a learner keeps in it is left to git.
+    """
     seen = set()
     for folder, folders, files in os.walk(root / PACKAGE, followlinks=True):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        folders[:] = sorted(name for name in folders if name not in ("__pycache__", ".git"))
         if (real := os.path.realpath(folder)) in seen:  # a link that leads back up
             folders.clear()
             continue
@@ -99,22 +103,41 @@ def _free_name(root: Path, name: str) -> Path:
 
 
 def list_all(root: Path) -> list[Backup]:
-    """All complete backups, the oldest first."""
-    folders = (root / BACKUPS).glob(f"*/{_MANIFEST}")
-    return sorted((_load(path.parent) for path in folders if path.parent.name[0] != "."), key=lambda backup: backup.time)
+    """All complete backups that can be read, the oldest first."""
+    backups = []
+    for folder in _folders(root):
+        with contextlib.suppress(ValueError):
+            backups.append(_load(folder))
+    return sorted(backups, key=lambda backup: backup.time)
+
+
+def list_damaged(root: Path) -> list[str]:
+    """What is wrong with each of those that cannot be read."""
+    faults = []
+    for folder in _folders(root):
+        try:
+            _load(folder)
+        except ValueError as error:
+            faults.append(str(error))
+    return faults
 
 
 def find(root: Path, name: str) -> Backup:
-    """The backup of that name, or whose name alone begins so. ValueError if there is none, or more than one."""
-    backups = list_all(root)
-    found = [backup for backup in backups if backup.name == name] or [b for b in backups if b.name.startswith(name)]
+    """The backup of that name, or whose name alone begins so. ValueError if there is not just one, or it is damaged."""
+    folders = _folders(root)
+    found = [folder for folder in folders if folder.name == name] or [f for f in folders if f.name.startswith(name)]
     if len(found) != 1:
         how = f"{len(found)} backups' names begin with" if found else "there is no backup"
         raise ValueError(f"{how} {name!r}: `pdm run course restore` lists their names")
-    return found[0]
+    return _load(found[0])
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path.parent for path in (root / BACKUPS).glob(f"[!.]*/{_MANIFEST}"))
 
 
 def _load(folder: Path) -> Backup:
+    """ValueError if it is damaged."""
     try:
         table = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         files, absent = (tuple(map(Path, table[key])) for key in ("files", "absent"))

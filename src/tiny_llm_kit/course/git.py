@@ -53,9 +53,13 @@ class Git:
     def check_clone(self) -> None:
         """ValueError unless the root is that of a clone in which no merge or rebase is under way."""
         try:
-            top = self.ask("rev-parse", "--show-toplevel")
+            top = self.text("rev-parse", "--show-toplevel")
         except FileNotFoundError:
             raise ValueError("there is no git, by which new versions of the course come: install it first") from None
+        except GitFailed as error:
+            if "not a git repository" not in str(error):  # it belongs to another user, for example
+                raise
+            top = ""
         if not top or Path(top).resolve() != self.root.resolve():
             raise ValueError(f"{self.root} is no clone of the course's repository, so there is nothing to update it from")
         if not self.ask("rev-parse", "--verify", "HEAD"):
@@ -69,24 +73,28 @@ class Git:
 
         ValueError if there is neither; GitFailed if it cannot be reached.
         """
-        branch = self.ask("symbolic-ref", "--short", "HEAD")
-        ref = self.ask("rev-parse", "--abbrev-ref", "@{upstream}")
-        remotes = self.text("remote").split()
-        remote = (
-            self.ask("config", f"branch.{branch}.remote")
-            if ref
-            else next((r for r in ("upstream", "origin") if r in remotes), "")
-        )
-        if not ref and not remote:
+        main, branch = self.main_branch(), self.ask("symbolic-ref", "--short", "HEAD")
+        own = self.ask("rev-parse", "--abbrev-ref", "@{upstream}")
+        remotes = {self.ask("config", f"branch.{branch}.remote")} if own else set()
+        remotes |= {main.partition("/")[0]}
+        if not own and not main:
             raise ValueError("this branch has no upstream, and there is no remote: say where the new version is, by --from REF")
-        if remote != ".":
+        for remote in sorted(remotes - {".", ""}):
             try:
                 self.run("fetch", "--quiet", remote)
             except GitFailed as error:
                 raise GitFailed(f"cannot fetch from {remote}, nothing was changed: {error}") from None
-        if not ref:
-            ref = self.ask("rev-parse", "--abbrev-ref", f"{remote}/HEAD") or f"{remote}/main"
-        return ref
+        return own or self.main_branch()  # a first fetch may have told which it is
+
+    def main_branch(self) -> str:
+        """Of the remote `upstream`, or else of `origin`; "" if there is neither."""
+        remotes = self.text("remote").split()
+        remote = next((name for name in ("upstream", "origin") if name in remotes), "")
+        return remote and (self.ask("rev-parse", "--abbrev-ref", f"{remote}/HEAD") or f"{remote}/main")
+
+    def has_more(self, ref: str) -> bool:
+        """Whether it has commits that are not in the current one."""
+        return bool(self.ask("rev-list", "-1", f"HEAD..{ref}"))
 
     def commit(self, ref: str) -> str:
         """The id of a commit. ValueError if there is none of that name."""

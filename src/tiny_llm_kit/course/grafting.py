@@ -20,9 +20,21 @@ def graft(text: str, source: str, names: Collection[str], path: Path) -> str:
     wanted = [function for function in find_functions(source, path) if function.name in names]
     for function in [*wanted, *_missing_helpers(text, source, wanted, path)]:
         text = _put(text, source, function, newline, path)
+        _check_whole(text, function, path)
     text = _add_missing_names(text, source, wanted, newline, path)
     parse(text, path)
     return text
+
+
+def _check_whole(text: str, function: Function, path: Path) -> None:
+    """ValueError if the lines around need what stood there: the only statement of an `if`, for example."""
+    try:
+        parse(text, path)
+    except ValueError:
+        message = (
+            f"{path}: {function.name} can't be put in place, as the lines around yours can't do without it: take yours out"
+        )
+        raise ValueError(message) from None
 
 
 def _put(text: str, source: str, function: Function, newline: str, path: Path) -> str:

@@ -34,11 +34,16 @@ def read_or_none(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
+def _target(root: Path, path: Path) -> Path:
+    """The file itself, where `path` is a link to it. `Path.resolve` raises on a link that leads to itself, and this doesn't."""
+    return Path(os.path.realpath(root / path))
+
+
 def check_writable(root: Path, changes: Mapping[Path, Change]) -> None:
     """ValueError names the files and folders that may not be written: somebody has protected them."""
     locked = []
     for path in changes:
-        target = (root / path).resolve()
+        target = _target(root, path)
         folder = next(parent for parent in target.parents if parent.exists())
         for place in (target, folder):
             if place.exists() and not (os.access(place, os.W_OK) and place.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP)):
@@ -73,11 +78,11 @@ def swap(root: Path, changes: Mapping[Path, Change], backup: Backup) -> None:
     try:
         for path, change in changes.items():
             if change.after is not None:
-                staged[path] = _stage((root / path).resolve(), change.after, change.mode)
+                staged[path] = _stage(_target(root, path), change.after, change.mode)
         note = {"command": backup.command, "backup": backup.name}
         (root / _MARKER).write_text(json.dumps(note) + "\n", encoding="utf-8")
         for path, change in changes.items():
-            target = (root / path).resolve()
+            target = _target(root, path)
             if read_or_none(target) != change.before:
                 raise OSError(f"{path} has just been changed by another program")
             done.append(path)
@@ -117,7 +122,7 @@ def _beside(target: Path) -> Path:
 def _go_back(root: Path, changes: Mapping[Path, Change], done: list[Path], backup: Backup) -> None:
     try:
         for path in reversed(done):
-            target, before = (root / path).resolve(), changes[path].before
+            target, before = _target(root, path), changes[path].before
             if read_or_none(target) == before:
                 continue
             if before is None:

@@ -109,9 +109,14 @@ def _add_change(plan: Plan, file: AnswerFile, text: str) -> None:
 
 
 def plan_restore(root: Path, backup: Backup, keep: Callable[[Path], bool]) -> dict[Path, Change]:
-    """What makes the files be what they were; those of the package that came later go. `keep`: paths to leave alone."""
+    """What makes the files be what they were; those of the package that came later go. `keep`: paths to leave alone.
+
+    What a link led to that came later is elsewhere, and stays.
+    """
     wanted = {path: backup.read(path) for path in backup.files}
-    later = [path for path in backups.files_of_learner(root) if path not in wanted]
+    home = (root / PACKAGE).resolve()
+    present_files = [path for path in backups.files_of_learner(root) if (root / path).resolve().is_relative_to(home)]
+    later = [path for path in present_files if path not in wanted]
     contents: dict[Path, bytes | None] = {**wanted, **dict.fromkeys([*backup.absent, *later])}
     present = {path: read_or_none(root / path) for path in contents}
     return {

@@ -1,7 +1,7 @@
 """What the commands share that change a learner's files: which course, how errors end, and what they say of their backups."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,11 @@ def find_ready_day(course: Course, week: int, day: int) -> Day:
     return found
 
 
+def count(things: Collection[object], what: str = "file") -> str:
+    """1 file, 2 files."""
+    return f"{len(things)} {what}{'s' * (len(things) != 1)}"
+
+
 def tell_backup(root: Path, backup: Backup) -> None:
     click.echo(f"before that, your files were copied to {backup.folder.relative_to(root)}")
     click.echo(f"to go back: pdm run course restore {backup.name}")
@@ -55,7 +60,7 @@ def tell_parts(parts: Iterable["Part"], by_day: bool = False) -> None:
         title = f"Week {part.task.week} Day {part.task.day}" if by_day else _short(part.task)
         groups.setdefault(title, []).append(f"{part.path.name}" if part.path.suffix == ".metal" else part.name)
     for title, names in groups.items():
-        click.echo(f"  {title}: {f'{len(names)} functions' if by_day else ', '.join(names)}")
+        click.echo(f"  {title}: {count(names, 'function') if by_day else ', '.join(names)}")
 
 
 def _short(task: Task) -> str:

@@ -2,7 +2,7 @@
 
 import click
 
-from tiny_llm_kit.cli.course.common import opened_course, tell_backup
+from tiny_llm_kit.cli.course.common import count, opened_course, tell_backup
 
 
 @click.command()
@@ -25,6 +25,8 @@ def restore(name: str | None) -> None:
             table = Table("name", "before", "made", "files", title="backups in .course/backups", title_justify="left")
             for backup in backups.list_all(root):
                 table.add_row(backup.name, backup.command, backup.time[:19].replace("T", " "), str(len(backup.files)))
+            for fault in backups.list_damaged(root):
+                click.echo(fault, err=True)
             make_console().print(table if table.row_count else "There is no backup yet: start, reset and update make one each.")
             return
         backup = backups.find(root, name)
@@ -32,12 +34,12 @@ def restore(name: str | None) -> None:
         if made is None:
             click.echo(f"nothing to do: all is as it was before `course {backup.command}`")
         else:
-            click.echo(f"as it was before `course {backup.command}`, {len(changes)} files changed:")
+            click.echo(f"as it was before `course {backup.command}`, {count(changes)} changed:")
             own = [path for path in changes if path.is_relative_to(backups.PACKAGE)]
             for path in own:
                 click.echo(f"  {path}")
-            if others := len(changes) - len(own):
-                click.echo(f"  and {others} of the course's other files")
+            if others := changes.keys() - set(own):
+                click.echo(f"  and {count(others)} of the rest of the course")
             tell_backup(root, made)
         for message in messages:
             click.echo(message)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tiny_llm_kit.cli.course.common import opened_course, tell_backup
+from tiny_llm_kit.cli.course.common import count, opened_course, tell_backup
 
 
 @click.command()
@@ -31,12 +31,14 @@ def update(ref: str | None) -> None:
 
     # All that is needed afterwards is imported by now: the files of this very program may change.
     with opened_course() as (root, _):
+        git = Git(root)
         with working(Console(stderr=True), "looking for a new version"):
             plan = plan_update(root, ref)
         if plan.is_over:
             click.echo(f"up to date: you have all that is in {plan.ref} (--from names another place)")
+            if ref is None and git.has_more(main := git.main_branch()):
+                click.echo(f"{main} has more, but is not what your branch follows: pdm run course update --from {main}")
             return
-        git = Git(root)
 
         def version(commit: str) -> Version:
             tree = git.tree(commit)
@@ -53,7 +55,7 @@ def update(ref: str | None) -> None:
             raise OSError(
                 f"{error}\nThe files are the new ones, and git does not know it: give `course update` again"
             ) from None
-        click.echo(f"updated from {plan.base[:10]} to {plan.wanted[:10]} ({plan.ref}), {len(plan.changes)} files changed")
+        click.echo(f"updated from {plan.base[:10]} to {plan.wanted[:10]} ({plan.ref}), {count(plan.changes)} changed")
         click.echo("tasks that are new or have changed:")
         for line in told:
             click.echo(f"  {line}")
