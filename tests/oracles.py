@@ -43,6 +43,7 @@ def normal(*shape: int, seed: int, size: float = 1.0, dtype: mx.Dtype = mx.float
 def assert_close(got: mx.array, want: ArrayLike, hint: str, tolerance: float = FLOAT32) -> None:
     """Same shape, and |got − want| ≤ tolerance · (1 + |want|) everywhere; equal infinities are equal."""
     __tracebackhide__ = True
+    assert got is not None, f"{hint}: None came back: is a `return` missing?"
     a, b = to_numpy(got), to_numpy(want)
     assert a.shape == b.shape, f"{hint}: the shape is {a.shape}, expected {b.shape}"
     wrong = ~np.isclose(a, b, rtol=tolerance, atol=tolerance)

@@ -16,6 +16,8 @@ from tiny_llm_kit.course.differences import WIDTH, compare, describe, draw_mask
         (np.zeros(2), "(2,): [0, 0]"),
         (mx.array([True, False]), "bool (2,): [True, False]"),
         (mx.float16, "float16"),
+        (mx.full((3, 4), 0.123456), "float32 (3, 4)"),
+        ([mx.zeros((3, 9)), mx.zeros(20)], "[float32 (3, 9), float32 (20,)]"),
         ("a\nb", r"'a\nb'"),
         (list(range(100)), "[0, 1, 2, 3,"),
     ],

@@ -132,7 +132,8 @@ def test_when_the_process_dies_the_tests_that_are_left_run_in_another(root: Path
     said = " ".join(done.output.split())
     assert "2 of 3 pass" in said, "the tests before and after the one that died"
     assert "doubles [1] crashed in this test, the process ended with exit code 0: does something call os._exit?" in said
-    assert said.count("in this test, the process crashed (SIGSEGV)") == 2
+    assert said.count("in this test, the process crashed (SIGSEGV)") == 1, "equal crashes are folded"
+    assert "and 1 more test fails the same way" in said
     assert "2 tests of this task not run: 2 tests of this task crashed or never ended" in said
 
 
@@ -144,6 +145,22 @@ def test_a_loop_ends_with_a_message_and_the_rest_of_the_results(root: Path, monk
     said = " ".join(done.output.split())
     assert "endless this had not ended after 1 s. What was running: double (src/tiny_llm/numbers.py:" in said
     assert "1 of 1 pass" in said, done.output
+
+
+def test_a_missing_return_a_flood_and_an_interrupt_of_the_answer_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = "from answer import answer\n\n\ndef test_task_1_doubles():\n    got, want = answer.double(3), 6\n"
+    write(
+        root / TESTS, f"{test}    assert got == want, 'twice'\n\n\ndef test_task_1_again():\n    assert answer.double(2) == 4\n"
+    )
+    answer_double(root, flood := "for i in range(99):\n        print('line', i, 'y' * 999)")
+    said = guide(root, monkeypatch, "test", "1", "1").output
+    assert "None: is a `return` missing?" in said
+    assert "line 98" in said
+    assert said.count("line 9") < 20, "the end of what was printed"
+    assert said.count("y" * 50) < 20, "and the beginning of each line"
+    edit(root / NUMBERS, flood, "raise KeyboardInterrupt")
+    said = " ".join(guide(root, monkeypatch, "test", "1", "1").output.split())
+    assert "The tests were ended before 2 of them had run" in said
 
 
 class Silence:

@@ -35,11 +35,15 @@ def describe(value: object, most: int = 120) -> str:
     if array is None:
         if type(value).__module__.startswith("mlx.") and type(value).__name__ == "Dtype":
             return str(value).removeprefix("mlx.core.")
-        return _clipped(repr(value), most)
+        if isinstance(value, list | tuple) and value and all(as_array(item) is not None for item in value):
+            return clip(f"[{', '.join(map(describe, value))}]", most)
+        return clip(repr(value), most)
     dtype = f"{getattr(value, 'dtype', array.dtype)} ".replace("mlx.core.", "").replace("float64 ", "")  # that of oracles
     numbers = f": {_numbers(array)}" if 0 < array.size <= _FEW else ""
+    if len(numbers) > WIDTH - 8:  # of long numbers, the first difference says more
+        numbers = ""
     strange = [f"{count} {name}" for name, count in (("nan", np.isnan(array).sum()),) if count and not numbers]
-    return _clipped(f"{dtype}{array.shape}{numbers}{''.join(f', with {text}' for text in strange)}", most)
+    return clip(f"{dtype}{array.shape}{numbers}{''.join(f', with {text}' for text in strange)}", most)
 
 
 def compare(got: object, expected: object, tolerance: float = 1e-4) -> tuple[str, ...]:
@@ -96,7 +100,7 @@ def _compare_arrays(got: np.ndarray, expected: np.ndarray, tolerance: float) -> 
 def _draw(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, at: tuple[int, ...]) -> list[str]:
     """The plane of the last two axes in which the first difference lies."""
     plane = wrong.reshape(-1, wrong.shape[-1]) if _is_thin(wrong) else wrong[at[:-2]]
-    if plane.ndim != 2 or (wrong.all() and not _is_mask(expected)):
+    if plane.ndim != 2 or (plane.all() and not _is_mask(expected)):
         return []
     if plane.shape[0] > MOST_ROWS or plane.shape[1] > MOST_COLUMNS or wrong.size < 4:
         return []
@@ -156,7 +160,7 @@ def _compare_sequences(got: Sequence[Any], expected: Sequence[Any]) -> tuple[str
     about = f"first difference: {'character' if text else 'item'} {first}"
     if len(got) != len(expected):
         about += f" (yours has {len(got)}, expected {len(expected)})"
-    return (*(_clipped(line, WIDTH) for line in lines), " " * place + "^", about)
+    return (*(clip(line, WIDTH) for line in lines), " " * place + "^", about)
 
 
 def _unequal(one: object, other: object) -> bool:
@@ -177,7 +181,7 @@ def _aligned(got: Sequence[Any], expected: Sequence[Any], first: int, text: bool
         gap, left = ", ", "… " if cut else ""
     wide = [max(map(len, pair)) for pair in itertools.zip_longest(*pieces, fillvalue="")]
     lines = [
-        f"{name}{left}{gap.join(piece.rjust(wide[i]) for i, piece in enumerate(one))}"
+        f"{name}{left}{gap.join(piece.rjust(wide[i]) for i, piece in enumerate(one)) or '(nothing)'}"
         for name, one in zip(names, pieces, strict=True)
     ]
     place = len(names[0]) + len(left) + sum(wide[:first]) + len(gap) * first + max(wide[first] - 1, 0)
@@ -185,7 +189,7 @@ def _aligned(got: Sequence[Any], expected: Sequence[Any], first: int, text: bool
 
 
 def _item(item: object) -> str:
-    return _number(item) if isinstance(item, float) else _clipped(describe(item), 24)
+    return _number(item) if isinstance(item, float) else clip(describe(item), 24)
 
 
 def _compare_mappings(got: Mapping[Any, Any], expected: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -200,12 +204,12 @@ def _compare_mappings(got: Mapping[Any, Any], expected: Mapping[Any, Any]) -> tu
 
 def _compare_sets(got: Set[Any], expected: Set[Any]) -> tuple[str, ...]:
     differences = (("too many", got - expected), ("missing", expected - got))
-    return tuple(_clipped(f"{name}: {', '.join(sorted(map(repr, items)))}", WIDTH) for name, items in differences if items)
+    return tuple(clip(f"{name}: {', '.join(sorted(map(repr, items)))}", WIDTH) for name, items in differences if items)
 
 
 def _few(lines: list[str], most: int = 4) -> tuple[str, ...]:
     more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
-    return tuple(_clipped(line, 2 * WIDTH) for line in lines[:most]) + tuple(more)
+    return tuple(clip(line, 2 * WIDTH) for line in lines[:most]) + tuple(more)
 
 
 def _numbers(array: np.ndarray) -> str:
@@ -222,6 +226,7 @@ def _number(value: object) -> str:
     return str(value)
 
 
-def _clipped(text: str, most: int) -> str:
+def clip(text: str, most: int) -> str:
+    """The text in one line of at most `most` characters."""
     text = " ".join(text.split("\n")) if "\n" in text else text
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -52,7 +52,8 @@ def _values(frames: Frames, compared: Comparison | None, called: Called) -> tupl
     """What came back, what was expected, and how they differ."""
     if compared and compared.frame is frames[-1][0] and is_one_statement(compared.frame, compared.line, frames[-1][1]):
         about = find_compared(*frames[-1])
-        got, expected = describe(compared.left), describe(compared.right)
+        got = describe(compared.left) if compared.right is None else _describe_result(compared.left)
+        expected = describe(compared.right)
         picture = compare(compared.left, compared.right) if compared.operator == "==" else ()
         got = f"{got}   ({about})" if about and about not in ("got", called.name) else got
         expected = expected if compared.operator == "==" else f"{compared.operator} {expected}"
@@ -65,9 +66,13 @@ def _values(frames: Frames, compared: Comparison | None, called: Called) -> tupl
         if mine is not ... and right is not ...:
             tolerance = names.get("tolerance")
             picture = compare(mine, right, *([tolerance] if isinstance(tolerance, float) else []))
-            return describe(mine), describe(right), picture
+            return _describe_result(mine), describe(right), picture
     value = _result(frames, called)
-    return (describe(value) if value is not ... else ""), "", _mask(frames, called)
+    return (_describe_result(value) if value is not ... else ""), "", _mask(frames, called)
+
+
+def _describe_result(value: object) -> str:
+    return "None: is a `return` missing?" if value is None else describe(value)
 
 
 def _mask(frames: Frames, called: Called) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from tiny_llm_kit.course.differences import clip
 from tiny_llm_kit.course.explain import Comparison, explain
 from tiny_llm_kit.course.failure import Failure
 from tiny_llm_kit.course.reference_guard import ReferenceGuard
 
-_PRINTED_LINES = 10
+_PRINTED_LINES, _PRINTED_WIDTH = 5, 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,7 +101,7 @@ class _Observer:
             why=why.removeprefix("AssertionError: ").removeprefix("DidNotEnd: "),
             where=where,
             kept=getattr(report, "kept", ""),
-            printed=tuple(printed[-_PRINTED_LINES:]),
+            printed=tuple(clip(line, _PRINTED_WIDTH) for line in printed[-_PRINTED_LINES:]),
         )
 
     @pytest.hookimpl(trylast=True)

@@ -10,7 +10,7 @@ from tiny_llm_kit.course.failure import STUB, Failure
 from tiny_llm_kit.course.guided_run import Ended, Run, task_number
 from tiny_llm_kit.course.sections import find_section
 
-IN_FULL = 3
+IN_FULL = 2
 """Failures of one task that are shown with all that is known; of others one line each."""
 
 _LISTED = 8
@@ -29,8 +29,7 @@ class Fold:
 
 
 def fold(failures: Iterable[Ended]) -> list[Fold]:
-    """Those of one test function, and those whose reasons differ by numbers alone, fold into one. Crashes never do: each names
-    its own test."""
+    """Those of one test function, and those whose reasons differ by numbers alone, fold into one."""
     folds: list[Fold] = []
     known: dict[tuple[str, ...], Fold] = {}
     for ended in failures:
@@ -40,7 +39,7 @@ def fold(failures: Iterable[Ended]) -> list[Fold]:
         function = ended.test.partition("[")[0]
         keys = [(failure.kind, function), (failure.kind, _VARYING.sub("#", failure.why), _line_free(failure.where))]
         found = next((known[key] for key in keys if key in known), None)
-        if found is None or failure.kind == "crashed":
+        if found is None:
             found = Fold(ended, failure)
             folds.append(found)
         else:
@@ -129,7 +128,8 @@ def _show_stubs(opened: Opened, stubs: list[Ended], day: Day, number: int, alone
             opened.paper.line(f"✗ Task {number} is not written yet ({tests}):{here}")
         else:
             who = f"Task {number}" if alone else "It"
-            opened.paper.line(f"✗ {who} needs {name}, which is not written yet ({tests}):{here}")
+            name = f"task {key[2]}" if key[:2] == (day.week, day.number) else name.partition(":")[0]
+            opened.paper.line(f"✗ {who} needs {name}, not written yet ({tests}):{here}")
 
 
 def _show_fold(opened: Opened, found: Fold) -> None:
@@ -148,7 +148,7 @@ def _show_fold(opened: Opened, found: Fold) -> None:
         ("example", failure.example if first.startswith("Falsifying") else ()),
         ("also", failure.kept),
         ("printed", failure.printed),
-        ("where", failure.where),
+        ("where", failure.where if failure.where not in failure.why else ""),
     ]
     paper.labelled(rows, 4)
     if found.others:

@@ -51,7 +51,7 @@ def hint_command(week: int, day: int, number: int, again: bool, everything: bool
     paper.line()
     if now == len(hints):
         paper.line("That was the last hint. When you would rather see it done:")
-        paper.line(f"pdm run course solution {week} {day} {number}", indent=2)
+        paper.line(f"pdm run course solution {week} {day} {number}   (with --give-up while its tests fail)", indent=2)
     else:
         paper.line(f"More: pdm run course hint {week} {day} {number}", "dim")
     if now != seen:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tiny_llm_kit.cli.course.common import find_ready_day
 from tiny_llm_kit.cli.course.paper import Paper, warn
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course.answers import Answers, read_answers
@@ -38,12 +39,9 @@ class Opened:
     def find_day(self, week: int, number: int) -> Day:
         """A day that has tests; BadInput for others."""
         try:
-            day = self.course.find_day(week, number)
+            return find_ready_day(self.course, week, number)
         except ValueError as error:
             raise BadInput(str(error)) from None
-        if day.planned:
-            raise BadInput(f"{day} is planned: it has no tests yet. The course has:\n\n{self.course.table()}")
-        return day
 
     def find_task(self, day: Day, number: int) -> Task:
         try:

@@ -77,7 +77,7 @@ def run_day(
         KeyboardInterrupt: after telling and remembering what was known when Ctrl-C came.
     """
     paper, run = opened.paper, Run()
-    paper.line(f"{day}   (read {', '.join(day.pages)})", "bold")
+    paper.line(str(day), "bold")
     arguments = [*(["-k", f"test_task_{number}_"] if number else []), *(["-x"] if exitfirst else [])]
     arguments += ["-vv", "--tb=short"] if verbose else ["--tb=short"]
     arguments += [f"--timeout={timeout}"] if timeout else []
@@ -93,10 +93,14 @@ def run_day(
     if not run.tests and not run.unimportable and not interrupted:
         paper.line(f"✗ no test of {day} could be found, and pytest said:", "red")
         paper.line("\n".join(run.output.splitlines()[-20:]), indent=2)
-    paper.show(result_table(paper, day, run))
+    if run.tests:
+        paper.show(result_table(paper, day, run))
     if not brief:
         show_failures(opened, day, run, verbose)
         _show_end(opened, day, number, run)
+    lost = len(run.tests) - len(run.results) - len(run.left_out)
+    if lost and not interrupted and not exitfirst:
+        paper.line(f"✗ The tests were ended before {lost} of them had run: does the answer raise KeyboardInterrupt?", "red")
     if interrupted:
         paper.line(f"Interrupted: {len(run.results)} of {len(run.tests)} tests were run.", "yellow")
         raise KeyboardInterrupt
