@@ -29,6 +29,7 @@ TRICKS = {
     "forker": "child = os.fork()\n    if child:\n        os.waitpid(child, 0)\n        os._exit(0)\n    return x * x",
     "wrong": "return 0",
     "last": "return x * x",
+    "borrowed": "return x * x",  # see FOOT
 }
 """What each answer does in place of `return x * x`, by its name. It is task number so and so, in this order."""
 
@@ -76,6 +77,7 @@ def forge(x):
 FOOT = """
 
 alias = power
+borrowed = abs
 """
 
 TEST = """\

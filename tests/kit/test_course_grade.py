@@ -71,12 +71,13 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     assert [tasks[name]["points"] for name in ("right", "half", "stub")] == [10.0, 5.0, 0.0]
     unfair = {name: " ".join(task["unfair"]) for name, task in tasks.items() if task["unfair"]}
     assert unfair.keys() == {
-        *("operator", "attribute", "alias", "library", "importer", "thread", "reader", "patch", "builtin", "plugin")
+        *("operator", "attribute", "alias", "library", "importer", "thread", "reader", "patch", "builtin", "plugin", "borrowed")
     }
     line = (handed_in / "src/tiny_llm/squares.py").read_text().splitlines().index("    return int(power(x, 2))") + 1
     assert unfair["operator"] == f"tiny_llm/squares.py:{line}: calls math.pow: the task is to square"
     assert "calls math.pow" in unfair["attribute"]
     assert unfair["alias"] == "tiny_llm/squares.py: tiny_llm.squares:alias is math.pow: the task is to square"
+    assert unfair["borrowed"] == "tiny_llm/squares.py: tiny_llm.squares:borrowed is builtins.abs: the task is to square"
     assert "imports fractions: it can square" in unfair["library"]
     assert "imports tiny_llm_ref" in unfair["importer"]
     assert unfair["thread"] == "imports tiny_llm_ref"

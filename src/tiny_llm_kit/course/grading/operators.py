@@ -33,26 +33,25 @@ class Operators:
         self._owner = owner
         self._findings = findings
         self._find_task = find_task
-        self._known: dict[int, tuple[str, list[Forbidden]]] = {}
-        self._kept: list[object] = []
+        self._rules: list[Forbidden] = []
 
     def watch(self, rules: Iterable[Forbidden]) -> None:
+        self._rules = list(rules)
         by_name: dict[str, list[Forbidden]] = {}
-        for rule in rules:
+        for rule in self._rules:
             for name in rule.calls:
                 by_name.setdefault(name, []).append(rule)
         for name, of_name in by_name.items():
             self._watch(name, of_name)
 
     def find_aliases(self, answers: dict[str, list[str]]) -> None:
-        """Answers (names in the package, by task) that are a forbidden operator itself: only tests call it then."""
+        """Answers (names in the package, by task) that are a function of a library: only tests call it then."""
         for task, names in answers.items():
-            for name in names:
-                answer = _unwrap(_look_up(name))
-                operator, rules = self._known.get(id(answer), ("", []))
-                for rule in rules:
-                    if task in rule.tasks:
-                        self._findings.add("unfair", f"{name} is {operator}: {rule.reason}", _file_of(name), [task])
+            for rule in [rule for rule in self._rules if rule.calls and task in rule.tasks]:
+                for name in names:
+                    answer = _unwrap(_look_up(name))
+                    if self._owner.is_of_others(answer):
+                        self._findings.add("unfair", f"{name} is {_describe(answer)}: {rule.reason}", _file_of(name), [task])
 
     def _watch(self, name: str, rules: list[Forbidden]) -> None:
         owner, attribute = find_owner(name)
@@ -60,8 +59,6 @@ class Operators:
         if operator is None:  # in this version of the library, so nobody can call it
             return
         watched = self._wrap(operator, name, rules)
-        self._kept += [operator, watched]
-        self._known |= {id(operator): (name, rules), id(watched): (name, rules)}
         setattr(owner, attribute, staticmethod(watched) if isinstance(owner, type) else watched)
         root = name.partition(".")[0]
         for module in [module for key, module in sys.modules.items() if f"{key}.".startswith(f"{root}.")]:
@@ -73,7 +70,8 @@ class Operators:
             self._note(name, rules)
             return operator(*arguments, **named)
 
-        watched.__name__ = watched.__qualname__ = name.rpartition(".")[2]
+        watched.__module__, _, watched.__qualname__ = name.rpartition(".")
+        watched.__name__ = watched.__qualname__
         watched.__doc__ = operator.__doc__
         return watched
 
@@ -110,6 +108,11 @@ def _unwrap(answer: object) -> object:
     while inner := getattr(answer, "__wrapped__", None) or (answer.func if isinstance(answer, functools.partial) else None):
         answer = inner
     return answer
+
+
+def _describe(function: object) -> str:
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__)
+    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def _file_of(name: str) -> str:

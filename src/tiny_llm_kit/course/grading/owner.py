@@ -38,6 +38,11 @@ class Owner:
         """Whether it runs a line of the answer."""
         return frame.f_code.co_filename.startswith(f"{self.package}/") or self._is_own(frame.f_globals.get("__name__"))
 
+    def is_of_others(self, function: object) -> bool:
+        """Whether something else than the answer defines it. A property, for one, does not say who does."""
+        module = getattr(function, "__module__", None)
+        return module is not None and not self._is_own(module)
+
     def shorten(self, file: str) -> str:
         return file.removeprefix(f"{self.package.parent}/")
 
