@@ -232,19 +232,29 @@ def grading_formats() -> dict[str, Callable[[Grade], str]]:
 
 def test_messages_count_only_once_and_only_if_signed() -> None:
     lines: list[bytes] = []
+    begin, end = {"kind": "begin", "test": "a.py::test"}, {"kind": "end", "complete": True}
     receiver = Receiver(b"secret")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.write", lambda descriptor, line: lines.append(line))
         send = make_sender(b"secret", 1)
-        send({"kind": "begin"})
-        send({"kind": "end"})
-        make_sender(b"another", 1)({"kind": "result"})
-    first, second, other = lines
-    for line in (first, first, other, b"no message\n", b"\xff \n", second):
+        send(begin)
+        for odd in ([1], "begin", {"kind": "begin"}, {**begin, "more": 1}, {"kind": "begin", "test": 7}):
+            send(odd)
+        send(end)
+        make_sender(b"another", 1)(end)
+    first, *odd, second, other = lines
+    for line in (first, first, other, b"no message\n", b"\xff \n", *odd, second):
         receiver.feed(line[:5])
         receiver.feed(line[5:])
-    assert receiver.messages == [{"kind": "begin"}, {"kind": "end"}]
-    assert receiver.forged == 4
+    assert receiver.messages == [begin, end]
+    assert receiver.forged == 4 + len(odd)
+
+
+def test_an_answer_that_stops_the_process_that_watches_it_is_ended(grade_it: GradeIt, tmp_path: Path) -> None:
+    write_package(tmp_path / "tiny_llm", {}, area="import os, signal; os.kill(os.getppid(), signal.SIGSTOP)")
+    done = grade_it("--submission", str(tmp_path), "--week", "1", "--day", "2", "--format", "json")
+    assert done.exit_code == 0, done.output
+    assert by_name(done.stdout)['the "area"']["points"] == 0.0
 
 
 def test_answers_that_read_like_the_reference_are_named(course: Path, tmp_path: Path) -> None:

@@ -12,6 +12,17 @@ Send = Callable[[Message], None]
 
 LONGEST_LINE = 1 << 20
 
+FIELDS = {
+    "item": {"test": str},
+    "begin": {"test": str},
+    "result": {"test": str, "outcome": str, "why": str},
+    "uncollected": {"file": str, "why": str},
+    "unfair": {"text": str, "place": str, "test": str | None, "tasks": list},
+    "notice": {"text": str, "place": str, "test": str | None, "tasks": list},
+    "end": {"complete": bool},
+}
+"""What a message of each kind holds besides its kind. An answer may find the function that signs, and send anything."""
+
 
 def make_sender(secret: bytes, descriptor: int) -> Send:
     """A function that sends a message. Forks of this process cannot: an answer must not go on where nobody looks."""
@@ -28,7 +39,7 @@ def make_sender(secret: bytes, descriptor: int) -> Send:
 
 
 class Receiver:
-    """Takes the lines apart again. A line that is not signed, or is sent a second time, is counted and left out."""
+    """Takes the lines apart again. What is not signed, comes a second time, or is no message is counted and left out."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -49,9 +60,21 @@ class Receiver:
         number, _, message = text.partition(" ")
         if hmac.compare_digest(signature.encode(), _sign(self._secret, text).encode()) and int(number) > self._last:
             self._last = int(number)
-            self.messages.append(json.loads(message))
+            self._add(json.loads(message))
         else:
             self.forged += 1
+
+    def _add(self, message: Any) -> None:
+        if _is_message(message):
+            self.messages.append(message)
+        else:
+            self.forged += 1
+
+
+def _is_message(message: Any) -> bool:
+    fields = FIELDS.get(str(message.get("kind")), {}) if isinstance(message, dict) else {}
+    whole = bool(fields) and message.keys() == {"kind", *fields}
+    return whole and all(isinstance(message[name], kind) for name, kind in fields.items())
 
 
 def _sign(secret: bytes, text: str) -> str:

@@ -1,19 +1,26 @@
 """Runs tests on the answer until each has ended somehow: one that takes the process with it fails, and the next run goes on."""
 
+import contextlib
 import json
 import re
 import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 import tiny_llm_kit
 from tiny_llm_kit.course import processes
 from tiny_llm_kit.course.course_map import Day
 from tiny_llm_kit.course.grading.channel import Message
 from tiny_llm_kit.course.grading.room import Room
+
+LOOK_SECONDS = 0.2
 
 ENOUGH = 2
 """Tests of a task that took their process with them, or did not end, after which its others are not run."""
@@ -73,11 +80,29 @@ def run(room: Room, session: dict[str, Any], limits: Limits, writes_bytecode: bo
     path.write_text(json.dumps(job), encoding="utf-8")
     kit = Path(tiny_llm_kit.__file__).parents[1]
     own = {name: value for name, value in room.environment(True).items() if name != "HOME"} | {"PYTHONPATH": str(kit)}
-    _, output = processes.run([sys.executable, "-s", "-P", "-m", "tiny_llm_kit.course.grading.supervisor", str(path)], kit, own)
+    command = [sys.executable, "-s", "-P", "-m", "tiny_llm_kit.course.grading.supervisor", str(path)]
+    _, output = processes.run(command, kit, own, start=_start_watched)
     try:
         return Run(**json.loads(output), lost=False)
     except ValueError:
         return Run(output=output)
+
+
+def _start_watched(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> processes.Process:
+    process = processes.start_group(command, cwd, env)
+    threading.Thread(target=_end_if_stopped, args=(psutil.Process(process.pid),), daemon=True).start()
+    return process
+
+
+def _end_if_stopped(supervisor: psutil.Process) -> None:
+    """An answer can stop (SIGSTOP) the process that watches it, which then would wait forever."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while supervisor.status() != psutil.STATUS_ZOMBIE:
+            if supervisor.status() == psutil.STATUS_STOPPED:
+                for process in [*supervisor.children(recursive=True), supervisor]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+            time.sleep(LOOK_SECONDS)
 
 
 def collect(room: Room, reference: Path, days: Sequence[Day], limits: Limits) -> list[str]:
