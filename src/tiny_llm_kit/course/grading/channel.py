@@ -12,7 +12,7 @@ Send = Callable[[Message], None]
 
 LONGEST_LINE = 1 << 20
 
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "item": {"test": str},
     "begin": {"test": str},
     "result": {"test": str, "outcome": str, "why": str},
