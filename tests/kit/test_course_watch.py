@@ -14,9 +14,10 @@ from kit.guided_course import NUMBERS, guide, write_guided_course
 from kit.small_course import write
 
 WATCH = """\
-import sys
+import signal, sys
 from pathlib import Path
 from tiny_llm_kit.cli.course import main, opened, watch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background may ignore it
 opened.find_root = lambda: Path(sys.argv[1])
 watch.run_day = lambda opened, day: 1
 main(["watch", "1", "1"])
@@ -69,7 +70,10 @@ def test_ctrl_c_ends_it_with_one_line(root: Path) -> None:
         assert process.stdout
         assert process.stdout.readline().startswith("Watching")
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        try:
+            output, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 0, errors
     assert output.split("\n") == ["", "No longer watching.", ""]
     assert errors == ""
