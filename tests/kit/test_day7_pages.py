@@ -138,7 +138,7 @@ def test_the_steps_that_are_fitted_by_hand_are_the_recorded_ones() -> None:
     assert f"with the steps of {first}, {eighth} and {last} ms for 1, 8 and 32 rows" in said
     per_token, beyond = (eighth - first) / 7, (last - eighth) / 24
     assert f"= {per_token:.1f} ms, one beyond it ({last} − {eighth}) / 24 = {beyond:.2f} ms" in said
-    assert f"54 + 8 · 2.75 = {eighth + 8 * beyond:.0f} ms. And {asked} ms were measured" in said
+    assert f"54 + 8 · 2.75 = {eighth + 8 * beyond:.0f} ms, and {asked} ms were measured" in said
     assert f"predicts {first + 31 * per_token:.0f} ms for 32" in said
 
 

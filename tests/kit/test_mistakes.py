@@ -37,7 +37,11 @@ def entry(find: str, replace: str, more: str = "") -> str:
     return f"{HEAD}file = 'numbers.py'\nfind = '{find}'\nreplace = '{replace}'\n{more}\n"
 
 
-def test_bytecode_of_the_reference_is_used_but_not_that_of_a_file_that_changed(small: Path) -> None:
+def test_bytecode_of_the_reference_is_used_but_not_that_of_a_file_that_changed(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", None)  # bytecode lies beside its source, whatever the environment says
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
     reference = small / "src/tiny_llm_ref"
     for path in reference.glob("*.py"):
         py_compile.compile(str(path))
