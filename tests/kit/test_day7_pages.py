@@ -151,4 +151,4 @@ def test_the_law_by_hand() -> None:
     assert f"= {ref.expected_longest([4, 8, 12], 2):.2f}, and divided by the mean of 8 the law says" in said
     assert f"the law says {ref.predicted_ratio([4, 8, 12], 2):.2f}." in said
     longest_of_three, for_three = ref.expected_longest([4, 8, 12], 3), ref.predicted_ratio([4, 8, 12], 3)
-    assert f"1, 7 and 19, so {longest_of_three:.2f} and {for_three:.2f}" in said
+    assert f"1, 7 and 19, which gives {longest_of_three:.2f} and {for_three:.2f}" in said
