@@ -37,16 +37,19 @@ def entry(find: str, replace: str, more: str = "") -> str:
     return f"{HEAD}file = 'numbers.py'\nfind = '{find}'\nreplace = '{replace}'\n{more}\n"
 
 
+@pytest.mark.parametrize("prefix", ["", "elsewhere"])
 def test_bytecode_of_the_reference_is_used_but_not_that_of_a_file_that_changed(
-    small: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
 ) -> None:
-    monkeypatch.setattr(sys, "pycache_prefix", None)  # bytecode lies beside its source, whatever the environment says
-    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    place = str(small / prefix) if prefix else ""
+    monkeypatch.setattr(sys, "pycache_prefix", place or None)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", place)
     reference = small / "src/tiny_llm_ref"
     for path in reference.glob("*.py"):
         py_compile.compile(str(path))
     with copied_reference(small, "numbers_copy") as package:
-        compiled = {path.name.partition(".")[0] for path in package.glob("__pycache__/*.pyc")}
+        folder = Path(place, *package.parts[1:]) if place else package / "__pycache__"
+        compiled = {path.name.partition(".")[0] for path in folder.glob("*.pyc")}
         before = (package / "numbers.py").stat()
         Edit("numbers.py", "2 * x", "3 * x").apply(package)
         os.utime(package / "numbers.py", ns=(before.st_atime_ns, before.st_mtime_ns))  # written in the same second

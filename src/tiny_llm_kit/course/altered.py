@@ -1,5 +1,6 @@
 """Copies of the reference that are changed a little, to see what the tests say about them."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -41,14 +42,29 @@ def copied_reference(root: Path, name: str) -> Iterator[Path]:
 
     Its bytecode is copied, too: compiling a hundred files takes a quarter of the time of a short suite.
     """
+    reference = root / "src" / REFERENCE
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / name
-        shutil.copytree(root / "src" / REFERENCE, package)
+        shutil.copytree(reference, package)
+        elsewhere = _bytecode_of(package)
+        if elsewhere != package and _bytecode_of(reference).is_dir():
+            shutil.copytree(_bytecode_of(reference), elsewhere)
         yield package
+        if elsewhere != package:
+            shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def overwrite(path: Path, content: bytes) -> None:
     """Write a file of such a copy, and forget its bytecode, which a file of the same size and second would be mistaken for."""
     path.write_bytes(content)
-    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+    for compiled in (
+        *path.parent.glob(f"__pycache__/{path.stem}.*.pyc"),
+        *_bytecode_of(path.parent).glob(f"{path.stem}.*.pyc"),
+    ):
         compiled.unlink()
+
+
+def _bytecode_of(folder: Path) -> Path:
+    """Where Python keeps the bytecode of the files in a folder, if it has been told a place of its own; else the folder."""
+    prefix = os.environ.get("PYTHONPYCACHEPREFIX")
+    return Path(prefix, *folder.resolve().parts[1:]) if prefix else folder
