@@ -123,6 +123,13 @@ class Course:
                 return candidate
         raise ValueError(f"there is no week {week} day {day}. The course has:\n\n{self.table()}")
 
+    def find_ready_day(self, week: int, day: int) -> Day:
+        """The day of that number; ValueError as in `find_day`, and for one that is planned only."""
+        found = self.find_day(week, day)
+        if found.planned:
+            raise ValueError(f"{found} is planned: it has no tests yet. The course has:\n\n{self.table()}")
+        return found
+
     def find_task(self, week: int, day: int, number: int) -> Task:
         """The task of that number; ValueError when the day or the task does not exist."""
         found = self.find_day(week, day)

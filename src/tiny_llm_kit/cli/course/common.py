@@ -9,7 +9,7 @@ import click
 
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course.backups import Backup
-from tiny_llm_kit.course.course_map import Course, Day, Task, find_root, load_course
+from tiny_llm_kit.course.course_map import Course, Task, find_root, load_course
 from tiny_llm_kit.course.swap import interrupted_run
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ def opened_course() -> Iterator[tuple[Path, Course]]:
         raise BadInput(str(error)) from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
-
-
-def find_ready_day(course: Course, week: int, day: int) -> Day:
-    """ValueError if there is no such day, or if it is planned only."""
-    found = course.find_day(week, day)
-    if found.planned:
-        raise ValueError(f"{found} is planned: it has no tasks yet. The course has:\n\n{course.table()}")
-    return found
 
 
 def count(things: Collection[object], what: str = "file") -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from tiny_llm_kit.cli.course.common import find_ready_day
 from tiny_llm_kit.cli.course.paper import Paper, warn
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course.answers import Answers, read_answers
@@ -39,7 +38,7 @@ class Opened:
     def find_day(self, week: int, number: int) -> Day:
         """A day that has tests; BadInput for others."""
         try:
-            return find_ready_day(self.course, week, number)
+            return self.course.find_ready_day(week, number)
         except ValueError as error:
             raise BadInput(str(error)) from None
 

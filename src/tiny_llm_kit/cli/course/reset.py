@@ -2,7 +2,7 @@
 
 import click
 
-from tiny_llm_kit.cli.course.common import find_ready_day, opened_course, tell_backup, tell_parts
+from tiny_llm_kit.cli.course.common import opened_course, tell_backup, tell_parts
 from tiny_llm_kit.course.course_map import LEARNER
 
 
@@ -20,7 +20,7 @@ def reset(week: int, day: int, task: int | None) -> None:
     from tiny_llm_kit.course.workspace import carry_out, plan_reset
 
     with opened_course() as (root, course):
-        found = find_ready_day(course, week, day)
+        found = course.find_ready_day(week, day)
         chosen = None if task is None else course.find_task(week, day, task)
         plan = plan_reset(root, course, found, chosen)
         if not plan.changes:

@@ -2,7 +2,7 @@
 
 import click
 
-from tiny_llm_kit.cli.course.common import find_ready_day, opened_course
+from tiny_llm_kit.cli.course.common import opened_course
 
 
 @click.command()
@@ -29,7 +29,7 @@ def solution(week: int, day: int, task: int, give_up: bool) -> None:
 
     console = Console()
     with opened_course() as (root, course):
-        find_ready_day(course, week, day)
+        course.find_ready_day(week, day)
         chosen = course.find_task(week, day, task)
         if not give_up:
             with stopped_by_signals(), working(Console(stderr=True), f"your tests of {chosen}"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiny_llm_kit.cli.course.common import find_ready_day, opened_course, tell_backup, tell_parts
+from tiny_llm_kit.cli.course.common import opened_course, tell_backup, tell_parts
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def start(week: int, day: int, replace: bool) -> None:
     from tiny_llm_kit.course.workspace import carry_out, plan_start
 
     with opened_course() as (root, course):
-        found = find_ready_day(course, week, day)
+        found = course.find_ready_day(week, day)
         plan = plan_start(root, course, found, replace)
         backup = carry_out(root, plan.changes, f"start {week} {day}") if plan.changes else None
         if backup:
