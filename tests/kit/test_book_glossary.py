@@ -46,6 +46,13 @@ class NothingYet:
         return 0
 
 
+def test_each_paragraph_under_a_letter_is_a_term_and_its_meaning() -> None:
+    entries = TEXT[TEXT.index("\n## A\n") : TEXT.index("\n## Names of figures")]
+    for paragraph in entries.strip().split("\n\n"):
+        if not re.fullmatch("## [A-Z]", paragraph):
+            assert _ENTRY.fullmatch(paragraph), f"write the term on one line, and ': ' and its meaning below: {paragraph!r}"
+
+
 def test_terms_are_in_alphabetical_order_once_each() -> None:
     terms = [found["term"] for found in _ENTRY.finditer(TEXT)]
     assert len(terms) > 100, f"only {len(terms)} entries were found: a term, then a line that begins with ': '"
