@@ -1,4 +1,4 @@
-"""`pdm run predict`: fit a cost model to one run, predict others by simulation, and measure them beside it."""
+"""`pdm run predict`: fit a cost model to one run, predict others by simulation, and measure them alongside it."""
 
 from start import start
 

@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _places_in(suite: Path, items: list[pytest.Item]) -> list[int]:
-    """Where the tests of a folder or file stand among the items. Files are few and tests many, so files are compared."""
+    """Where the tests of a folder or file are among the items. Files are few and tests many, so files are compared."""
     files = {path for path in {item.path for item in items} if path.is_relative_to(suite)}
     return [place for place, item in enumerate(items) if item.path in files]
 
@@ -113,7 +113,7 @@ def pytest_runtest_makereport(
 
 
 def _describe_kept(error: BaseException) -> str:
-    """Of the first request among those that the test was looking at that had ended with an error."""
+    """The error of the first request among those that the test was looking at that had ended with one."""
     for number, kept in find_kept(error).items():
         if kept not in (error, error.__cause__):
             place = own_line(kept)

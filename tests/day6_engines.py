@@ -65,7 +65,7 @@ def ask_to_end(toy: ToyModel, end: str, ask: Callable[..., Any], ask_with_eos: C
 def drawn_alone(toy: ToyModel, request: Any, tokens: int) -> list[int]:
     """What the request's own sampler draws from the model's logits, with no cache and no batch.
 
-    The logits of a batch differ in their last digits, and a draw hangs on that about once in 100,000 times.
+    The logits of a batch differ in their last digits, and a draw depends on that about once in 100,000 times.
     """
     drawn: list[int] = []
     while len(drawn) < tokens:
@@ -140,7 +140,7 @@ def assert_returned(ended: Sequence[Any], *requests: Any) -> None:
     __tracebackhide__ = True
     for request in requests:
         times = ended.count(request)
-        assert times == 1, f"step returned request {request.request_id} {times} times: everyone who has ended, and once"
+        assert times == 1, f"step returned request {request.request_id} {times} times: each that has ended, and once"
     assert len(ended) == len(requests), f"step returned {len(ended)} requests, and {len(requests)} were there"
 
 

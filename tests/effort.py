@@ -25,7 +25,7 @@ def effort(compute: Callable[[], object]) -> int:
         if event == "c_call":
             last = items[-1] if items else None
             counted += len(items) if arg.__name__ in SEARCHES else 0
-        elif arg.__name__ == "pop" and items and items[-1] is last:  # the last element stayed, so all behind the gap moved
+        elif arg.__name__ == "pop" and items and items[-1] is last:  # the last element stayed, so all after the gap moved
             counted += len(items)
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:

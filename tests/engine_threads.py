@@ -22,7 +22,7 @@ ENDLESS = 10**6
 
 
 class ScriptedEngine(answer.RequestBook):
-    """An engine without a model: who runs gets a token in each step, "a", "b", "c" and so on.
+    """An engine without a model: each request that runs gets a token per step, "a", "b", "c" and so on.
 
     Args:
         seats: how many run at once.
@@ -222,7 +222,7 @@ async def within(awaitable: Awaitable[T], what: str, seconds: float = PATIENCE) 
     try:
         return await asyncio.wait_for(awaitable, seconds)
     except TimeoutError:
-        raise AssertionError(f"{what}: it did not happen in {seconds:g} s. Is somebody waiting for what never comes?") from None
+        raise AssertionError(f"{what}: it did not happen in {seconds:g} s. Does it wait for what never comes?") from None
 
 
 async def happens(condition: Callable[[], Any], what: str) -> None:
@@ -240,11 +240,11 @@ async def happens(condition: Callable[[], Any], what: str) -> None:
 
 
 _begun: list[Any] = []
-"""What goes on beside the test."""
+"""What goes on alongside the test."""
 
 
 def begin(awaitable: Awaitable[T]) -> "asyncio.Future[T]":
-    """Let this go on beside the test."""
+    """Let this go on alongside the test."""
     _begun.append(asyncio.ensure_future(awaitable))
     return _begun[-1]
 

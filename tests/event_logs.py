@@ -70,7 +70,7 @@ class LoggedRun:
             assert event.step == number, f"{event} is told with iteration {number}"
             self.told.setdefault(event.request_id, []).append(event)
         times = [event.time for event in state.events]
-        assert [*times, state.time] == sorted([*times, state.time]), "events stand in the order in which they happened"
+        assert [*times, state.time] == sorted([*times, state.time]), "events are in the order in which they happened"
 
     def _compare_step(self, state: Any, before: dict[int, tuple[int, int, bool]]) -> None:
         __tracebackhide__ = True
@@ -156,7 +156,7 @@ def assert_cut_in_order(run: LoggedRun, request: Any, most: int) -> None:
 
 
 def assert_end_is_told(run: LoggedRun, request: Any, end: str) -> None:
-    """Of a request that ended like this, the log has all tokens, an EOS too, and then that it has finished."""
+    """For a request that ended like this, the log has all tokens, an EOS too, and then that it has finished."""
     tokens = len(run.of(request, "first token", "token"))
     assert tokens == len(request.generated_tokens) + end.startswith("EOS"), (
         f"it ended by {end}, with {len(request.generated_tokens)} tokens, and {tokens} events tell of them: an EOS has one, too"

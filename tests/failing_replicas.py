@@ -1,7 +1,7 @@
 """What the tests of fail-over share: replicas that fail in every way and place, a router that notes what it is told, a client.
 
-Nothing here needs a model: a token is a function of the seed and of all tokens before it, as in an engine. So whoever resumes a
-request wrongly gets other tokens.
+Nothing here needs a model: a token is a function of the seed and of all tokens before it, as in an engine. So a replica
+that resumes a request wrongly gets other tokens.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Replica:
     Args:
         at_a_time: tokens of a piece.
         separately: whether the finish reason comes in a piece of its own.
-        router: a `Notes`; then each request must stand in it, under `name`, before anything is computed.
+        router: a `Notes`; then each request must be in it, under `name`, before anything is computed.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Replica:
             raise DidNotEnd(f"a replica was asked {MOST_ASKED} times for one answer: when does this stream give up?")
         if self.router is not None:
             assert self.router.open[request.request_id, self.name], (
-                "a replica computes, and the router has not been told: started comes first, or everybody is sent here"
+                "a replica computes, and the router has not been told: started comes first, or all requests are sent here"
             )
         failure = self.failures.pop(0) if self.failures else None
         self.open += 1
@@ -106,7 +106,7 @@ class Replica:
             yield Said(tokens[start:end], "length" if last else None)
         if self.separately or not tokens:
             yield Said([], "length")
-        yield Said([-1], None)  # what comes behind the end is not part of the answer
+        yield Said([-1], None)  # what comes after the end is not part of the answer
 
 
 class Notes:
@@ -175,7 +175,7 @@ class Client:
         wanted = expected(request)
         assert self.tokens == wanted, (
             f"the client received {self.tokens}, and the answer is {wanted}: which token came twice, was lost, or was drawn"
-            " behind others than those that were delivered?"
+            " after others than those that were delivered?"
         )
         assert self.finish_reason == "length", (
             f"the last piece says how the answer ended, and that is {self.finish_reason!r} instead of 'length'"
@@ -217,7 +217,7 @@ def listen(router: Any, request: Any, replicas: Mapping[str, Any], **options: An
 
 
 def assert_books_are_closed(router: Notes, replicas: Mapping[str, Replica]) -> None:
-    """Nobody computes for this stream any more, and nobody is thought to."""
+    """No replica computes for this stream any more, and none is thought to."""
     __tracebackhide__ = True
     busy = [name for name, replica in replicas.items() if replica.open]
     assert not busy, f"the stream is over, and {busy} still compute for it: close what you have opened"

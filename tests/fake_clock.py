@@ -1,4 +1,4 @@
-"""A clock on which time passes only when somebody says so, with a server without a model that takes its time on it."""
+"""A clock on which time passes only when a test says so, with a server without a model that takes its time on it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ class FakeClock:
     """Call it for the time in seconds. Times in eighths add up without rounding.
 
     Args:
-        sleeps: how long somebody really sleeps who wants to for so many seconds.
+        sleeps: how long a sleeper really sleeps that asks for this many seconds.
     """
 
     def __init__(self, now: float = 64.0, sleeps: Callable[[float], float] = lambda seconds: seconds) -> None:
@@ -37,12 +37,12 @@ class FakeClock:
 
 
 class TimedServer(answer.RequestBook):  # type: ignore[misc, name-defined]
-    """Serves requests in their order, without a model. A step takes its time, and yields a token for each who runs.
+    """Serves requests in their order, without a model. A step takes its time, and yields a token for each request that runs.
 
     Args:
         slots: how many run at a time.
         seconds: of each step, by its number.
-        waits: for how long it does nothing when it could begin with somebody, as an engine does that hopes for more of them.
+        waits: for how long it does nothing when it could begin with a request, as an engine does that hopes for more of them.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TimedServer(answer.RequestBook):  # type: ignore[misc, name-defined]
     ) -> None:
         super().__init__(512, 256, clock)
         self.fake_clock, self.slots, self.seconds, self.waits = clock, slots, seconds, waits
-        self.begins: float | None = None  # not before, since somebody came while nobody was there
+        self.begins: float | None = None  # not before, since a request came when there was none
         self.steps = 0
         self.idle_steps = 0
         self.states: list[Any] = []
@@ -108,5 +108,5 @@ class Recorder:
 
     def of(self, requests: Sequence[Any]) -> list[float]:
         missing = [request.request_id for request in requests if request.request_id not in self.wanted_at]
-        assert not missing, f"recorder.wanted was not told of requests {missing}: it hears of everyone"
+        assert not missing, f"recorder.wanted was not told of requests {missing}: it hears of every request"
         return [self.wanted_at[request.request_id] for request in requests]

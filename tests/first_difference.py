@@ -92,7 +92,7 @@ def explain(calls: Sequence[Call], prompt: Sequence[int], sequence: Sequence[int
         if (layer := wrong[place]) is not None:
             return _describe_wrong(place, position, layer)
     assert place is not None, "a sequence has tokens"
-    return f"its logits in {place} were right: look at who is given which row's token"
+    return f"its logits in {place} were right: look at which request is given which row's token"
 
 
 def _find_places(calls: Sequence[Call]) -> Places:
@@ -109,7 +109,7 @@ def _find_places(calls: Sequence[Call]) -> Places:
 
 
 def _describe_missing(places: Places, before: Place | None, position: int, token: int, prompt_length: int) -> str:
-    """Of a token that has not been computed at its position, though the one before it has, in `before`."""
+    """The difference in a token that has not been computed at its position, though the one before it has, in `before`."""
     what = f"token {position} of its prompt" if position < prompt_length else f"its token {position - prompt_length}"
     what = f"no call of the model has computed {what} at position {position}"
     if before is None or before.call.ragged:

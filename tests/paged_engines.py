@@ -25,7 +25,7 @@ def ask_with_eos(toy: ToyModel, length: int, position: int, max_tokens: int, see
 
 
 def serve(served: Any, *requests: Any) -> list[Any]:
-    """Submit these and step to the end, with a look at the engine's integrity after each step; who has ended, in order."""
+    """Submit these and step to the end, with a look at the engine's integrity after each step; those that ended, in order."""
     __tracebackhide__ = True
     for request in requests:
         served.submit(request)
@@ -35,12 +35,12 @@ def serve(served: Any, *requests: Any) -> list[Any]:
 
 
 def assert_nothing_is_lost(served: Any) -> None:
-    """With nobody there, every block is free or can be."""
+    """Without a request, every block is free or can be."""
     __tracebackhide__ = True
     pool, cache = served.pool, served.prefix_cache
     lost = pool.num_blocks - pool.num_free - cache.evictable
     assert not lost, (
-        f"nobody waits or runs, and {lost} of {pool.num_blocks} blocks are neither free nor evictable: who has them?"
+        f"no request waits or runs, and {lost} of {pool.num_blocks} blocks are neither free nor evictable: what holds them?"
     )
 
 

@@ -1,4 +1,4 @@
-"""Random traffic for the paged engines: who comes when, loses interest, or is preempted, and what must hold after each step."""
+"""Random traffic for the paged engines: when requests come, are given up or preempted, and what must hold after each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ LONGEST = 28
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who asks after `arrival` steps, may lose interest after `patience` more, and may be preempted at some steps."""
+    """A client that asks after `arrival` steps, may lose interest after `patience` more, and may be preempted at some steps."""
 
     prefix: int
     shared: int
@@ -83,7 +83,7 @@ class Traffic:
             self._happen(now)
             self._step()
             now += 1
-            assert now < 600, "there is still work after 600 steps: who never gets on?"
+            assert now < 600, "there is still work after 600 steps: which request never gets on?"
         self._check()
         return self.engine
 
@@ -106,7 +106,7 @@ class Traffic:
         calls, budget = self.counting.calls, self.options["max_num_batched_tokens"]
         assert len(calls) <= 1, f"a step called the model {len(calls)} times"
         assert not calls or calls[0][1] <= budget, f"a step gave the model {calls[0][1]} tokens, and its budget is {budget}"
-        assert calls or in_flight or ended or not had_work, "a step computed nothing, read nothing and ended nobody"
+        assert calls or in_flight or ended or not had_work, "a step computed nothing, read nothing and ended no request"
         self.ended += ended
 
     def _check(self) -> None:
@@ -116,7 +116,7 @@ class Traffic:
         for client, request, expected in zip(self.clients, self.requests, self.expected, strict=True):
             tokens = until_eos(expected, request.eos_token_ids)
             said, whole = request.generated_tokens, request.finish_reason in ("stop", "length")
-            assert whole or client.patience is not None, f"it ended with {request.finish_reason!r}, and nobody had to end it"
+            assert whole or client.patience is not None, f"it ended with {request.finish_reason!r}, and nothing had to end it"
             assert said == (tokens if whole else tokens[: len(said)]), (
                 f"{client}, preempted {request.preemptions} times, was told {said}, and alone it is told {tokens}"
             )
@@ -124,7 +124,7 @@ class Traffic:
 
 
 def expected_alone(toy: ToyModel, client: Client) -> list[int]:
-    """What a client is told when nobody else is there; NearTie where that is not clear."""
+    """What a client is told when no other is there; NearTie where that is not clear."""
     if client.temperature:
         request = answer.PagedRequest(client.prompt, client.max_tokens, client.sampling)
         return drawn_alone(toy, request, client.max_tokens)

@@ -1,4 +1,4 @@
-"""What the tests of the plan (week 3, day 4) stand on: a pool, a prefix cache, and requests in any state, without a model.
+"""What the tests of the plan (week 3, day 4) are built on: a pool, a prefix cache, and requests in any state, without a model.
 
 `carry_out` does to the pool what an engine does with a plan, so that a plan for which there are too few blocks is found out.
 """
@@ -17,7 +17,7 @@ def blocks_for(tokens: int, block_size: int) -> int:
 
 
 class State:
-    """A pool of blocks of 4 tokens (or others), its prefix cache, who runs, oldest first, and who waits, in turn."""
+    """A pool of blocks of 4 tokens (or others), its prefix cache, the running requests, oldest first, and the waiting ones."""
 
     def __init__(self, num_blocks: int = 100, block_size: int = 4) -> None:
         self.pool = answer.BlockPool(num_blocks, block_size)
@@ -36,7 +36,7 @@ class State:
         return request
 
     def wait(self, name: str, prompt: int | Sequence[int], answered: int = 0, in_flight: int = 0, max_tokens: int = 50) -> Any:
-        """Somebody new, or, with tokens of an answer, somebody who was preempted."""
+        """A new request, or, with tokens of an answer, one that was preempted."""
         request = self._request(name, prompt, answered, in_flight, max_tokens)
         self.waiting.append(request)
         return request
@@ -50,7 +50,7 @@ class State:
         max_tokens: int = 50,
         shared: Sequence[int] = (),
     ) -> Any:
-        """Somebody who runs: `done` tokens are computed, and there are blocks for all known ones. The first may be `shared`."""
+        """A running request: `done` tokens are computed, and there are blocks for all known ones. The first may be `shared`."""
         request = self._request(name, prompt, answered, 0, max_tokens)
         own = self.take(blocks_for(len(request.tokens), self.pool.block_size) - len(shared))
         request.blocks = [*self._share(shared), *own]
@@ -59,7 +59,7 @@ class State:
         return request
 
     def decode(self, name: str, computed: int, in_flight: int = 0, max_tokens: int = 50, shared: Sequence[int] = ()) -> Any:
-        """Somebody who decodes: with so many tokens computed, and blocks for these; the last known or launched one is not."""
+        """A decoding request: this many tokens are computed, with blocks for these; the last known or launched one is not."""
         request = self._request(name, computed - in_flight, 1, in_flight, max_tokens)
         own = self.take(blocks_for(computed, self.pool.block_size) - len(shared))
         request.blocks = [*self._share(shared), *own]
@@ -75,17 +75,17 @@ class State:
         return blocks
 
     def take(self, count: int) -> list[int]:
-        """Blocks that nobody in the test uses, or that a request will."""
+        """Blocks that no request in the test uses, or that a request will."""
         blocks = self.pool.allocate(count)
         assert blocks is not None, "the test itself needs more blocks than its pool has"
         return list(blocks)
 
     def leave_free(self, count: int) -> None:
-        """Let somebody hold all blocks but so many."""
+        """Let another request hold all blocks but this many."""
         self.take(self.pool.num_free - count)
 
     def cached(self, tokens: Sequence[int]) -> list[int]:
-        """Let the prefix cache hold these tokens, a whole number of blocks, and nobody else; the blocks."""
+        """Let the prefix cache hold these tokens, a whole number of blocks, and no request; the blocks."""
         blocks = self.take(len(tokens) // self.pool.block_size)
         duplicates = self.cache.insert(list(tokens), blocks)
         blocks = [duplicates.get(block, block) for block in blocks]

@@ -1,5 +1,5 @@
-"""What the tests of the prefix cache stand on: a block pool that can be trusted, sequences that come and go, a plain model of
-what is cached, and a count of the work that a call does.
+"""What the tests of the prefix cache are built on: a block pool that can be trusted, sequences that come and go, a plain
+model of what is cached, and a count of the work that a call does.
 
 Nothing here comes from the answer but the cache under test.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from answer import answer
 
 ALIKE = (0, 2**61 - 1)
-"""Two token ids with one hash: who looks at hashes alone takes one for the other."""
+"""Two token ids with one hash: code that looks at hashes alone takes one for the other."""
 
 
 class Pool:

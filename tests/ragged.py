@@ -1,4 +1,4 @@
-"""A step over paged caches as tests want it: who computes which tokens, in which blocks, worked out with numpy.
+"""A step over paged caches as tests want it: which row computes which tokens, in which blocks, worked out with numpy.
 
 The lengths, tables and masks that a batch holds come from here and not from the answer, so that a wrong layout of steps (day 4)
 can't hide a wrong cache (day 1), or the other way round.
@@ -16,7 +16,7 @@ from answer import answer
 
 @dataclass
 class Stored:
-    """A sequence and where it lies: `table` has a block for each `block_size` of its tokens; `done` of them are computed."""
+    """A sequence and where it is: `table` has a block for each `block_size` of its tokens; `done` of them are computed."""
 
     tokens: list[int]
     table: list[int]
@@ -35,7 +35,7 @@ class Span:
         return [self.table[at // block_size] * block_size + at % block_size for at in range(start, end)]
 
     def fresh(self, block_size: int) -> list[int]:
-        """What comes behind its tokens in the last block, if that is begun here."""
+        """What comes after its tokens in the last block, if that is begun here."""
         begin = (self.end - 1) // block_size * block_size
         return self.slots(self.end, begin + block_size, block_size) if begin >= self.start else []
 

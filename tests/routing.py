@@ -26,7 +26,7 @@ def tokens(length: int, first: int) -> list[int]:
 def send(router: Any, request: Any, replicas: Sequence[str] = NAMES) -> str:
     """Route a request, and count it where it goes."""
     ranked = router.choose(request, list(replicas))
-    assert ranked, f"choose({list(replicas)}) ranks nobody, and all of them live"
+    assert ranked, f"choose({list(replicas)}) ranks none, and all of them live"
     router.started(request, ranked[0])
     return str(ranked[0])
 

@@ -85,7 +85,7 @@ class Served:
             await asyncio.sleep(0.002)
 
     async def until_empty(self, why: str) -> None:
-        """Wait until nobody waits or runs and all blocks are free or can be."""
+        """Wait until no request waits or runs and all blocks are free or can be."""
         await self.until(lambda: not self.engine.has_work and self._lost() == 0, why)
 
     def describe(self) -> str:
@@ -108,6 +108,6 @@ def served(model: Any, *, max_queue: int = 16, app: dict[str, Any] | None = None
 
 
 def text_alone(toy: ToyModel, prompt: str | list[int], max_tokens: int) -> str:
-    """The greedy answer to a prompt, as text, when nobody else is there."""
+    """The greedy answer to a prompt, as text, when there is no other request."""
     tokens = TOKENIZER.encode(prompt) if isinstance(prompt, str) else prompt
     return TOKENIZER.decode(alone(toy, tokens, max_tokens))

@@ -93,7 +93,7 @@ class Story:
 
     @property
     def shape(self) -> list[tuple[int, int, int]]:
-        """Of each iteration: who was active, who waited, and the tokens that came back."""
+        """For each iteration: how many were active, how many waited, and the tokens that came back."""
         return [(state.active_requests, state.queue_size, state.new_tokens) for state in self.states]
 
     @property
@@ -153,7 +153,7 @@ MOST_TAKEN = 10_000
 
 
 def endless(gap: float = 1.0) -> Iterator[WorkItem]:
-    """Small requests, one every `gap` seconds: more than any test needs, and whoever takes them all is told so."""
+    """Small requests, one every `gap` seconds: more than any test needs, and an answer that takes them all is told so."""
     for number in range(MOST_TAKEN):
         yield WorkItem((1, 2, 3), 2, number * gap)
     raise AssertionError(
@@ -190,7 +190,7 @@ def growth(simulator: Callable[..., None]) -> int:
 
 
 def assert_taken_one_by_one(simulator: Callable[..., None], gap: float) -> None:
-    """Of requests that come every `gap` seconds, none is taken from the iterator long before it comes."""
+    """From requests that come every `gap` seconds, none is taken from the iterator long before it comes."""
     taken = 0
 
     def counted() -> Iterator[WorkItem]:

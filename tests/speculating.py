@@ -7,14 +7,14 @@ from answer import answer
 from support import ToyModel, alone
 
 ALL = 1000
-"""More right drafts than anybody is asked for."""
+"""More right drafts than are ever asked for."""
 
 ORACLE, ADVERSARY = ALL, 0
 """How many drafts of each call are right."""
 
 
 class Knowing:
-    """Knows how some sequences go on. Of the drafts of each call so many are `right`, and the ones behind them are wrong.
+    """Knows how some sequences go on. The first `right` drafts of each call are right, and those after them are wrong.
 
     `asked` notes for each call how many tokens were known, and how many drafts were asked for.
     """

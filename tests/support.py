@@ -1,4 +1,4 @@
-"""What the batching tests stand on: a small transformer of our own, what it says alone, and models that watch or break.
+"""What the batching tests are built on: a small transformer of our own, what it says alone, and models that watch or break.
 
 Nothing here comes from the package under test: a mistake there cannot hide in the expected tokens as well.
 """
@@ -20,7 +20,7 @@ from tiny_llm_kit.models.tiny_random import ByteTokenizer, tiny_config
 
 NEAR_TIE = 1e-3
 """Rows of a batch are summed in another order than a row alone, which moves the toy's logits by about 1e-5. Expected tokens
-come only from logits whose best two are a hundred times further apart, so that no test hangs on rounding."""
+come only from logits whose best two are a hundred times further apart, so that no test depends on rounding."""
 
 POISON = ByteTokenizer.vocab_size - 1
 """A token that the toy model never generates: it marks prompts on which a `FragileModel` should fail."""
@@ -35,7 +35,7 @@ class ToyModel:
     """Two random layers with grouped-query attention and learned positions; it writes printable ASCII and never an EOS.
 
     Projections amplify, so that every earlier token and every position shows in the logits: a token that is missing,
-    misplaced, or somebody else's changes the text within a few tokens.
+    misplaced, or another request's changes the text within a few tokens.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -82,7 +82,7 @@ class ToyModel:
         are wanted or those at certain places.
 
         Raises:
-            DidNotEnd: in an engine that calls it for ever, since nobody else can stop its `run`.
+            DidNotEnd: in an engine that calls it for ever, since nothing else can stop its `run`.
         """
         length = tokens.shape[1]
         states = self.hidden_states(tokens, offset, cache, mask)
@@ -154,7 +154,7 @@ class NearTie(AssertionError):
 def alone(
     model: ToyModel, prompt: Sequence[int], max_tokens: int, eos: Collection[int] = (), penalty: float = 1.0
 ) -> list[int]:
-    """The greedy answer to `prompt` when nobody else is there: no cache, no batch, the whole sequence for every token.
+    """The greedy answer to `prompt` when no other request is there: no cache, no batch, the whole sequence for every token.
 
     Raises:
         NearTie: see `NEAR_TIE`; take another prompt.
@@ -186,7 +186,7 @@ class BrokenModelError(Exception):
     """What a `FragileModel` raises."""
 
 
-_AS_WANTED = ", as this test wants it to: the requests of this call should end with this error, and nobody else"
+_AS_WANTED = ", as this test wants it to: the requests of this call should end with this error, and no others"
 
 
 class FragileModel:
@@ -254,12 +254,12 @@ def _expect_no_stub(requests: Iterable[Any]) -> None:
 
 
 def assert_alone(model: ToyModel, *requests: Any) -> None:
-    """Each has ended by itself, with the tokens that it generates when nobody else is there."""
+    """Each has ended by itself, with the tokens that it generates alone."""
     __tracebackhide__ = True
     expect_no_error(*requests)
     for request in requests:
         assert request.finish_reason in ("stop", "length"), (
-            f"request {request.request_id} ended with {request.finish_reason!r}, but nobody had to end it"
+            f"request {request.request_id} ended with {request.finish_reason!r}, but nothing had to end it"
         )
         expected = alone(model, request.prompt, request.max_tokens, request.eos_token_ids)
         if request.generated_tokens != expected:
@@ -302,7 +302,7 @@ def finish_all(scheduler: Any, steps: int = 2000, after_step: Callable[[], None]
 
 
 def step_until(scheduler: Any, done: Callable[[], bool], steps: int = 200, what: str = "what this test waits for") -> list[Any]:
-    """Step until `done()`, and return who has ended meanwhile.
+    """Step until `done()`, and return those that have ended meanwhile.
 
     AssertionError if it does not come true: `what`, which says what is waited for, did not happen.
     """
@@ -328,10 +328,10 @@ def _repeat(
 
 
 def _describe_open(scheduler: Any) -> str:
-    """Who waits and who runs, and how far each has come."""
+    """Which requests wait and which run, and how far each has come."""
     everyone = [*scheduler.waiting.values(), *scheduler.running.values()]
     if not everyone:
-        return "nobody waits and nobody runs"
+        return "no request waits or runs"
     more = f", and {len(everyone) - 4} more" if len(everyone) > 4 else ""
     return f"still open: {', '.join(map(_describe_progress, everyone[:4]))}{more}"
 

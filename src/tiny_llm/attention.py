@@ -69,7 +69,7 @@ def multi_head_attention(
 def causal_mask(length: int, total: int, dtype: mx.Dtype = mx.float32) -> mx.array:
     """No position may see a later one: an additive mask for the last `length` of `total` positions.
 
-    With a cache there are fewer queries than keys: query i stands at position total − length + i and may see every key up to
+    With a cache there are fewer queries than keys: query i is at position total − length + i and may see every key up to
     and including its own.
 
     Returns:

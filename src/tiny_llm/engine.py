@@ -73,7 +73,7 @@ class ContinuousBatchScheduler(RequestBook):
         )
 
     def abandon(self, error: BaseException) -> None:
-        """End all running requests. What the device holds may depend on a computation that failed, so it is made anew."""
+        """End all running requests. What the device holds may depend on a computation that failed, so it is made again."""
         self._in_flight = InFlight()
         self.slots = SlotManager(self.slots.max_slots)
         self.runner.reset()

@@ -137,7 +137,7 @@ def test_it_says_at_once_how_long_it_will_take_and_compares_in_calls_too(command
     assert "steps" in " ".join(head)
     assert "calls" in " ".join(head)
     assert "The answers are the same under all 3 schedules: 5 of 5." in result.output
-    assert "while somebody waited" in result.output
+    assert "while requests waited" in result.output
 
 
 @pytest.mark.usefixtures("tiny")
@@ -159,7 +159,7 @@ def test_a_timeline_is_written(command: Command, tmp_path: Path, engine: str) ->
 def test_only_the_first_prompts(command: Command, tmp_path: Path) -> None:
     result = run(command, "--first", "3", "--max-tokens", "1", "--json", str(tmp_path / "report.json"))
     assert result.exit_code == 0, result.output
-    assert "tiny: 3 prompts, slots: 3 (of 8: there is nobody for the others)" in result.output
+    assert "tiny: 3 prompts, slots: 3 (of 8: there are no requests for the others)" in result.output
     assert len(json.loads((tmp_path / "report.json").read_text())["requests"]) == 3
 
 
@@ -168,8 +168,8 @@ def test_when_all_start_at_once_nobody_waited(command: Command, tmp_path: Path) 
     report = tmp_path / "report.json"
     result = run(command, *prompts(3), "--max-tokens", "2", "--compare", "--json", str(report))
     assert result.exit_code == 0, result.output
-    assert "and nobody waited" in result.output
-    assert "while somebody waited" not in result.output
+    assert "and no request waited" in result.output
+    assert "while requests waited" not in result.output
     assert json.loads(report.read_text())["slot_utilization_while_waiting"] is None
     few = "3 prompts are too few for a comparison"
     assert result.output.count(few) == 1

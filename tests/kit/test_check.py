@@ -125,7 +125,7 @@ def test_catchers_that_cannot_be_read_fail_the_step_and_are_left_alone(small: Pa
     write(small / FILE, "<<<<<<< HEAD")
     done = CliRunner().invoke(main, ["--only", "mistakes", "--update-catchers"])
     assert done.exit_code == 1
-    assert "Delete it: --update-catchers writes it anew" in done.output
+    assert "Delete it: --update-catchers writes a new one" in done.output
     assert (small / FILE).read_text() == "<<<<<<< HEAD"
 
 

@@ -298,7 +298,7 @@ def test_a_bench_without_the_engines_that_count_is_refused(tmp_path: Path) -> No
         (["--bench", "nowhere.json"], "cannot read 'nowhere.json'"),
         (["--batch-sizes", "0,2"], "0 is"),
         (["--batch-sizes", "99999"], "99999 is too many"),
-        (["--batch-sizes", "two"], "'two' is no list of numbers"),
+        (["--batch-sizes", "two"], "'two' is not a list of numbers"),
         (["--seeds", "0"], "--seeds"),
         (["--rounds", "0"], "--rounds"),
         (["--measure", "llama"], "llama"),

@@ -122,7 +122,7 @@ def test_no_tokens_no_speed() -> None:
         (1, 8, "1 prompt is too few for a comparison: at least 4, with --batch-size 2"),
         (3, 2, "3 prompts are too few for a comparison: at least 4, with --batch-size 2"),
         (20, 1, "With --batch-size 1 there is no batch"),
-        (5, 8, "all start at once, and nobody joins later. Give at least 16 prompts, or --batch-size 2 at most."),
+        (5, 8, "all start at once, and none joins later. Give at least 16 prompts, or --batch-size 2 at most."),
         (8, 8, "8 prompts are too few for a comparison with 8 slots"),
         (9, 8, "9 prompts are few for a comparison with 8 slots: only 1 joins a running batch. Give at least 16 prompts"),
         (15, 8, "only 7 join a running batch. Give at least 16 prompts, or --batch-size 7 at most."),
@@ -138,7 +138,7 @@ def test_what_is_advised_is_enough(prompts: int, batch_size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("crowded", "said"), [(None, "slots in use 87.5%, and nobody waited"), (0.5, "while somebody waited 50.0%")]
+    ("crowded", "said"), [(None, "slots in use 87.5%, and no request waited"), (0.5, "while requests waited 50.0%")]
 )
 def test_slots_in_use_while_nobody_waited_are_not_all_of_them(crowded: float | None, said: str) -> None:
     out = io.StringIO()

@@ -174,7 +174,9 @@ def test_a_solution_that_is_not_there_is_not_advised(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["os", "json", "sys", "tests"])
 def test_a_package_without_any_file_of_the_course_is_no_solution(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name} is no answer to this course, .* give ref or tiny_llm or a package in src"):
+    with pytest.raises(
+        ValueError, match=rf"{name} is not an answer to this course, .* give ref or tiny_llm or a package in src"
+    ):
         solution_package(name)
 
 
@@ -212,7 +214,7 @@ def test_the_runner_tests_the_reference(small: Path) -> None:
         (["--week", "2", "--day", "6"], "Week 2 Day 6: Batching is planned"),
         (["--week", "2"], "week 2 has no day that can be run"),
         (["--week", "1", "--day", "1", "--solution", "nobody"], "there is no package 'nobody'"),
-        (["--week", "1", "--day", "1", "--solution", "os"], "os is no answer to this course"),
+        (["--week", "1", "--day", "1", "--solution", "os"], "os is not an answer to this course"),
     ],
 )
 def test_the_runner_refuses_what_it_cannot_run(

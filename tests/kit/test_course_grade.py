@@ -151,7 +151,7 @@ def test_what_is_changed_while_the_answer_is_imported_costs_the_tasks_of_its_day
         (["--week", "7"], "week 7 has no day that can be graded"),
         (["--week", "1", "--day", "9"], "there is no week 1 day 9"),
         (["--week", "2", "--day", "6"], "is planned"),
-        (["--submission", "no/such/folder"], "is no folder"),
+        (["--submission", "no/such/folder"], "is not a folder"),
         (["--submission", "."], "holds no package 'tiny_llm'"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--timeout", "0"], "--timeout"),

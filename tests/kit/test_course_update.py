@@ -338,7 +338,7 @@ def test_a_merge_under_way_has_to_end_first(clone: Path) -> None:
 
 def test_without_git_or_outside_of_a_clone_it_says_so(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(clone / ".git")
-    assert "is no clone" in refused()
+    assert "is not a clone" in refused()
     monkeypatch.setenv("PATH", "")
     assert "there is no git" in refused()
 

@@ -351,7 +351,7 @@ def test_a_broken_file_can_be_reset_as_a_whole(small: Path) -> None:
     before = package(small)
     numbers(small).write_text("def double(x:\n    my work\n")
     assert "numbers.py:1:" in refused("reset", "1", "1", "1")
-    assert "made anew with all that was in it: src/tiny_llm/numbers.py" in succeed("reset", "1", "1")
+    assert "made again, with all that was in it: src/tiny_llm/numbers.py" in succeed("reset", "1", "1")
     assert package(small) == before
     assert b"my work" in backups.list_all(small)[0].read(Path("src/tiny_llm/numbers.py"))
 

@@ -87,7 +87,10 @@ def test_a_token_that_is_not_the_right_one_is_named() -> None:
 def test_the_token_of_somebody_else_is_named() -> None:
     toy, counted = ToyModel(), iter(range(COUNT))
     said = message(toy, serve(toy, hand_out=lambda token: token ^ (next(counted) == 2)))
-    assert "its logits in call 4 of the model (one token), row 0 were right: look at who is given which row's token" in said
+    assert (
+        "its logits in call 4 of the model (one token), row 0 were right: look at which request is given which row's token"
+        in said
+    )
 
 
 def test_an_answer_that_is_too_short_says_so() -> None:

@@ -151,7 +151,7 @@ def test_hub_name_is_downloaded_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
 def test_file_that_is_no_model(tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"model.bin is no model: expected a folder or a .gguf file"):
+    with pytest.raises(ValueError, match=r"model.bin is not a model: expected a folder or a .gguf file"):
         load(file)
 
 

@@ -137,7 +137,7 @@ def test_equivalent_mutants_are_not_run(small: Path) -> None:
     write(small / "tests/mutants/a.toml", EQUIVALENT)
     others = run("--list").output.splitlines()
     assert len(others) == len(everyone) - 1
-    assert others[-1].endswith("beside 1 that are known to be equivalent")
+    assert others[-1].endswith("besides 1 that are known to be equivalent")
     assert set(everyone) - set(others) == {"numbers.py:17 count_down: while start > 0:  →  while start >= 0:", everyone[-1]}
 
 

@@ -50,7 +50,7 @@ def test_an_engine_that_never_ends_says_who_is_open() -> None:
     with pytest.raises(AssertionError) as caught:
         finish_all(Engine(running=(half,)), steps=20)
     assert str(caught.value) == "has_work is still true after 20 steps; still open: request 3 (decoding, 4 of 10 tokens)"
-    with pytest.raises(AssertionError, match="after 20 steps; nobody waits and nobody runs"):
+    with pytest.raises(AssertionError, match="after 20 steps; no request waits or runs"):
         finish_all(Engine(), steps=20)
 
 

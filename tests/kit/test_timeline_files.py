@@ -87,8 +87,8 @@ def test_a_trace_is_read_again_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "no trace that --trace wrote"),
         ('{"traceEvents": []}', "no trace that --trace wrote"),
         ('{"otherData": {"made_by": "tiny-llm timeline", "runs": [{}]}}', "no trace that --trace wrote"),

@@ -132,7 +132,7 @@ def test_an_overlay_replaces_adds_and_removes() -> None:
     [
         ("def area(", "def volume(", "there is no Square.volume"),
         ("def around(", "def round(", "there is no round"),
-        ("def area(", "def given(", "Square.given is no answer"),
+        ("def area(", "def given(", "Square.given is not an answer"),
         ("class Square:", "def Square():", "Square is a class"),
     ],
 )
@@ -253,5 +253,5 @@ def test_a_wrong_variant_is_refused_with_the_place(small: Path, text: str, messa
 
 def test_a_variant_without_files_is_refused(small: Path) -> None:
     (small / "tests/variants/adds/numbers.py").unlink()
-    with pytest.raises(ValueError, match="no file beside it"):
+    with pytest.raises(ValueError, match="no file next to it"):
         load_variants(small, load_course(small))

@@ -138,7 +138,9 @@ def test_task_3_only_the_difference_of_positions_counts(traditional: bool) -> No
     hint = "q at m times k at n depends on m − n alone: are queries and keys turned in the same direction, by the same angles?"
     for shift in (1, 30, 900):
         assert_close(score(7 + shift, 2 + shift), score(7, 2), hint)
-    assert abs(score(7, 2).item() - score(2, 7).item()) > 1e-2, "a key 5 behind and one 5 ahead should score differently"
+    assert abs(score(7, 2).item() - score(2, 7).item()) > 1e-2, (
+        "a key 5 positions before and one 5 after should score differently"
+    )
 
 
 @LAYOUTS

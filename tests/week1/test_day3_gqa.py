@@ -18,7 +18,7 @@ def test_task_1_a_query_sees_its_own_position_and_those_before(length: int, tota
         seen = np.flatnonzero(mask[i] == 0).tolist()
         position = total - length + i
         assert seen == list(range(position + 1)), (
-            f"of {total} positions, query {i} of {length} stands at {position}, so it sees keys 0 … {position}, not {seen}"
+            f"of {total} positions, query {i} of {length} is at {position}, so it sees keys 0 … {position}, not {seen}"
         )
 
 
@@ -69,7 +69,7 @@ def test_task_2_the_default_scale_is_one_over_the_root_of_the_head_dimension() -
 @pytest.mark.parametrize(("length", "total"), [(2, 2), (5, 5), (2, 3), (2, 9), (3, 8), (7, 8), (40, 70)])
 def test_task_2_causal_queries_are_the_last_positions(length: int, total: int) -> None:
     q, k, v = heads(2, 4, 2, length, total)
-    hint = f'"causal" with {length} queries and {total} keys: query i stands at position {total - length} + i'
+    hint = f'"causal" with {length} queries and {total} keys: query i is at position {total - length} + i'
     want = attention64(q, k, v, mask=causal64(length, total))
     assert_close(answer.grouped_query_attention(q, k, v, mask="causal"), want, hint)
 

@@ -166,7 +166,7 @@ def test_task_3_attention_uses_the_mask_it_is_given(architecture: str) -> None:
     assert_close(
         attention(x, turn, mask=mask), oracle.self_attn(x, mask=mask), "an array mask takes the place of causal", LOGITS
     )
-    assert_close(attention(x, turn, mask=None), oracle.self_attn(x, mask=None), "no mask: everybody sees everybody", LOGITS)
+    assert_close(attention(x, turn, mask=None), oracle.self_attn(x, mask=None), "no mask: every token sees every token", LOGITS)
 
 
 def test_task_3_attention_turns_by_the_rotation_it_is_given() -> None:
@@ -269,7 +269,7 @@ def test_task_5_logits_are_computed_for_the_places_that_are_asked_for(places: li
 
 def test_task_5_the_mask_reaches_every_layer() -> None:
     model, oracle, tokens = model_case()
-    # Row 0 is 6 tokens behind a padding of 3, which they must not see; row 1 is 9 tokens.
+    # Row 0 is 6 tokens after a padding of 3, which they must not see; row 1 is 9 tokens.
     mask = np.stack([causal64(9, 9)] * 2)[:, None]
     mask[0, 0, 3:, :3] = -np.inf
     got = model(tokens, mask=mx.array(mask, dtype=mx.float32))
@@ -283,7 +283,7 @@ def test_task_5_with_a_cache_new_tokens_follow_the_stored_ones(architecture: str
     caches = [ToyCache() for _ in range(model.config.num_layers)]
     parts = [model(tokens[:, start:end], start, caches) for start, end in ((0, 4), (4, 8), (8, 9))]
     assert [cache.calls for cache in caches] == [3] * len(caches), "layer i uses cache[i], once a call"
-    hint = "the first of the new tokens stands at `offset`, and each layer has its own cache"
+    hint = "the first of the new tokens is at `offset`, and each layer has its own cache"
     assert_close(mx.concatenate(parts, axis=1), oracle(tokens), hint, LOGITS)
 
 

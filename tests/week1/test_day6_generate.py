@@ -255,7 +255,7 @@ def test_task_3_no_token_is_asked_for_after_a_stop_string() -> None:
     feed = Feed(tokenizer.encode("one END and more"))
     got = "".join(answer.stream_text(feed, tokenizer.detokenizer(), ["END"]))
     assert got == "one ", f"the text ends before the stop string: 'one ', not {got!r}"
-    assert feed.taken == len("one END"), "the stop string is complete: every further token would be computed for nobody"
+    assert feed.taken == len("one END"), "the stop string is complete: every further token would be computed for nothing"
 
 
 def test_task_3_endless_tokens_can_be_streamed() -> None:

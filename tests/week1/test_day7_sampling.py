@@ -1,4 +1,4 @@
-"""Week 1 Day 7: the filters against NumPy, and a sampler that nobody else can disturb."""
+"""Week 1 Day 7: the filters against NumPy, and a sampler that nothing else can disturb."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -272,7 +272,7 @@ def test_task_5_a_draw_that_is_thrown_away_leaves_no_trace(penalty: float) -> No
         assert once.item() == again.item(), "a draw is a function: the same seed and the same tokens before it, the same token"
         one(logits, [1, 2, 3, 4, 5])
         got.append(int(again.item()))
-    assert got == want, "what is drawn follows from the seed and the tokens before it, not from how often somebody has drawn"
+    assert got == want, "what is drawn follows from the seed and the tokens before it, not from how many draws came before"
 
 
 def test_task_5_every_position_has_a_draw_of_its_own() -> None:

@@ -113,8 +113,8 @@ def test_task_1_a_token_costs_a_write_of_its_own_size(monkeypatch: pytest.Monkey
     )
     # A store that doubles asks for room for some 3,000 tokens; one that grows by 16 at a time, for 32,000.
     assert copied / token < 50_000, (
-        f"{steps:,} tokens, one at a time, copied {copied / token:,.0f} tokens; whoever copies the history for each of them"
-        f" comes to {steps * (steps + 1) // 2:,}. Keep room to spare, grow it seldom, and write a token where it belongs"
+        f"{steps:,} tokens, one at a time, copied {copied / token:,.0f} tokens; copying the history for each of them comes"
+        f" to {steps * (steps + 1) // 2:,}. Keep room to spare, grow it seldom, and write a token where it belongs"
     )
 
 

@@ -407,7 +407,7 @@ def test_task_5_who_is_sure_and_right_does_not_waver() -> None:
     next_token = 50.0 * mx.eye(6)[mx.array([1, 2, 3, 4, 5, 0])]
     got = answer.perplexity(Bigrams(next_token), [0, 1, 2, 3, 4, 5, 0, 1])
     assert got == pytest.approx(1.0, rel=FLOAT32), (
-        "a model that is sure of each next token, and right: do the logits of a position stand beside the token after it?"
+        "a model that is sure of each next token, and right: are the logits of a position matched with the token after it?"
     )
 
 

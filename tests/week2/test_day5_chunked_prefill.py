@@ -86,7 +86,7 @@ def test_task_2_chunks_follow_each_other_in_the_cache(architecture: str) -> None
         assert {layer.offset for layer in cache} == {end}, f"after tokens 0 … {end} every layer's cache holds {end} tokens"
     got = answer.prefill_chunk(model, prompt, 9, 11, cache)
     assert {layer.offset for layer in cache} == {11}, "the last chunk is stored as well: decoding goes on from here"
-    hint = "the chunk's first token stands at position `start`; the logits are those of the prompt's last token, (V,)"
+    hint = "the chunk's first token is at position `start`; the logits are those of the prompt's last token, (V,)"
     assert_close(got, last_logits(oracle, prompt), hint, LOGITS)
 
 
@@ -99,7 +99,7 @@ def test_task_2_a_whole_prompt_can_be_one_chunk(length: int) -> None:
 
 
 def memory_taken_by_a_chunk(model: Any, size: int) -> int:
-    """By how many bytes computed arrays grow with one inner chunk of `size` tokens, without anybody looking at a result."""
+    """By how many bytes computed arrays grow with one inner chunk of `size` tokens, without a look at a result."""
     mx.eval(answer.prefill_chunk(model, prompt_of(1), 0, 1, new_cache(model)))  # what is computed once for all
     prompt, cache = prompt_of(size + 1), new_cache(model)
     before = active_memory()
@@ -170,7 +170,7 @@ def test_task_2_nobody_waits_for_a_chunk(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class KeepingModel(CountingModel):
-    """Keeps the logits of its last call, so that they take memory if somebody has computed them."""
+    """Keeps the logits of its last call, so that they take memory if they were computed."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
         self.kept = super().__call__(*args, **kwargs)
@@ -183,7 +183,7 @@ def test_task_2_an_inner_chunk_computes_no_logits() -> None:
     logits = 128 * config.vocab_size * 4  # 10 MB; the keys and values take 0.1 MB
     taken = memory_taken_by_a_chunk(model, 128)
     assert taken < logits / 2, (
-        f"memory grew by {taken:,} bytes, and the logits of 128 positions take {logits:,}: nobody looks at those of an inner "
+        f"memory grew by {taken:,} bytes, and the logits of 128 positions take {logits:,}: nothing looks at those of an inner "
         "chunk, and the vocabulary product is the model's widest, so leave it out (logits_to_keep=0)"
     )
 

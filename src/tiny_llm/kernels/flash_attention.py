@@ -36,7 +36,7 @@ def flash_attention(q: mx.array, k: mx.array, v: mx.array, scale: float | None =
         q: `(B, H, L, D)`, D a multiple of 32 up to 128; float32, float16 or bfloat16.
         k, v: `(B, KV, S, D)`, of q's dtype. Query head h reads head h // (H / KV).
         scale: 1/√D when None.
-        causal: query i stands at position S − L + i, and sees the keys up to and including its own; otherwise it sees all of
+        causal: query i is at position S − L + i, and sees the keys up to and including its own; otherwise it sees all of
             them.
     Returns:
         `(B, H, L, D)`, of q's dtype; sums are float32.

@@ -54,7 +54,7 @@ class NgramDrafter:
         If what followed reaches the end of `tokens`, the text is periodic, and the draft keeps repeating the period.
 
         A call reads only the new tokens. If `tokens` does not continue those of the last call, the last known ones are
-        different or missing; then all are indexed anew.
+        different or missing; then all are indexed again.
         """
         raise NotImplementedError("Week 3 Day 5, task 1: n-gram drafts. Read book/src/week3-05-speculation.md")
 

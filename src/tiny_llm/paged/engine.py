@@ -157,7 +157,7 @@ class Engine(StreamingBook):
     @task(week=3, day=4, number=6)
     def abandon(self, error: BaseException) -> None:
         """End all running requests. What the device holds may depend on a computation that failed, and its bookkeeping may be
-        in the middle of a change, so both are made anew. The waiting requests keep waiting.
+        in the middle of a change, so both are made again. The waiting requests keep waiting.
         """
         raise NotImplementedError("Week 3 Day 4, task 6: the engine. Read book/src/week3-04-token-budget-scheduler.md")
 

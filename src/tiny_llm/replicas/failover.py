@@ -111,7 +111,7 @@ async def stream_with_failover(
         max_rounds: give up when every replica was unreachable this many times without a token in between.
         pause: seconds before the second round; doubles for each further one.
     Raises:
-        GaveUp: if nobody is left, or one of the limits is reached.
+        GaveUp: if no replica is left, or one of the limits is reached.
         Exception: what an upstream raises about the request itself.
     """
     raise NotImplementedError("Week 3 Day 7, task 5: fail-over. Read book/src/week3-07-replicas.md")

@@ -65,7 +65,7 @@ class FleetReport:
 
     @property
     def prompt_tokens(self) -> int:
-        """Of all requests."""
+        """The prompt tokens of all requests."""
         return sum(replica.prompt_tokens for replica in self.replicas)
 
     @property

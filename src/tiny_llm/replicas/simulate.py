@@ -58,7 +58,7 @@ def simulate_replicas(
         autoscaler: changes the number of replicas; None: it stays.
     Raises:
         ValueError: if there is no replica, arrivals do not ascend, a request needs more blocks than a replica has, or the
-            router ranks nobody.
+            router ranks no replica.
     """
     raise NotImplementedError("Week 3 Day 7, task 4: many replicas in simulation. Read book/src/week3-07-replicas.md")
 

@@ -111,7 +111,7 @@ class EngineThread(EngineLoop):
         step with neither does not. A request that ran out of time, or was cancelled, is not a failure.
 
         Raises:
-            Exception: the engine's, after `max_failed_steps` in a row: it would go on raising, in a loop that serves nobody.
+            Exception: the engine's, after `max_failed_steps` in a row: it would go on raising, in a loop that serves nothing.
         """
         raise NotImplementedError("Week 3 Day 6, task 6: back-pressure, health, drain. Read book/src/week3-06-server.md")
 

@@ -30,7 +30,7 @@ STEPS = 30
 choose."""
 FEWEST_STEPS = 5
 SECONDS = 0.5
-"""Of the steps of one case, unless they are fewer than `FEWEST_STEPS`."""
+"""How long the steps of one case go on, unless they are fewer than `FEWEST_STEPS`."""
 PROMPT_BUDGET = 1024
 """Prompt tokens per step of the paged engine."""
 MOST_RUNNING = 4096

@@ -29,7 +29,7 @@ def drafts_as_json(metrics: Any) -> dict[str, Any]:
 
 
 def served_as_json(served: Served) -> dict[str, Any]:
-    """Of one run; nothing if its engine does not speculate."""
+    """The drafts of one run; nothing if its engine does not speculate."""
     if served.drafted is None:
         return {}
     return {"drafted": served.drafted, "accepted": served.accepted, "tokens_per_step": served.tokens_per_step}

@@ -41,7 +41,7 @@ class Gaps:
         return float(np.median(self.before))
 
     def percentile(self, percent: float) -> float:
-        """Of the gaps while the prompt was read."""
+        """A percentile of the gaps while the prompt was read."""
         return float(np.percentile(self.during, percent))
 
     @property

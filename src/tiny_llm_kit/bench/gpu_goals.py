@@ -61,7 +61,7 @@ def with_goals(report: Report, suites: Mapping[str, SuiteRun], goals: Sequence[T
 
 
 def _share_passed(run: SuiteRun) -> float:
-    """Of the tests that were not skipped; 0 where pytest itself failed, was stopped, or found nothing to run."""
+    """The share of the tests not skipped that passed; 0 where pytest itself failed, was stopped, or found nothing to run."""
     ran = len(run.results) - run.count("skipped")
     return run.count("passed") / ran if ran and run.exit_code in (0, 1) else 0.0
 

@@ -19,7 +19,7 @@ from tiny_llm_kit.workloads.lists import plain_prompt
 
 ENGINES = ("sequential", "static", "continuous")
 WORKLOAD = "heavy-tail"
-"""Of bench, whose answers are as those measured here."""
+"""The workload of `bench` whose answers are like those measured here."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def figures_of_bench(path: Path) -> dict[Key, Spread]:
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r} ({error.strerror}): give a file that pdm run bench wrote") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{str(path)!r} is no JSON file that pdm run bench wrote: give one") from None
+        raise ValueError(f"{str(path)!r} is not a JSON file that pdm run bench wrote: give one") from None
     if not figures:
         raise ValueError(f"{str(path)!r} holds no quiet run of {WORKLOAD} with static or continuous: give another file")
     return figures

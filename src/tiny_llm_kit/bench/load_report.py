@@ -58,7 +58,7 @@ def schedules(points: Sequence[Point]) -> list[str]:
 
 
 def open_points(points: Sequence[Point], schedule: str) -> list[Point]:
-    """Of a schedule, by rate, without those of closed loops."""
+    """The points of a schedule, by rate, without those of closed loops."""
     found = [point for point in points if point.schedule == schedule and point.rate is not None]
     return sorted(found, key=lambda point: point.rate or 0.0)
 

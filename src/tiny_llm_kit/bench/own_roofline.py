@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 4096, 8192
 """A matrix that no cache holds: 128 MiB in float32."""
 MANY = 512
 BYTES = 4
-"""Of a number in float32, which the programs of the course compute with when they compare."""
+"""Per number: the programs of the course compute in float32 when they compare."""
 
 
 def measured_limits() -> tuple[float, float]:

@@ -91,7 +91,7 @@ class Result:
         return self.median(lambda run: len(run.served.tokens) / run.seconds)
 
     def percentile(self, name: str, percent: float) -> float | None:
-        """Of "ttft" or "tpot" over the requests of a run, in seconds."""
+        """A percentile of "ttft" or "tpot" over the requests of a run, in seconds."""
         return self.median(lambda run: float(np.percentile(getattr(run.served, name) or [0.0], percent)))
 
 

@@ -84,7 +84,7 @@ class Schedule:
         if self.kind not in KINDS:
             raise ValueError(f"no schedule is called {self.kind!r}; there are: {', '.join(KINDS)}")
         if self.rows < 1:
-            raise ValueError(f"a schedule of {self.rows} rows serves nobody: give at least 1")
+            raise ValueError(f"a schedule of {self.rows} rows serves no request: give at least 1")
 
     def simulate(self, answer: ModuleType, items: Sequence[WorkItem], cost: Any, prefill_step: int) -> Outcome:
         """Serve the items, which come at their `arrival`; groups that no request joins come one after another."""

@@ -37,7 +37,7 @@ class CostResult:
         return own / plain if own and plain else None
 
     def delays(self, seconds: Callable[[Streams], Sequence[float]], in_steps: bool = False) -> list[float]:
-        """Of all runs of the server together, in seconds, or in median steps of their run."""
+        """The delays in all runs of the server together, in seconds, or in median steps of their run."""
         return [one / (run.step if in_steps else 1.0) for run in self.of(SERVER) if run.streams for one in seconds(run.streams)]
 
     def equal(self) -> float | None:

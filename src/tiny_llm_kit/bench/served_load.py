@@ -57,7 +57,7 @@ class Seen:
     error: str | None
 
     def outcome(self, alone: Sequence[Answer]) -> Outcome:
-        """alone: what each item of the list is answered when there is nobody else."""
+        """alone: the answer that each item of the list gets alone."""
         if self.status in REFUSED:
             return Outcome.REFUSED
         if self.status not in (0, 200):
@@ -159,7 +159,7 @@ class Stage:
     healthy: bool
 
     def count(self, outcome: Outcome) -> int:
-        """Of all requests, those of the warm-up too."""
+        """How many of all requests ended like this, those of the warm-up included."""
         return self.outcomes.count(outcome)
 
     @property
@@ -201,7 +201,7 @@ class Stage:
         return float(np.median(early)), float(np.median(late))
 
     def growth(self) -> float:
-        """Of the memory, as a share of what it was after the warm-up."""
+        """How much the memory grew, as a share of what it was after the warm-up."""
         early, late = self.rss()
         return late / early - 1
 

@@ -93,7 +93,7 @@ class Watch:
                 self.letters[event.request_id].append((len(request.text), state.time))
 
     def forget(self) -> None:
-        """Begin anew, after the warm-up."""
+        """Start over, after the warm-up."""
         self.ends.clear()
         self.requests.clear()
         self.letters.clear()

@@ -14,7 +14,7 @@ from tiny_llm_kit.workloads.paged import PagedSizes
 
 ENGINES = ("slots", "paged", "static", "dynamic", "sequential")
 BYTES = 2.0
-"""Of a weight, and of a number in the cache: half precision."""
+"""Per weight, and per number in the cache: half precision."""
 
 MOST_WAITING = 200_000
 """Requests. When more wait, they come faster than they can be served, and the queue would fill the memory."""

@@ -56,7 +56,7 @@ _RATIO = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_RATIO = math.log(_RATIO)
 
 FIGURES = ("queue_time", "ttft", "tpot", "latency")
-"""Of a request, by the names that `RequestTimes` and `Summary` have."""
+"""The figures of a request, by the names that `RequestTimes` and `Summary` have."""
 
 
 class RunSketch:

@@ -99,7 +99,7 @@ def chats(tenants: int, count: int, max_tokens: int, seed: int = 0) -> list[dict
 
 
 def read_counts(metrics: str) -> Counts:
-    """Of a server's `/metrics`, in Prometheus' text format, under vLLM's names.
+    """The counts in a server's `/metrics`, in Prometheus' text format, under vLLM's names.
 
     Raises:
         ValueError: if one of the counters is not there, with its name.

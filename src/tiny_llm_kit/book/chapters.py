@@ -56,7 +56,7 @@ def _predictions(text: str) -> Iterator[str]:
 
 
 def _sections(text: str, heading: str) -> list[str]:
-    """What stands under each heading of the second level that reads so."""
+    """What is under each heading of the second level that reads so."""
     return [re.split(r"\n##? ", after)[0] for after in text.split(f"\n## {heading}\n")[1:]]
 
 

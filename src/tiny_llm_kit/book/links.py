@@ -15,7 +15,7 @@ _IN_STYLE = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^'\")
 
 @dataclass
 class _Html(HTMLParser):
-    """Of one page: what may follow a `#`, and where its tags lead, with their lines."""
+    """What one page has: what may follow a `#`, and where its tags lead, with their lines."""
 
     ids: set[str] = field(default_factory=set)
     targets: list[tuple[int, str, str]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class _Html(HTMLParser):
 
 
 def find_faults(folder: Path) -> list[Fault]:
-    """Of all pages and style sheets of a built book. Links with https lead out of the book, and are not followed."""
+    """The faults in all pages and style sheets of a built book. Links with https lead out of it, and are not followed."""
     pages = {}
     for path in sorted(folder.rglob("*.html")):
         if path.name != "404.html":  # a server shows it at any address, so its links begin at the root

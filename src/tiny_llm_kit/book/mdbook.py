@@ -27,7 +27,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def build(root: Path, out: Path) -> None:
-    """Builds the book into a folder, made anew; ValueError with what mdBook said if it cannot."""
+    """Builds the book into a fresh folder; ValueError with what mdBook said if it cannot."""
     command = [find_program(), "build", str(root / "book"), "--dest-dir", str(out.resolve())]
     done = subprocess.run(command, env=environment(root), capture_output=True, text=True, errors="replace")
     if done.returncode:

@@ -59,7 +59,7 @@ def _find(scope: ast.AST, name: str, missing: str) -> Definition:
 
 
 def _head(node: Definition, source: str) -> str:
-    """Source up to the docstring, whose paragraphs are wrapped anew for the width of a page."""
+    """Source up to the docstring, whose paragraphs are wrapped again for the width of a page."""
     documented = ast.get_docstring(node) is not None
     first = node.body[0]
     lines = source.splitlines()[node.lineno - 1 : first.lineno - 1]

@@ -77,7 +77,7 @@ FEW_LISTS = 3
 )
 @click.option("--seed", "seed", type=seed_type, multiple=True, help="Another list of random requests; repeatable.")
 @click.option("--seeds", type=click.IntRange(1, 1000), help="This many lists, with seeds from 1 on. A claim needs ten or more.")
-@click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="Of each list.  [default: the workload's own number]")
+@click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="In each list.  [default: the workload's own number]")
 @simulate_option
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Prompt tokens per step.")
@@ -146,7 +146,7 @@ def main(
     served_name = loaded.name + (f" (paged: keys and values in {paged.kv_bits} bits)" if paged.kv_bits else "")
     first = next(iter(lists.values()))
     try:
-        with working(console, "Measuring what an iteration costs beside the model"):
+        with working(console, "Measuring what an iteration costs outside the model"):
             beside_model = overhead.share_beside_model(answer, network, first, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
         measured, recorders = [], []

@@ -33,7 +33,7 @@ Makers = dict[str, Callable[[], Comparison]]
 
 @click.command()
 @click.option("--kernel", "kernels", type=click.Choice(KERNELS), multiple=True, help="Only these.  [default: all]")
-@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True, help="Of the inputs.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True, help="Dtype of the inputs.")
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=25, show_default=True, help="How many times each kernel is timed."
 )

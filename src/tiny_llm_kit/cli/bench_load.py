@@ -58,10 +58,12 @@ class Rates(click.ParamType):
         try:
             rates = sorted({float(part) for part in value.split(",")})
         except ValueError:
-            self.fail(f"{value!r} is no list of rates such as 0.5,1,2", param, ctx)
+            self.fail(f"{value!r} is not a list of rates such as 0.5,1,2", param, ctx)
         if not all(LEAST_RATE <= rate < float("inf") for rate in rates):
             self.fail(
-                f"{value!r} holds a rate that is no number above 0: give requests per second from {LEAST_RATE:g} on", param, ctx
+                f"{value!r} holds a rate that is not a number above 0: give requests per second from {LEAST_RATE:g} on",
+                param,
+                ctx,
             )
         return rates
 

@@ -52,7 +52,7 @@ SEEDS = (1, 2, 3)
 NOTE = (
     "Engines in turn, in one process, with the same weights and BLAS. paged has the memory of the slots, in blocks. mlx-lm is"
     " its BatchGenerator with as many rows as there are slots; it shares no prefixes. In flight: requests being served, on"
-    " average over the steps that leave somebody waiting, or at most, where nobody ever waits."
+    " average over the steps that leave a request waiting, or at most, where none ever waits."
 )
 PLAIN_COSTS = "The costs of steps are those of plain ones: pdm run quantize-report --kv measures both."
 
@@ -64,11 +64,11 @@ SCHEDULE_OF = {"slots": "continuous", "paged": "paged"}
 @model_option
 @click.option("--workload", "workloads", type=click.Choice(SEEDED), multiple=True, help="Only these.  [default: all]")
 @click.option("--seed", "seeds", type=seed_type, multiple=True, help="Lists of requests; repeatable.  [default: 1, 2, 3]")
-@click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="Of each list.  [default: the workload's own number]")
+@click.option("--requests", type=click.IntRange(1, MOST_REQUESTS), help="In each list.  [default: the workload's own number]")
 @click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, help="Only these.  [default: all]")
 @click.option("--batch-sizes", type=Numbers(), default=str(TARGET_SLOTS), show_default=True, help="Slots, or their memory.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Quiet runs of each case.")
-@click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="Of the slot engine.")
+@click.option("--prefill-step", type=click.IntRange(min=1), default=128, show_default=True, help="For the slot engine.")
 @paged_options
 @kv_bits_option
 @speculate_option

@@ -35,7 +35,7 @@ NOTE = (
 
 @click.command()
 @click.option("--replicas", type=click.IntRange(2, 64), default=4, show_default=True, help="How many there are.")
-@click.option("--requests", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Of each list.")
+@click.option("--requests", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="In each list.")
 @click.option(
     "--tenants", type=click.IntRange(1, 10_000), default=128, show_default=True, help="Each has a system prompt of 400 tokens."
 )

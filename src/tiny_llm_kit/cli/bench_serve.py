@@ -48,7 +48,7 @@ NOTE = (
 
 @click.command()
 @model_option
-@click.option("--requests", type=click.IntRange(1, MOST_STREAMS), default=32, show_default=True, help="Of heavy-tail.")
+@click.option("--requests", type=click.IntRange(1, MOST_STREAMS), default=32, show_default=True, help="From heavy-tail.")
 @click.option("--seed", type=seed_type, help="Another list of requests.")
 @click.option(
     "--slots", type=click.IntRange(min=1), default=8, show_default=True, help="The pool has the memory of this many slots."

@@ -41,7 +41,7 @@ NOTE = (
 @click.command()
 @model_option
 @click.option("--workload", "workloads", type=click.Choice(TEXTS), multiple=True, help="Only this.  [default: both]")
-@click.option("--requests", type=click.IntRange(min=1), default=REQUESTS, show_default=True, help="Of each list.")
+@click.option("--requests", type=click.IntRange(min=1), default=REQUESTS, show_default=True, help="In each list.")
 @click.option("--rows", type=Numbers(most=64), default="1,8", show_default=True, help="Requests at a time.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet runs of each case.")
 @kernels_option

@@ -20,7 +20,7 @@ from tiny_llm_kit.models.load import load
 @click.command()
 @model_option
 @engine_option
-@click.option("--rows", type=Numbers(), default=",".join(map(str, sharing.ROWS)), show_default=True, help="Of a decode step.")
+@click.option("--rows", type=Numbers(), default=",".join(map(str, sharing.ROWS)), show_default=True, help="In a decode step.")
 @kernels_option
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose model: ref, or tiny_llm for your own.")

@@ -71,7 +71,7 @@ LEDGER_TITLE = "Claims"
     "--bench",
     "bench_file",
     type=click.Path(path_type=Path),
-    help="JSON that pdm run bench wrote: its figures stand in the ledger, in place of those measured here.",
+    help="JSON that pdm run bench wrote: its figures go into the ledger, in place of those measured here.",
 )
 @out_option
 @click.option("--solution", default="ref", show_default=True, help="Whose law, simulators and engines: ref, or tiny_llm.")

@@ -102,7 +102,7 @@ def too_few(prompts: int, batch_size: int) -> str | None:
         return "With --batch-size 1 there is no batch, and all three schedules are the same: give 2 or more."
     instead = f"Give at least {2 * batch_size} prompts, or --batch-size {prompts // 2} at most."
     if prompts <= batch_size:
-        return f"{few} too few for a comparison with {batch_size} slots: all start at once, and nobody joins later. {instead}"
+        return f"{few} too few for a comparison with {batch_size} slots: all start at once, and none joins later. {instead}"
     if prompts < 2 * batch_size:
         join = "only 1 joins" if prompts == batch_size + 1 else f"only {prompts - batch_size} join"
         return f"{few} few for a comparison with {batch_size} slots: {join} a running batch. {instead}"

@@ -114,7 +114,7 @@ def _choose(
 def _list(mutants: list[Mutant], tally: Tally) -> None:
     for mutant in mutants:
         click.echo(str(mutant))
-    click.echo(f"{len(mutants)} mutants beside {tally.equivalent} that are known to be equivalent")
+    click.echo(f"{len(mutants)} mutants besides {tally.equivalent} that are known to be equivalent")
 
 
 def _sum_up(tallies: dict[Day, Tally]) -> None:

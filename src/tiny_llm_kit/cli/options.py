@@ -20,7 +20,7 @@ class TraceFile(OutFile):
         if path.suffix == ".html":
             self.fail(f"{str(value)!r} will be the page: name its JSON file, {str(path.with_suffix('.json'))!r}", param, ctx)
         if path.exists() and not path.is_file():
-            self.fail(f"{str(value)!r} is no ordinary file, and a page is written beside it: name one", param, ctx)
+            self.fail(f"{str(value)!r} is not an ordinary file, and a page is written next to it: name one", param, ctx)
         return self._checked(path, page_beside(path), param, ctx)
 
 
@@ -44,7 +44,7 @@ class Numbers(click.ParamType):
         try:
             numbers = sorted({int(part) for part in value.split(",")})
         except ValueError:
-            self.fail(f"{value!r} is no list of numbers such as 1,2,4", param, ctx)
+            self.fail(f"{value!r} is not a list of numbers such as 1,2,4", param, ctx)
         if numbers[0] < 1:
             self.fail(f"{numbers[0]} is too few: it must be at least 1", param, ctx)
         if numbers[-1] > self.most:

@@ -16,7 +16,7 @@ def what_is_served(model: str, items: Sequence[WorkItem], memory: str, tokens: i
 
 def slots(used: int, asked_for: int) -> str:
     """Only `used` of those that were asked for are used."""
-    unused = f" (of {asked_for}: there is nobody for the others)" if used < asked_for else ""
+    unused = f" (of {asked_for}: there are no requests for the others)" if used < asked_for else ""
     return f"slots: {used}{unused}"
 
 

@@ -33,7 +33,7 @@ Quiet = Callable[[Case, Callable[[], T]], T | None]
 
 @click.command()
 @model_option
-@click.option("--requests", type=click.IntRange(8, MOST_REQUESTS), default=32, show_default=True, help="Of each run.")
+@click.option("--requests", type=click.IntRange(8, MOST_REQUESTS), default=32, show_default=True, help="In each run.")
 @kernels_option
 @click.option(
     "--clock",

@@ -13,7 +13,7 @@ import tiny_llm_kit
 
 NOT_INSTALLED = "Ray is not installed, and replicas need it: run `pdm run setup-replicas`"
 STORE_BYTES = 100 * 2**20
-"""Of shared memory. Tokens and texts are small, and pass it by."""
+"""Shared memory for Ray. Tokens and texts are small, and do not go through it."""
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ class SlotEngine:
         return ""
 
     def summary(self, crowded: float | None) -> str:
-        waiting = "and nobody waited" if crowded is None else f"while somebody waited {crowded:.1%}"
+        waiting = "and no request waited" if crowded is None else f"while requests waited {crowded:.1%}"
         return f"slots in use {self.engine.metrics.slot_utilization:.1%}, {waiting}"
 
     def as_json(self) -> dict[str, Any]:

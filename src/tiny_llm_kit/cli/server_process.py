@@ -36,7 +36,7 @@ def take_port(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         taken = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ValueError(f"--host {host!r} is no address: {error.strerror}") from None
+        raise ValueError(f"--host {host!r} is not an address: {error.strerror}") from None
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections inherit it

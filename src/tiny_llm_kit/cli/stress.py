@@ -47,5 +47,5 @@ def main(schedules: int, first: int, engine: str, kv_bits: int | None, speculate
     console.print(
         f"{engine}{options}: {counts.schedules} schedules, {counts.steps} steps, {counts.requests} requests: {counts.cancelled}"
         f" cancelled, {counts.errors} ended by an accident, {counts.interruptions} interruptions{shared}. Every other answer"
-        f" was whole, no token was another than alone, and no {'block' if engine == 'paged' else 'slot'} was lost."
+        f" was whole, no token differed from the request's alone, and no {'block' if engine == 'paged' else 'slot'} was lost."
     )

@@ -43,7 +43,7 @@ class Answers:
 
 
 def read_answers(root: Path, package: str) -> Answers:
-    """Of the package in `root/src`."""
+    """The answers in a package of `root/src`."""
     folder, reference = root / "src" / package, root / "src" / REFERENCE
     found = Answers()
     for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.metal")]):

@@ -17,7 +17,7 @@ def load_catchers(root: Path) -> dict[str, str]:
     path = root / FILE
     if not path.exists():
         return {}
-    remedy = f"Delete it: {UPDATE} writes it anew"
+    remedy = f"Delete it: {UPDATE} writes a new one"
     try:
         catchers = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # a conflict of a merge, say

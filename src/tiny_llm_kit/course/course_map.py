@@ -168,7 +168,7 @@ def solution_package(name: str) -> str:
     files = [file for day in load_course(find_root()).ready_days for file in day.modules]
     if not any((Path(folder) / file).is_file() for folder in spec.submodule_search_locations or [] for file in files):
         raise ValueError(
-            f"{package} is no answer to this course, since it has no {files[0]}, nor any other of its files: {remedy}"
+            f"{package} is not an answer to this course, since it has no {files[0]}, nor any other of its files: {remedy}"
         )
     return package
 

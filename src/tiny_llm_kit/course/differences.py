@@ -49,7 +49,7 @@ def describe(value: object, most: int = 120) -> str:
 def compare(got: object, expected: object, tolerance: float = 1e-4) -> tuple[str, ...]:
     """How the two differ, in lines; none where their descriptions say all."""
     a, b = as_array(got), as_array(expected)
-    if (a is None) != (b is None):  # an array beside a list
+    if (a is None) != (b is None):  # an array against a list
         a = _list_as_array(got) if a is None else a
         b = _list_as_array(expected) if b is None else b
     if a is not None and b is not None:

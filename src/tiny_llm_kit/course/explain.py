@@ -27,7 +27,7 @@ class Comparison:
 
 
 def explain(error: BaseException, compared: Comparison | None, tests: Path, package: str) -> Failure:
-    """Of what a test ended with; `why`, `where`, `kept` and `printed` are added by others."""
+    """The failure of a test that ended with `error`; `why`, `where`, `kept` and `printed` are added by others."""
     frames = list(traceback.walk_tb(error.__traceback__))
     kind = kind_of(error)
     if kind == "stub":

@@ -34,7 +34,7 @@ def main() -> None:
         if not child:
             _become(**json.loads(line))
             return
-        os.setpgid(child, child)  # so does the child: whoever is first
+        os.setpgid(child, child)  # so does the child, in case it is first
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

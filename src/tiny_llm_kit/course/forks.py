@@ -46,14 +46,14 @@ class _Fork:
         if code := self.forker.answers.readline():
             self.returncode = int(code)
             _idle.append(self.forker)
-        else:  # somebody has ended the forker
+        else:  # the forker was ended from outside
             self.returncode = self.forker.process.wait() or 1
         with self.output:
             return self.output.read(), None
 
 
 class _Forker:
-    """A process that forks, with nothing of this project on its path, no threads of a BLAS, and no word from Transformers."""
+    """A process that forks, with nothing of this project on its path, no BLAS threads, and no warning from Transformers."""
 
     def __init__(self) -> None:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}

@@ -43,7 +43,7 @@ def parse(text: str, path: Path) -> ast.Module:
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno or 1}: {error.msg}. Mend that line first") from None
     except ValueError as error:  # null bytes
-        raise ValueError(f"{path}:1: this is no Python: {error}") from None
+        raise ValueError(f"{path}:1: this is not Python: {error}") from None
 
 
 def find_functions(text: str, path: Path) -> list[Function]:

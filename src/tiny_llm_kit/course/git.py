@@ -61,7 +61,7 @@ class Git:
                 raise
             top = ""
         if not top or Path(top).resolve() != self.root.resolve():
-            raise ValueError(f"{self.root} is no clone of the course's repository, so there is nothing to update it from")
+            raise ValueError(f"{self.root} is not a clone of the course's repository, so there is nothing to update it from")
         if not self.ask("rev-parse", "--verify", "HEAD"):
             raise ValueError(f"{self.root} has no commit yet")
         for name in _UNDER_WAY:
@@ -87,7 +87,7 @@ class Git:
         return own or self.main_branch()  # a first fetch may have told which it is
 
     def main_branch(self) -> str:
-        """Of the remote `upstream`, or else of `origin`; "" if there is neither."""
+        """The main branch of the remote `upstream`, or else of `origin`; "" if there is neither."""
         remotes = self.text("remote").split()
         remote = next((name for name in ("upstream", "origin") if name in remotes), "")
         return remote and (self.ask("rev-parse", "--abbrev-ref", f"{remote}/HEAD") or f"{remote}/main")

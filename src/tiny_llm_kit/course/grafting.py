@@ -27,7 +27,7 @@ def graft(text: str, source: str, names: Collection[str], path: Path) -> str:
 
 
 def _check_whole(text: str, function: Function, path: Path) -> None:
-    """ValueError if the lines around need what stood there: the only statement of an `if`, for example."""
+    """ValueError if the lines around need what was there: the only statement of an `if`, for example."""
     try:
         parse(text, path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs tests for somebody who wants to hear of each as it ends, whatever an answer does: loop for ever, crash, or exit.
+"""Runs tests for a listener that hears of each as it ends, whatever an answer does: loop for ever, crash, or exit.
 
 The tests run in a process of their own (`session`), whose plugin (`observer`) writes what happens to a file. When the process
 dies in a test, or has to be stopped, the tests that are left run in another one.
@@ -75,7 +75,7 @@ class Listener(Protocol):
 
 
 def task_number(test: str) -> int:
-    """Of the task that a test belongs to; 0 if it names none."""
+    """The number of the task that a test belongs to; 0 if it names none."""
     found = _TASK.search(test)
     return int(found[1]) if found else 0
 
@@ -215,7 +215,7 @@ class _Child:
             self.listener.ended(result)
 
     def _report_death(self, how: str) -> None:
-        """Of the process, in the test that had begun; when that has its result, the suites' own watchdog ended the process."""
+        """The process died in the test that had begun; when that has its result, the suites' own watchdog ended it."""
         self.broke_off = True
         if not self.current:
             last = tuple(self.total.output.splitlines()[-10:])

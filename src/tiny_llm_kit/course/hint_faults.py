@@ -18,7 +18,7 @@ _CODE = re.compile(r"`([^`]+)`")
 _MLX = re.compile(r"\bmx((?:\.\w+)+)")
 _MEMBER = re.compile(r"\b([A-Z]\w*)\.(\w+)")
 _WORD = re.compile(r"\w+")
-# Words that are names and no English: snake_case, CamelCase, and what stands behind "self.".
+# Words that are names and not English: snake_case, CamelCase, and what follows "self.".
 _NAME = re.compile(r"\b(?:[A-Za-z]\w*_\w*|_\w+|[A-Z]+[a-z0-9]+[A-Z]\w*|(?<=self\.)\w+)\b")
 
 

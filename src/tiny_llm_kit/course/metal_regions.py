@@ -1,4 +1,4 @@
-"""Takes the answer out of a `.metal` file, or puts another in: what stands between `// @task(week=2, …)` and `// @end`.
+"""Takes the answer out of a `.metal` file, or puts another in: what is between `// @task(week=2, …)` and `// @end`.
 
 It reads marks, and knows nothing of the language between them.
 """

@@ -1,6 +1,6 @@
 """Known wrong answers: small edits of the reference, each of which the tests of its day have to catch.
 
-They lie in `tests/mistakes/*.toml`, as lists of `[[mistake]]` with a `name`, the numbers `week`, `day` and `task`, and the
+They are in `tests/mistakes/*.toml`, as lists of `[[mistake]]` with a `name`, the numbers `week`, `day` and `task`, and the
 fields of one `Edit` or a list `edits` of several. A mistake is caught when a test of its own task fails, since a learner who
 makes it should be told where to look; other tests of the day are not run.
 """

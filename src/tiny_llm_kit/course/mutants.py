@@ -67,7 +67,7 @@ class Tally:
 
     @property
     def share(self) -> float:
-        """Of those that were run, 0 … 1; 1 if there were none."""
+        """How many were killed of those that were run, 0 … 1; 1 if there were none."""
         return self.killed / (self.killed + self.survived) if self.killed + self.survived else 1.0
 
     def __str__(self) -> str:

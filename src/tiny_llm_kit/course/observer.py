@@ -1,6 +1,6 @@
 """A plugin of pytest that writes what happens, a line of JSON each, to a file: `-p tiny_llm_kit.course.observer --events FILE`.
 
-A line is written at once, so that whoever reads the file knows all that happened before the process died.
+A line is written at once, so that a reader of the file knows all that happened before the process died.
 """
 
 import json

@@ -77,7 +77,7 @@ def _merge(below: list[Statement], above: list[Statement], where: str) -> list[S
         else:
             overlaid = replacing.pop(name)
             if _is_answer(overlaid) and not _is_answer(statement):
-                raise ValueError(f"{where}{name} is no answer")
+                raise ValueError(f"{where}{name} is not an answer")
             merged.append(overlaid)
     missing = [name for name, statement in replacing.items() if _is_answer(statement)]
     if missing:
@@ -95,7 +95,7 @@ def _merge_classes(below: cst.ClassDef, above: Statement) -> cst.ClassDef:
 
 
 def _name(statement: Statement) -> str:
-    """Of a function or class; "" for anything else."""
+    """The name of a function or class; "" for anything else."""
     return statement.name.value if isinstance(statement, cst.FunctionDef | cst.ClassDef) else ""
 
 

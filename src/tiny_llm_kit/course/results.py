@@ -53,7 +53,7 @@ class Results:
 
 
 def _get(table: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """A table in a table; {} where there is none, or something else, as in a file that somebody has edited."""
+    """A table in a table; {} where there is none, or something else, as in a file that was edited by hand."""
     for key in keys:
         inner = table.get(key)
         table = inner if isinstance(inner, dict) else {}
@@ -90,7 +90,7 @@ def _with_needs(course: Course, day: Day) -> list[Day]:
 
 
 def _closure(folder: Path, modules: Iterable[str]) -> list[Path]:
-    """The files, and all of the package that these import; beside Python files in a folder of kernels also all kernels."""
+    """The files, and all of the package that these import; with a Python file in a folder of kernels, all of its kernels."""
     left, found = [folder / module for module in modules], set()
     while left:
         path = left.pop()
@@ -122,7 +122,7 @@ def _read(path: Path, changed: float, size: int) -> bytes:
 
 
 def _content(path: Path) -> bytes | None:
-    """Of a file; None if it cannot be read. Several days read the same files."""
+    """The bytes of a file; None if it cannot be read. Several days read the same files."""
     try:
         status = path.stat()
         return _read(path, status.st_mtime_ns, status.st_size)

@@ -106,7 +106,7 @@ def _stand(day: Day, task: Task, answers: Answers, results: Results) -> TaskStan
         state = State.NOT_BEGUN
     elif current and failed:
         state = State.FAILS
-    elif stubs and (not current or "skipped" in tests.values()):  # tests that pass say more than a stub nobody needs
+    elif stubs and (not current or "skipped" in tests.values()):  # tests that pass say more than a stub that none needs
         state = State.BEGUN
     elif current:
         state = State.PASSES if "passed" in tests.values() else State.SKIPPED

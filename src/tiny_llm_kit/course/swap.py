@@ -1,6 +1,6 @@
 """Changes several files as one: all of them, or none when something goes wrong on the way.
 
-New contents are written beside the files first, so that a full disk is noticed before anything has changed.
+New contents are written next to the files first, so that a full disk is noticed before anything has changed.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def _target(root: Path, path: Path) -> Path:
 
 
 def check_writable(root: Path, changes: Mapping[Path, Change]) -> None:
-    """ValueError names the files and folders that may not be written: somebody has protected them."""
+    """ValueError names the files and folders that may not be written: they are protected."""
     locked = []
     for path in changes:
         target = _target(root, path)

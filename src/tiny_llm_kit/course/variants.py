@@ -92,7 +92,7 @@ def _load(path: Path, course: Course) -> Variant:
     if day.planned:
         raise ValueError(f"{day} has no tests yet")
     if not variant.files:
-        raise ValueError("no file beside it says what is different")
+        raise ValueError("no file next to it says what is different")
     return variant
 
 

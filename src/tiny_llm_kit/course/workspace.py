@@ -77,7 +77,7 @@ def _plan_reset(file: AnswerFile, wanted: list[Part], plan: Plan) -> None:
         text = file.replace(text, chosen, file.stub)
     except ValueError as error:
         if len(wanted) < len(file.parts):
-            raise ValueError(f"{error}. Or reset all tasks of that file at once, and it is made anew") from None
+            raise ValueError(f"{error}. Or reset all tasks of that file at once, and it is made again") from None
         chosen, text = wanted, file.stub
         plan.whole.append(file.shown)
     plan.placed += chosen

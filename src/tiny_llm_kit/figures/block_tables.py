@@ -1,4 +1,4 @@
-"""Three block tables over one pool, read out of the real one: where each block lies, who holds it, and how often."""
+"""Three block tables over one pool, read out of the real one: where each block is, who holds it, and how often."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tiny_llm_ref import BlockPool, slot_mapping
 
 TITLE = (
     "A pool of ten blocks of four tokens, and the block tables of three requests. A has blocks 0, 1 and 2, B has 0, 4 and 5,"
-    " and C has 3. Block 0 stands in the tables of A and B, and so it has two references. Four blocks are free."
+    " and C has 3. Block 0 is in the tables of A and B, and so it has two references. Four blocks are free."
 )
 BLOCKS, SIZE = 10, 4
 LENGTHS = {"A": 10, "B": 11, "C": 3}

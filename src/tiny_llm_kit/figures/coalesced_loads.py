@@ -13,7 +13,7 @@ LANES, LINE = 32, 128 // 4
 """Lanes of a SIMD group, and words of 4 bytes in a line of memory."""
 
 ROWS, WORDS = 32, 128
-"""Of the matrix: a row of 128 words is 1024 numbers of 4 bits."""
+"""The matrix: a row of 128 words is 1024 numbers of 4 bits."""
 
 TITLE = (
     "The words of a matrix, 32 rows of 128, and those that one load asks for. A thread per row: 32 words, one in each row, for"

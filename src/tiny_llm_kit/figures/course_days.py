@@ -16,10 +16,10 @@ TITLE = (
     " week 3 from the paged KV cache to a server and its replicas."
 )
 WIDTH, HEIGHT = 2.0, 0.66
-"""Of a box, where columns are 2.6 apart and days 1."""
+"""The size of a box, where columns are 2.6 apart and days 1."""
 COLUMN = 2.6
 LETTERS = 24
-"""Of a title that fit into a line of a box."""
+"""How many letters of a title fit into a line of a box."""
 
 
 def draw(root: Path) -> Figure:

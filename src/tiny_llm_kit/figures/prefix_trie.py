@@ -11,7 +11,7 @@ from tiny_llm_ref import BlockPool, PrefixCache, admit
 
 TITLE = (
     "The trie of a prefix cache. The first two blocks are held by the trie and by two running requests, A and B, and so they"
-    " have three references. Below them lie a block of A, and two of C, which has ended: these can be evicted, and so can a"
+    " have three references. Below them are a block of A, and two of C, which has ended: these can be evicted, and so can a"
     " block of D, which has ended before C. The leaf of D was used least recently, and goes first."
 )
 SIZE = 4
@@ -57,7 +57,7 @@ def nodes(cache: PrefixCache) -> dict[Words, int]:
 
 
 def draw(root: Path) -> Figure:
-    """A box per node, below its parent; whoever waits to be evicted is pale, and the next to go has a thick frame."""
+    """A box per node, below its parent; a node that waits to be evicted is pale, and the next to go has a thick frame."""
     pool = BlockPool(16, SIZE)
     cache = PrefixCache(pool)
     tables = serve(cache)

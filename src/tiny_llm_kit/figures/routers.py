@@ -52,7 +52,7 @@ def routers() -> dict[str, Router]:
 
 
 def route(router: Router) -> list[Turn]:
-    """Ask the router for each turn, and keep its books as whoever sends requests would."""
+    """Ask the router for each turn, and keep its books as a sender of requests would."""
     turns: list[Turn] = []
     sent: list[tuple[RoutedRequest, str]] = []
     caches: dict[str, set[bytes]] = {name: set() for name in REPLICAS}

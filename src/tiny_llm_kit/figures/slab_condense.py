@@ -13,7 +13,7 @@ from tiny_llm_ref import BatchingKvCache, KvCache, SlotManager
 
 TITLE = (
     "A slab of four rows, before and after. First rows hold A, B, C and D. B leaves, and its keys stay in row 1, owned by"
-    " nobody. Then D moves from row 3 to row 1: three rows without a gap, and stale keys in row 3 and behind D's own."
+    " no request. Then D moves from row 3 to row 1: three rows without a gap, and stale keys in row 3 and after D's own."
 )
 TOKENS = {"A": 5, "B": 7, "C": 3, "D": 4}
 COLUMNS = 8
@@ -47,7 +47,7 @@ def _filled(tokens: int, number: int) -> KvCache:
 
 
 def _cells(cache: BatchingKvCache) -> tuple[np.ndarray, np.ndarray]:
-    """For each slot and column: whose key lies there (0: nobody's), and whether it is a token of the slot's owner."""
+    """For each slot and column: whose key is there (0: none), and whether it is a token of the slot's owner."""
     held = np.array(cache.slabs[0][:, 0, :COLUMNS, 0]).astype(int)
     lengths = np.array([cache.lengths.get(slot, 0) for slot in range(len(held))])
     return held, np.arange(COLUMNS) < lengths[:, None]

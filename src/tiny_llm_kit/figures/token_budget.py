@@ -18,7 +18,7 @@ from tiny_llm_ref import Engine, MixedPlan, Model, PagedRequest, Scheduler
 TITLE = (
     "Steps of the paged engine, a row per step and a cell per token, twelve at most. A, B and C decode in every step, and"
     " pieces of the prompts of D and E fill what is left. When no block is free, E, the youngest, gives up its own, and later"
-    " it computes its prompt and its answer so far anew."
+    " it computes its prompt and its answer so far again."
 )
 BUDGET, SEATS, BLOCKS, SIZE = 12, 5, 14, 4
 FIRST = {"A": (3, 9), "B": (2, 8), "C": (4, 8)}

@@ -1,7 +1,7 @@
 """What a measurement ran on, and whether the machine was quiet meanwhile.
 
 A number without its machine means little, and a number taken while other programs ran means less: benchmarks store
-`describe_machine()` beside every result and repeat a run that `LoadMeter` calls noisy. Nothing here reveals who ran it or
+`describe_machine()` with every result and repeat a run that `LoadMeter` calls noisy. Nothing here reveals who ran it or
 where: no host name, user name or path.
 """
 

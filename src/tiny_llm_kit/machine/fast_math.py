@@ -41,7 +41,7 @@ def by_columns(weight: mx.array) -> mx.array:
     """The same matrix `(N, K)`, laid out in memory with a contiguous `weight.T`. On a GPU it is left as it is.
 
     OpenBLAS copies a weight into blocks before it multiplies, which at 8 rows takes longer than the product itself; from this
-    layout the copy is faster, and the product with it by about a fifth. A matrix that lies like this already is not copied.
+    layout the copy is faster, and the product with it by about a fifth. A matrix already laid out like this is not copied.
     """
     if not ON_CPU:
         return weight

@@ -1,4 +1,4 @@
-"""What other machines can do at best, as published: for rooflines of machines that are not at hand."""
+"""What other machines can do at best, as published: for rooflines of machines that you do not have."""
 
 import tomllib
 from dataclasses import dataclass

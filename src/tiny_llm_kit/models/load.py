@@ -53,7 +53,7 @@ def load(name_or_path: str | Path | None = None, *, keep_quantized: bool | None 
         config, weights, metadata = read_gguf(path)
         tokenizer = _gguf_tokenizer(path, metadata)
     else:
-        raise ValueError(f"{path} is no model: expected a folder or a .gguf file")
+        raise ValueError(f"{path} is not a model: expected a folder or a .gguf file")
     _check_token_ids(path, tokenizer, config)
     name = path.stem if path.is_file() else str(name_or_path)
     weights = place(weights, backend() != "cpu" if keep_quantized is None else keep_quantized)

@@ -135,9 +135,9 @@ def from_trace(document: Any) -> list[Run]:
             check_run(run)
         return runs
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
-        raise ValueError(f"this is no trace that --trace wrote ({type(error).__name__}: {error})") from None
+        raise ValueError(f"this is not a trace that --trace wrote ({type(error).__name__}: {error})") from None
     except ValueError as error:
-        raise ValueError(f"this is no trace that --trace wrote, or it was changed: {error}") from None
+        raise ValueError(f"this is not a trace that --trace wrote, or it was changed: {error}") from None
 
 
 def _fill(run: Run, events: Iterable[Event]) -> None:

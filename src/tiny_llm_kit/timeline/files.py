@@ -1,4 +1,4 @@
-"""The files of a timeline: a Chrome trace, and a page beside it."""
+"""The files of a timeline: a Chrome trace, and a page next to it."""
 
 import json
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from tiny_llm_kit.timeline.run import Run
 
 
 def page_beside(path: Path) -> Path:
-    """Where the page of a trace stands."""
+    """Where the page of a trace is written."""
     return path.with_suffix(".html")
 
 
 def write_trace(console: Console, path: Path, recorders: Sequence[Recorder]) -> None:
-    """Writes what was recorded to `path` as a Chrome trace, and as a page beside it; says so."""
+    """Writes what was recorded to `path` as a Chrome trace, and as a page next to it; says so."""
     write_runs(console, path, [recorder.run() for recorder in recorders])
 
 
@@ -55,7 +55,7 @@ def read_trace(path: Path) -> list[Run]:
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r} ({error.strerror}): give a file that --trace wrote") from None
     except (ValueError, RecursionError):
-        raise ValueError(f"{str(path)!r} is no JSON: give a file that --trace wrote") from None
+        raise ValueError(f"{str(path)!r} is not JSON: give a file that --trace wrote") from None
     try:
         return from_trace(document)
     except ValueError as error:

@@ -66,7 +66,7 @@ def _packed(waits: Sequence[Wait]) -> list[list[Wait]]:
 
 
 def draw_lanes(paper: Paper) -> None:
-    """All lanes, and the stays in them. Of many, those at the end that nobody ever used are only mentioned."""
+    """All lanes, and the stays in them. Of many, those at the end that were never used are only mentioned."""
     run, word = paper.run, "lane" if paper.run.slots is None else "slot"
     used = 1 + max((stay.lane for life in run.lives for stay in life.stays), default=0)
     lanes = run.lanes if run.lanes <= FEW_LANES else used

@@ -1,6 +1,6 @@
 """What drawings are made of: marks on an axis of time, and labels at the left of it.
 
-All that lies on the axis is placed in per cent of its width. So a drawing fills whatever width it is given without being
+Everything on the axis is placed in per cent of its width. So a drawing fills whatever width it is given without being
 stretched, and the page's script zooms by changing that width alone. Looks are the style sheet's business.
 """
 

@@ -16,7 +16,7 @@ MOST_POINTS = 800
 
 @dataclass(frozen=True)
 class Drawing:
-    """What stands on the axis of time, its labels, which stand at the left of it, and how high both are."""
+    """What is on the axis of time, its labels at the left of it, and how high both are."""
 
     marks: str
     labels: str
@@ -72,7 +72,7 @@ def _few(samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def _draw_counter(paper: Paper, place: int, counter: _Counter) -> None:
-    """A count as steps. The scale of its height is its own, and its greatest value stands at the left."""
+    """A count as steps. The scale of its height is its own, and its greatest value is written at the left."""
     most = max((value for _, value in counter.values), default=0)
     full, height = counter.full or most or 1, COUNTER - GAP
     last = min(1000.0, 1000 * paper.run.duration / paper.until)

@@ -1,4 +1,4 @@
-"""Whether a run that was read from a file can be drawn: somebody may have edited it, or another program written it."""
+"""Whether a run that was read from a file can be drawn: it may have been edited, or written by another program."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from tiny_llm_kit.timeline.run import Run
 
 MOST = 10**12
-"""Of seconds, steps and tokens."""
+"""The most seconds, steps or tokens."""
 MOST_LANES = 10**6
 
 

@@ -108,7 +108,7 @@ class Run:
     """A run, as far as it was recorded.
 
     Args:
-        name: what it is called where runs stand below each other.
+        name: what it is called where runs are drawn one below the other.
         lanes: rows of the picture: the slots, or as many requests as ran at a time.
         lives: by arrival.
         samples: in order of time.

@@ -41,7 +41,7 @@ class AzureTrace:
         except OSError as error:
             raise ValueError(f"cannot read the trace {str(self.path)!r} ({error.strerror}): give a .csv file") from None
         except csv.Error as error:
-            raise ValueError(f"{str(self.path)!r} is no CSV ({error}): give a trace of {','.join(COLUMNS)}") from None
+            raise ValueError(f"{str(self.path)!r} is not CSV ({error}): give a trace of {','.join(COLUMNS)}") from None
         except UnicodeDecodeError:
             raise ValueError(f"the trace {str(self.path)!r} is not UTF-8 text: give a .csv file") from None
 
@@ -81,7 +81,7 @@ def _nanoseconds(text: str, where: str) -> int:
             raise ValueError
         moment = datetime.fromisoformat(whole + rest[len(digits) :])
     except ValueError:
-        raise ValueError(f"{where}: {_shortened(text)} is no time such as 2023-11-16 18:15:46.6805900") from None
+        raise ValueError(f"{where}: {_shortened(text)} is not a time such as 2023-11-16 18:15:46.6805900") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0"))
@@ -95,5 +95,5 @@ def _count(text: str, name: str, least: int, where: str) -> int:
 
 
 def _shortened(text: str) -> str:
-    """A value for a message: a whole file may stand between two commas."""
+    """A value for a message: a whole file may be between two commas."""
     return repr(text) if len(text) <= 60 else f"{text[:60]!r} …"

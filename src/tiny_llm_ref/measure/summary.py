@@ -78,7 +78,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
         ValueError: if there are no values, or `percent` is not from 0 to 100.
     """
     if not values:
-        raise ValueError("there are no values, so none of them lies anywhere: ask only if there are some")
+        raise ValueError("there are no values, so there is no percentile: ask only if there are some")
     if not 0 <= percent <= 100:
         raise ValueError(f"percent is {percent}: it must be from 0 to 100")
     ordered = sorted(values)

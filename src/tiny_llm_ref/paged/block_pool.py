@@ -101,7 +101,7 @@ class BlockPool:
             raise RuntimeError(f"tables hold blocks {sorted(unknown)}, and the pool has blocks 0 to {self.num_blocks - 1}")
         for block, references in enumerate(self._references):
             if references != held[block]:
-                raise RuntimeError(f"block {block} has {references} references and stands in {held[block]} tables")
+                raise RuntimeError(f"block {block} has {references} references and is in {held[block]} tables")
         free = Counter(self._free)
         for block, references in enumerate(self._references):
             if free[block] != (not references):

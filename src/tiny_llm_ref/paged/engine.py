@@ -250,7 +250,7 @@ class Engine(StreamingBook):
     @task(week=3, day=4, number=6)
     def abandon(self, error: BaseException) -> None:
         """End all running requests. What the device holds may depend on a computation that failed, and its bookkeeping may be
-        in the middle of a change, so both are made anew. The waiting requests keep waiting.
+        in the middle of a change, so both are made again. The waiting requests keep waiting.
         """
         self._in_flight = InFlight()
         self.waiting.mend()

@@ -69,7 +69,7 @@ class HashRing:
     def owner(self, key: bytes) -> str:
         """The node that owns a key. ValueError if the ring is empty."""
         if not self._places:
-            raise ValueError("the ring has no node, so nobody owns a key: add one")
+            raise ValueError("the ring has no node, so no node owns a key: add one")
         return self._places[self._behind(key) % len(self._places)][1]
 
     @task(week=3, day=7, number=2)

@@ -58,7 +58,7 @@ def simulate_replicas(
         autoscaler: changes the number of replicas; None: it stays.
     Raises:
         ValueError: if there is no replica, arrivals do not ascend, a request needs more blocks than a replica has, or the
-            router ranks nobody.
+            router ranks no replica.
     """
     if replicas < 1:
         raise ValueError(f"replicas is {replicas}: at least 1 must be there to serve")

@@ -130,7 +130,7 @@ class EngineThread(EngineLoop):
         step with neither does not. A request that ran out of time, or was cancelled, is not a failure.
 
         Raises:
-            Exception: the engine's, after `max_failed_steps` in a row: it would go on raising, in a loop that serves nobody.
+            Exception: the engine's, after `max_failed_steps` in a row: it would go on raising, in a loop that serves nothing.
         """
         try:
             deltas = super().step(engine)

@@ -28,10 +28,10 @@ CASES = [
 
 
 PLAIN = (
-    "head h reads key/value head h // (H / KV), query i stands at position S − L + i, the last tiles may be partly filled, the "
+    "head h reads key/value head h // (H / KV), query i is at position S − L + i, the last tiles may be partly filled, the "
     "scale is applied once, l and o are rescaled when m grows"
 )
-MATRICES = f"{PLAIN}; keys are loaded transposed, the diagonal stands on the left, l is summed over the four lanes of a row"
+MATRICES = f"{PLAIN}; keys are loaded transposed, the diagonal is on the left, l is summed over the four lanes of a row"
 
 
 def check_formula(attend: Attention, case: tuple[int, int, int, int, int, int, bool], look_at: str) -> None:
@@ -71,7 +71,7 @@ def check_traffic(attend: Attention) -> None:
     most = 128 // 8 * k.nbytes
     assert everything <= most, f"{everything} bytes read of k, more than {most}: a tile of keys serves a whole tile of queries"
     causal = bytes_read(lambda: attend(q, k, v, causal=True))["k"]
-    assert causal <= 0.8 * everything, f"{causal} bytes read of k, {everything} without the mask: skip tiles that nobody sees"
+    assert causal <= 0.8 * everything, f"{causal} bytes read of k, {everything} without the mask: skip tiles that no query sees"
 
 
 def check_order(attend: Attention, order: str) -> None:

@@ -109,7 +109,7 @@ def test_task_3_views_are_read_where_they_lie() -> None:
     assert_close(out, decode64((q[1:4], k, v), lengths), hint)
     for name in "kv":
         size = launches[-1].buffers[name].bytes
-        assert size > k.nbytes, f"the kernel was given a copy of {name}: slices are to be read where they lie"
+        assert size > k.nbytes, f"the kernel was given a copy of {name}: slices are to be read in place"
 
 
 def test_task_3_any_strides() -> None:

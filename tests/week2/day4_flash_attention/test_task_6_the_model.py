@@ -85,7 +85,7 @@ def check_attention(length: int, total: int, mask: Any, mask64: Any, hint: str, 
 
 @pytest.mark.parametrize(("length", "total"), [(1, 1), (1, 9), (7, 7), (5, 12)])
 def test_task_6_causal_attention(length: int, total: int) -> None:
-    hint = "causal attention, in which the last query stands at the last key"
+    hint = "causal attention, in which the last query is at the last key"
     check_attention(length, total, "causal", causal64(length, total), hint)
 
 

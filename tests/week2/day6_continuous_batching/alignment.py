@@ -1,4 +1,4 @@
-"""Where a row's tokens stand among the S columns of a step: at the left, or at the right.
+"""Where a row's tokens are among the S columns of a step: at the left, or at the right.
 
 Either is right, as long as mask (task 6) and cache (task 2) agree. So the tests ask the mask, and hold the cache to it.
 """
@@ -12,7 +12,7 @@ from answer import answer
 
 
 def requests_at(*offsets: int) -> list[Any]:
-    """Requests whose next token stands at these positions, whatever their prompts and their tokens so far are."""
+    """Requests whose next token is at these positions, whatever their prompts and their tokens so far are."""
     requests = [answer.Request([1, 2, 3], max_tokens=9) for _ in offsets]
     for request, offset in zip(requests, offsets, strict=True):
         request.offset = offset
@@ -20,7 +20,7 @@ def requests_at(*offsets: int) -> list[Any]:
 
 
 def rows_stand_right() -> bool:
-    """What `create_batch_mask` of the answer says: of 2 columns, the only token of a row stands in the first or in the last."""
+    """What `create_batch_mask` of the answer says: of 2 columns, the only token of a row is in the first or in the last."""
     try:
         mask = np.array(answer.create_batch_mask(requests_at(0), 2)).reshape(-1)
     except ValueError as error:
@@ -31,7 +31,7 @@ def rows_stand_right() -> bool:
     seen = np.flatnonzero(mask == 0).tolist()
     assert seen in ([0], [1]), (
         f"create_batch_mask lets a token at position 0 see the columns {seen} of 2: it should see one, itself"
-        " (column 0, or the last one if your rows stand at the right); look at task 6 first"
+        " (column 0, or the last one if your rows are at the right); look at task 6 first"
     )
     return seen == [1]
 

@@ -45,7 +45,7 @@ def speak(request: Any, *said: str | bytes | int) -> None:
 
 
 class Log:
-    """Stands where the metrics (task 7) will stand, and keeps what the book tells them."""
+    """Takes the place of the metrics (task 7), and keeps what the book tells them."""
 
     def __init__(self) -> None:
         self.states: list[Any] = []
@@ -87,7 +87,7 @@ def take_all(book: Any, request: Any, tokens: Iterable[int]) -> list[int]:
 
 
 def ended(book: Any) -> list[Any]:
-    """Close an iteration; who has ended since the last one."""
+    """Close an iteration; those that have ended since the last one."""
     result: list[Any] = book.close_iteration(0, 1, 0, 0)
     return result
 

@@ -156,7 +156,7 @@ def test_task_1_without_a_detokenizer_there_is_no_text() -> None:
     request = answer.Request([5], 2)
     request.accept(97)
     request.accept(98)
-    assert (request.text, request.finish_reason) == ("", "length"), "who gives no detokenizer wants tokens alone"
+    assert (request.text, request.finish_reason) == ("", "length"), "a client that gives no detokenizer wants tokens alone"
 
 
 def test_task_1_without_stop_strings_text_is_there_at_once() -> None:
@@ -216,7 +216,7 @@ def test_task_1_a_stop_string_ends_the_text_where_it_begins(said: str, stops: li
     request = text_request(tokens if last else 100, stop=stops)
     speak(request, said)
     assert (request.state, request.finish_reason) == ("finished", "stop"), (
-        f"one of {stops} stands in the text, spread over tokens, {'and its end is the last token allowed' if last else ''}"
+        f"one of {stops} is in the text, spread over tokens, {'and its end is the last token allowed' if last else ''}"
     )
     assert request.text == text, "the stop string, and what follows it, is not part of the text"
     assert len(request.generated_tokens) == tokens, "the tokens of the stop string are kept: only the text ends before it"

@@ -1,4 +1,4 @@
-"""Task 1: the book, which knows who waits, who runs, and who has ended."""
+"""Task 1: the book, which knows which requests wait, run or have ended."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,13 +28,13 @@ def test_task_1_the_way_through_the_book() -> None:
     assert (list(book.waiting.values()), list(book.running.values())) == ([second], [first]), "admit takes it from the queue"
     assert take_all(book, first, [40, 41]) == [1, 1], "how many tokens were kept"
     assert (first.state, list(book.running.values())) == ("finished", []), "the last token ends it, and it runs no more"
-    assert ended(book) == [first], "close_iteration returns who has ended"
+    assert ended(book) == [first], "close_iteration returns the requests that have ended"
     book.admit(second)
     book.take(second, 42)
-    assert book.has_work, "the second has ended, and nobody has been told"
-    assert ended(book) == [second], "close_iteration returns who has ended since the last one"
-    assert ended(book) == [], "everyone is returned once"
-    assert not book.has_work, "everyone has been returned"
+    assert book.has_work, "the second has ended, and has not been returned"
+    assert ended(book) == [second], "close_iteration returns those that have ended since the last one"
+    assert ended(book) == [], "each is returned once"
+    assert not book.has_work, "all have been returned"
 
 
 def test_task_1_those_who_run_stand_in_the_order_of_their_admission() -> None:
@@ -56,7 +56,7 @@ def test_task_1_whoever_ends_is_returned_in_the_order_of_the_ends() -> None:
     book.take(requests[0], 40)
     book.end(requests[1], "error", ValueError("say"))
     assert ended(book) == [requests[2], requests[3], requests[0], requests[1]], (
-        "close_iteration returns everyone who has ended, in that order, whether they ran or waited, and whatever the reason"
+        "close_iteration returns all that have ended, in that order, whether they ran or waited, and whatever the reason"
     )
 
 
@@ -65,7 +65,7 @@ def test_task_1_a_late_token_is_not_kept() -> None:
     serve(book, request)
     assert take_all(book, request, (40, 7, 41, 7)) == [1, 0, 0, 0], "the EOS is not kept, nor what follows the end"
     assert (request.generated_tokens, request.finish_reason) == ([40], "stop"), "a token after the end leaves no trace"
-    assert ended(book) == [request], "a late token ends nobody a second time"
+    assert ended(book) == [request], "a late token ends no request a second time"
 
 
 @pytest.mark.parametrize("prompt", [[], [0] * 20, [0] * 21, [5, 50, 6], [50], [5, -1, 6], [-1], [2**40]])
@@ -104,7 +104,7 @@ def test_task_1_a_request_is_submitted_once() -> None:
     with refuses(ValueError, "submit, of a request that has finished"):
         book.submit(request)
     assert ended(book) == [request], "the refused calls have changed nothing"
-    assert book.log.kinds(request) == ["arrived", "admitted", "cancelled"], "and nobody has arrived a second time"
+    assert book.log.kinds(request) == ["arrived", "admitted", "cancelled"], "and none has arrived a second time"
 
 
 def test_task_1_those_who_were_overtaken_are_counted_at_admission() -> None:
@@ -112,15 +112,15 @@ def test_task_1_those_who_were_overtaken_are_counted_at_admission() -> None:
     requests.reverse()  # the order of the queue is that of `submit`, and ids tell nothing of it
     for request in requests:
         book.submit(request)
-    assert [request.overtaken for request in requests] == [0] * 5, "nobody has been admitted, so nobody was overtaken"
+    assert [request.overtaken for request in requests] == [0] * 5, "none has been admitted, so none was overtaken"
     for place in (2, 0, 3):
         book.admit(requests[place])
     assert [request.overtaken for request in requests] == [1, 2, 0, 0, 0], (
-        "whoever is admitted overtakes those who came earlier and still wait, and nobody else"
+        "a request that is admitted overtakes those that came earlier and still wait, and no others"
     )
     book.cancel(requests[1])
     book.admit(requests[4])
-    assert requests[1].overtaken == 2, "who has left the queue is overtaken by nobody"
+    assert requests[1].overtaken == 2, "a request that has left the queue is not overtaken"
 
 
 # The one way out.
@@ -174,7 +174,7 @@ def test_task_1_whoever_ends_gives_back_what_it_holds() -> None:
         book.cancel(request)
         book.end(request, "error", ValueError("once more"))
         book.take(request, 41)
-    assert book.released == requests, "release is called for everyone who ends, whatever the reason, and once"
+    assert book.released == requests, "release is called for each request that ends, whatever the reason, and once"
 
 
 def test_task_1_an_error_after_the_end_is_noted_and_nothing_else() -> None:
@@ -205,7 +205,7 @@ def test_task_1_a_detokenizer_that_fails_ends_its_request(moment: str) -> None:
     )
     assert told == [None] * (moment != "a token"), "after an end by error on_update is not called, whatever ended the request"
     assert (ended(book), book.released, list(book.running.values())) == ([request], [request], [other]), (
-        "it is out of the book, once, and nobody else has anything to do with it"
+        "it is out of the book, once, and no other request has anything to do with it"
     )
     second = ["token"] * (moment in ("the last token", "EOS"))
     logged = book.log.kinds(request)
@@ -319,7 +319,7 @@ def test_task_1_tokens_of_several_requests_are_logged_as_they_are_taken() -> Non
         (first.request_id, "first token"),
         (first.request_id, "token"),
         (second.request_id, "token"),
-    ], "each request has a first token of its own, and the events stand in the order in which things happened"
+    ], "each request has a first token of its own, and the events are in the order in which things happened"
 
 
 def test_task_1_an_iteration_is_reported_with_what_has_happened_since_the_last() -> None:

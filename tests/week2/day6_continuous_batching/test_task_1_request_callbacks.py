@@ -39,7 +39,7 @@ def test_task_1_a_failing_on_update_ends_its_request(position: int) -> None:
     kept = take_all(book, request, (40, 41, 42))
     assert (request.finish_reason, request.error) == ("error", error), f"on_update raised at token {position}"
     assert kept == [1] * position + [0] * (3 - position), "the token was there before on_update raised, and counts as kept"
-    assert calls == list(range(1, position + 1)), "whoever has raised is not called again"
+    assert calls == list(range(1, position + 1)), "a client that has raised is not called again"
     assert (ended(book), book.released) == ([request], [request]), "it ends once, and gives back what it held once"
     came = ["first token", "token", "token"][:position]
     assert book.log.kinds(request) == ["arrived", "admitted", *came, "failed"], (
@@ -66,7 +66,7 @@ def test_task_1_an_on_update_that_fails_at_the_end(end: str) -> None:
     else:
         book.cancel(request)
     assert (request.finish_reason, request.error) == ("error", error), f"on_update raised when it heard of the end ({end})"
-    assert len(calls) == 1, "whoever has raised is not called again"
+    assert len(calls) == 1, "a client that has raised is not called again"
     assert ended(book) == [request], "it has ended all the same, once"
     assert [kind for kind in book.log.kinds(request) if kind in ENDS] == ["failed"], (
         "its end is logged once, with the reason that counts: on_update has raised"
@@ -105,9 +105,11 @@ def test_task_1_an_interrupt_in_an_update_loses_nobody(moment: str, inside: bool
     assert book.released.count(request) == 1, "it gives back what it held, once"
     assert book.log.kinds(request)[-1] in ENDS, "its end is logged, and nothing after it"
     assert sum(kind in ENDS for kind in book.log.kinds(request)) == 1, "its end is logged once"
-    assert gone.count(neighbour) == inside, "who runs ends with an interrupted iteration; between two, a neighbour runs on"
-    assert list(book.waiting.values()) == [waits], "who waits is still there"
-    assert ended(book) == [], "everyone is returned once"
+    assert gone.count(neighbour) == inside, (
+        "a running request ends with an interrupted iteration; between two, a neighbour runs on"
+    )
+    assert list(book.waiting.values()) == [waits], "the waiting request is still there"
+    assert ended(book) == [], "each is returned once"
     with book.iteration():
         pass  # the book can go on: the interrupt has not left it busy
 
@@ -180,7 +182,7 @@ def test_task_1_an_update_may_cancel_another_request(other_waits: bool, last: bo
     assert take_all(book, other, [41]) == [0], "the one that was cancelled keeps no token that comes after it"
     assert (other.finish_reason, other.generated_tokens, calls) == ("cancelled", [], ["cancelled"]), "it hears of its end, once"
     gone = ended(book)
-    assert sorted(map(gone.count, (killer, other))) == [last, 1], "who has ended is returned, once"
+    assert sorted(map(gone.count, (killer, other))) == [last, 1], "a request that has ended is returned, once"
     assert (killer.request_id in book.running) == (not last), "the one that cancels runs on, if that was not its last token"
 
 

@@ -116,7 +116,7 @@ def test_task_1_without_a_detokenizer_updates_come_with_no_text() -> None:
     book = WatchedBook()
     serve(book, request)
     take_all(book, request, [97, 98])
-    assert calls == [(1, ""), (2, "")], "who gives no detokenizer is called for every token, with an empty text"
+    assert calls == [(1, ""), (2, "")], "a client that gives no detokenizer is called for every token, with an empty text"
 
 
 def test_task_1_on_update_sees_the_request_as_it_then_is() -> None:

@@ -1,6 +1,6 @@
 """Task 2: the batching KV cache. Its rows are judged by what attention over them gives, not by how they are stored.
 
-The tokens of a row may stand at the left of what is fetched, or at the right: as the masks of task 6 say (see `alignment.py`).
+The tokens of a row may be at the left of what is fetched, or at the right: as the masks of task 6 say (see `alignment.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def random_history(length: int, seed: int) -> History:
 
 
 def prefilled(history: History, room: int = 0) -> Any:
-    """The cache of a request that was prefilled alone, with `room` unused positions behind its tokens."""
+    """The cache of a request that was prefilled alone, with `room` unused positions after its tokens."""
     cache = answer.KvCache()
     padding = np.full((1, KV, room, D), 100, dtype=np.float32)
     cache.keys, cache.values = (mx.array(np.concatenate([part[None], padding], axis=2)) for part in history)
@@ -49,7 +49,7 @@ def accepts(what: str) -> Iterator[None]:
 
 
 class Batch:
-    """A BatchingKvCache, and beside it the history that each of its slots should have."""
+    """A BatchingKvCache, and next to it the history that each of its slots should have."""
 
     def __init__(self, slots: int, max_seq_len: int = 32, shared: Any = None) -> None:
         self.cache = answer.BatchingKvCache(slots, max_seq_len, shared)
@@ -128,7 +128,7 @@ class Batch:
             got = attention64(queries, keys[row : row + 1], values[row : row + 1], mask=mask[row : row + 1])
             hint = (
                 f"slots {self.slots} hold {self.lengths} tokens, the last {count} new: row {row} (slot {slot}) does not attend"
-                f" over exactly its own tokens, which should stand {side}. Look at where its new keys and values were written,"
+                f" over exactly its own tokens, which should be {side}. Look at where its new keys and values were written,"
                 " at what a join or move has copied, and at the order of the rows"
             )
             assert_close(mx.array(got), want, hint)
@@ -210,7 +210,7 @@ def test_task_2_a_short_request_in_the_slot_of_a_long_one() -> None:
     batch.remove(0)
     batch.add(0, length=2)
     for _ in range(3):
-        batch.append_and_check()  # the columns behind its 2 tokens still hold what the long one left
+        batch.append_and_check()  # the columns after its 2 tokens still hold what the long one left
 
 
 def test_task_2_everybody_leaves_and_others_come() -> None:
@@ -285,7 +285,7 @@ def test_task_2_the_mask_is_handed_back_as_it_came(kind: str) -> None:
     mask = got[3]
     is_array = isinstance(mask, mx.array)
     assert (is_array and mx.array_equal(mask, given)) if kind == "array" else (not is_array and mask == given), (
-        "who may see whom is the caller's to say (task 6): the cache hands its mask through and makes none of its own"
+        "what each row may see is the caller's to say (task 6): the cache hands its mask through and makes none of its own"
     )
 
 
@@ -313,7 +313,7 @@ def test_task_2_attention_with_lengths_is_attention_with_the_mask() -> None:
     new_keys, new_values = (mx.array(np.stack(part)) for part in zip(*batch.next_tokens(1), strict=True))
     batch.cache.attend(mx.zeros((3, KV, 1, D)), new_keys, new_values, 0.5, mask, attention)
     keys, values, lengths = seen[0]
-    if lengths is None:  # kernels that take lengths then go by the mask, wherever the rows stand
+    if lengths is None:  # kernels that take lengths then go by the mask, wherever the rows are
         return
     got = np.array(lengths).tolist()
     assert got == batch.lengths, (
@@ -324,9 +324,7 @@ def test_task_2_attention_with_lengths_is_attention_with_the_mask() -> None:
         queries = random_history(1, seed=5)[0][None]
         want = attention64(queries, *(part[None] for part in batch.history[batch.slots[row]]))
         first = (part[row : row + 1, :, :length] for part in (keys, values))
-        assert_close(
-            mx.array(attention64(queries, *first)), want, f"{hint}; if yours stand at the right, row_lengths() is None"
-        )
+        assert_close(mx.array(attention64(queries, *first)), want, f"{hint}; if yours are at the right, row_lengths() is None")
 
 
 def test_task_2_a_taken_slot_is_refused() -> None:
@@ -514,7 +512,7 @@ def test_task_2_a_row_for_each_taken_slot(rows: int) -> None:
     batch.add(0, length=2)
     batch.add(2, length=3)
     new = mx.zeros((rows, KV, 1, D))
-    with refuses(ValueError, f"{rows} rows of keys for 2 taken slots: which row belongs to whom?"):
+    with refuses(ValueError, f"{rows} rows of keys for 2 taken slots: which row belongs to which slot?"):
         batch.cache.update_and_fetch(new, new)
     batch.append_and_check()
 
@@ -589,7 +587,7 @@ def test_task_2_a_token_costs_a_write_of_its_own_size(monkeypatch: pytest.Monkey
     copied = bytes_copied(lambda i: fetch(cache, rows), steps, monkeypatch) / (rows * TOKEN_BYTES)
     # A slab that doubles takes room for some 4,000 tokens; one that grows by 16 at a time, for 32,000.
     assert copied < 50_000, (
-        f"{steps:,} steps of {rows} rows copied {copied:,.0f} tokens a row: whoever copies the history for each token comes to"
+        f"{steps:,} steps of {rows} rows copied {copied:,.0f} tokens per row: copying the history for each token comes to"
         f" {steps * (steps + 60) // 2:,}. Write into a slab with room to spare, grow it seldom, and fetch a slice of it"
         " (which copies nothing if the taken slots are 0 … B − 1)"
     )
@@ -606,8 +604,8 @@ def test_task_2_a_leave_copies_nothing_and_a_join_its_own_prompt() -> None:
 
     copied = bytes_allocated(leave_and_join) / TOKEN_BYTES
     assert copied < slabs / 4, (
-        f"one left a batch with room for {slabs:,} tokens, a prompt of 10 joined, and {copied:,.0f} were copied: who leaves"
-        " clears nothing, and who joins writes its own tokens into a row, while the others stay where they are"
+        f"one left a batch with room for {slabs:,} tokens, a prompt of 10 joined, and {copied:,.0f} were copied: a leave"
+        " clears nothing, and one that joins writes its own tokens into a row, while the others stay where they are"
     )
 
 

@@ -145,7 +145,9 @@ def test_task_3_stop_strings_end_an_answer(toy: ToyModel) -> None:
     expect_no_error(*results)
     for text, result in zip(free, results, strict=True):
         ends = [text.find(string) for string in stop if string in text]
-        assert result.text == text[: min(ends, default=None)], f"{stop} end the text where they begin, and count for everyone"
+        assert result.text == text[: min(ends, default=None)], (
+            f"{stop} end the text where they begin, and count for every prompt"
+        )
         assert result.finish_reason == ("stop" if ends else "length"), f"it ended with {result.finish_reason!r}"
 
 

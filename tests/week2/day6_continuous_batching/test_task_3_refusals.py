@@ -31,7 +31,7 @@ def generate_and_warn(*arguments: Any, **options: Any) -> tuple[list[Any], str]:
         warnings.simplefilter("always")
         results = answer.batch_generate(*arguments, **options)
     assert len(caught) == 1, (
-        f"{len(caught)} warnings: no failure is silent, also when nobody looks at the results, and one warning speaks for all"
+        f"{len(caught)} warnings: no failure is silent, also if the caller ignores the results, and one warning speaks for all"
     )
     return results, str(caught[0].message)
 
@@ -49,7 +49,7 @@ def assert_good(toy: ToyModel, *results: Any) -> None:
 )
 def test_task_3_a_prompt_that_cannot_be_served_is_refused_alone(toy: ToyModel, prompt: Any) -> None:
     results, warning = generate_and_warn(toy, TOKENIZER, [GOOD[0], prompt, GOOD[1]], max_seq_len=20, max_tokens=6)
-    assert len(results) == 3, "who is refused has a place among the results, too"
+    assert len(results) == 3, "a prompt that is refused has a place among the results, too"
     assert_good(toy, results[0], results[2])
     refused = results[1]
     assert (refused.state, refused.finish_reason, refused.generated_tokens) == ("finished", "error", []), "it ends by its error"
@@ -109,7 +109,7 @@ def test_task_3_nobody_is_served_when_all_are_refused(toy: ToyModel) -> None:
     results, warning = generate_and_warn(model, TOKENIZER, ["", make_prompt(30)], max_seq_len=20)
     assert [result.finish_reason for result in results] == ["error", "error"], "both end by their error"
     assert "2 of 2" in warning, f"the warning says how many of how many failed: {warning!r}"
-    assert model.calls == [], "nobody is served, so the model is not called"
+    assert model.calls == [], "no request is served, so the model is not called"
 
 
 def test_task_3_without_a_failure_there_is_no_warning(toy: ToyModel) -> None:
@@ -117,7 +117,7 @@ def test_task_3_without_a_failure_there_is_no_warning(toy: ToyModel) -> None:
         warnings.simplefilter("always")
         results = answer.batch_generate(toy, TOKENIZER, GOOD, max_tokens=6)
     assert_good(toy, *results)
-    assert not caught, f"nobody failed, and yet there is a warning: {[str(one.message) for one in caught]}"
+    assert not caught, f"no request failed, and yet there is a warning: {[str(one.message) for one in caught]}"
 
 
 def test_task_3_an_interrupt_goes_through(toy: ToyModel) -> None:
@@ -146,7 +146,7 @@ def test_task_3_each_call_has_an_engine_of_its_own(toy: ToyModel) -> None:
     assert_good(toy, result)
     assert model.prompt_tokens == 7, (
         f"{model.prompt_tokens} prompt tokens were computed for a prompt of 7: the call before was interrupted, and who"
-        " waited in it is nobody's business now"
+        " waited in it does not concern this call"
     )
     with ThreadPoolExecutor(1) as thread:
         (result,) = thread.submit(answer.batch_generate, model, TOKENIZER, GOOD[:1], batch_size=1, max_tokens=6).result()
@@ -160,4 +160,4 @@ def test_task_3_sizes_below_one_are_refused(toy: ToyModel, name: str, value: int
     model = CountingModel(toy)
     with refuses(ValueError, f"{name}={value} makes no sense for any prompt: it is a ValueError for the whole call"):
         answer.batch_generate(model, TOKENIZER, prompts, **{name: value})
-    assert model.calls == [], "sizes are looked at before anybody is served"
+    assert model.calls == [], "sizes are looked at before any request is served"

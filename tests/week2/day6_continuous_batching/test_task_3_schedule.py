@@ -44,7 +44,7 @@ def test_task_3_a_free_slot_is_refilled_while_a_long_answer_runs(toy: ToyModel) 
         " prompts to one engine, and let it admit the next whenever a slot is free"
     )
     assert rows == sum(tokens - 1 for tokens in answers), (
-        f"{rows} rows were decoded: each answer needs one for every token but its first, and nobody here ends by surprise"
+        f"{rows} rows were decoded: each answer needs one for every token but its first, and none here ends by surprise"
     )
 
 
@@ -60,7 +60,7 @@ def test_task_3_the_defaults_are_five_slots_and_prompts_in_pieces_of_128(toy: To
     model = CountingModel(toy)
     prompts = [make_prompt(3, seed) for seed in range(6)] + [make_prompt(300)]
     expect_no_error(*answer.batch_generate(model, TOKENIZER, prompts, max_tokens=12))
-    assert max(model.decode_rows) == 5, "batch_size is 5 unless somebody says otherwise"
+    assert max(model.decode_rows) == 5, "batch_size is 5 unless the caller says otherwise"
     assert max(model.lengths) == 128, f"the longest call has {max(model.lengths)} tokens: prefill_step is 128 by default"
 
 
@@ -73,7 +73,7 @@ def test_task_3_the_default_max_seq_len_is_512(toy: ToyModel) -> None:
 def test_task_3_without_max_tokens_an_answer_fills_what_there_is(toy: ToyModel) -> None:
     (result,) = answer.batch_generate(toy, TOKENIZER, [make_prompt(4)], 300)
     expect_no_error(result)
-    assert len(result.generated_tokens) == 296, "4 tokens of prompt leave 296 of 300, and nobody has asked for fewer"
+    assert len(result.generated_tokens) == 296, "4 tokens of prompt leave 296 of 300, and no request asked for fewer"
 
 
 @pytest.mark.parametrize("prefill_step", [4, 10, 128])

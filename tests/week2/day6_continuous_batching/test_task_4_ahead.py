@@ -166,5 +166,5 @@ def test_task_4_ahead_an_end_that_nobody_could_count_wastes_a_row_and_no_more(to
         finish_all(scheduler)
         assert_alone(toy, request)
         assert sum(model.decode_rows) == position + 1, (
-            f"the EOS is token {position} after the first: {position} rows up to it, and one launched before anybody knew"
+            f"the EOS is token {position} after the first: {position} rows up to it, and one launched before the engine knew"
         )

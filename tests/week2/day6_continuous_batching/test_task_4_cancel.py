@@ -20,7 +20,7 @@ def test_task_4_failures_cancel(toy: ToyModel, state: str) -> None:
     scheduler.cancel(victim)
     scheduler.cancel(victim)  # once more does no harm
     assert (victim.state, victim.generated_tokens) == ("finished", kept), "cancel ends it at once, with the tokens it has"
-    assert victim.kv_cache is None, "whoever has ended holds no keys and values"
+    assert victim.kv_cache is None, "a request that has ended holds no keys and values"
     assert victim.finish_reason == ("length" if state == "finished" else "cancelled"), "what has finished stays as it is"
     ended = finish_all(scheduler)
     assert victim.generated_tokens == kept == alone(toy, victim.prompt, 8)[: len(kept)], "no token comes after the end"
@@ -47,8 +47,8 @@ def test_task_4_failures_only_those_who_run_own_slots(toy: ToyModel) -> None:
     def check(what: str) -> None:
         owners = dict(scheduler.slots.slot_of)
         assert set(owners) <= set(scheduler.running), (
-            f"{what}: slots are owned by {set(owners)}, and {set(scheduler.running)} run: who has ended owns none, from that"
-            " moment on"
+            f"{what}: slots are owned by {set(owners)}, and {set(scheduler.running)} run: a request that has ended owns none,"
+            " from that moment on"
         )
         for layer, cache in enumerate(scheduler.runner.caches):
             assert set(cache.lengths) == set(owners.values()), (
@@ -65,7 +65,7 @@ def test_task_4_failures_only_those_who_run_own_slots(toy: ToyModel) -> None:
     step_until(scheduler, lambda: stops.state == "decoding")
     for _ in range(12):
         scheduler.step()
-        check("after a step in which somebody may have ended")
+        check("after a step in which a request may have ended")
     for request in list(scheduler.running.values()):
         scheduler.cancel(request)
         check("after a cancel between two iterations")
@@ -195,7 +195,7 @@ def test_task_4_failures_cancelling_another_whose_last_token_is_there(toy: ToyMo
     requests.append(scheduler.submit(ask(4, 6, on_update=kill)))
     requests.append(scheduler.submit(ask(4, max_tokens, seed=1)))
     ended = finish_all(scheduler)
-    assert_returned(ended, *requests)  # also who is cancelled between its last step and its last token
+    assert_returned(ended, *requests)  # also one that is cancelled between its last step and its last token
     assert_beginning(toy, requests[1])
     assert len(scheduler.metrics.values("latency")) == 2, "the metrics hear of every end"
     assert_alone(toy, requests[0])
@@ -213,5 +213,5 @@ def test_task_4_failures_an_answer_may_lead_to_the_next_question(toy: ToyModel) 
     chain.append(scheduler.submit(ask(4, 4, on_update=next_question)))
     neighbour = scheduler.submit(ask(6, 25))
     finish_all(scheduler)
-    assert len(chain) == 5, "submit works from within on_update, and run goes on until nobody is left"
+    assert len(chain) == 5, "submit works from within on_update, and run goes on until none is left"
     assert_alone(toy, neighbour, *chain)

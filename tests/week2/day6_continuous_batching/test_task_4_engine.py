@@ -52,8 +52,8 @@ def test_task_4_engine_every_state_in_turn(toy: ToyModel) -> None:
             break
         scheduler.step()
         assert second.offset <= len(second.tokens) + 1, (
-            "`offset` counts tokens that are known or on their way, and who joins in the iteration of its prompt's end has two"
-            " on their way at most"
+            "`offset` counts tokens that are known or on their way, and one that joins in the iteration of its prompt's end"
+            " has two on their way at most"
         )
         assert second.offset <= 24, "20 prompt tokens and 5 of the answer: the last one's keys and values are never asked for"
     assert seen == ["waiting", "prefilling", "decoding", "finished"], "in this order, each once; its prompt takes 3 chunks"
@@ -62,9 +62,9 @@ def test_task_4_engine_every_state_in_turn(toy: ToyModel) -> None:
 
 def test_task_4_engine_has_work_until_all_is_returned(toy: ToyModel) -> None:
     scheduler = engine(toy)
-    assert not scheduler.has_work, "nobody has been submitted yet"
+    assert not scheduler.has_work, "nothing has been submitted yet"
     request = scheduler.submit(ask(3, 2))
-    assert scheduler.has_work, "somebody waits"
+    assert scheduler.has_work, "a request waits"
     assert_returned(finish_all(scheduler), request)
     assert scheduler.run() == [], "all has been returned: nothing twice"
 
@@ -76,7 +76,7 @@ def test_task_4_engine_an_idle_step_costs_nothing(toy: ToyModel) -> None:
     finish_all(scheduler)
     calls = len(model.calls)
     assert scheduler.step() == [], "all has been returned: nothing twice"
-    assert len(model.calls) == calls, "with nobody there the model is not called"
+    assert len(model.calls) == calls, "without a request the model is not called"
 
 
 def test_task_4_engine_a_second_wave(toy: ToyModel) -> None:
@@ -164,7 +164,7 @@ def test_task_4_engine_a_slot_is_used_again_in_the_next_iteration(toy: ToyModel,
         places = sum(model.decode_rows) + sum(length > 1 for _, length in model.calls)
         model.calls.clear()
         assert places >= slots or not scheduler.waiting, (
-            f"{places} of {slots} slots are used while somebody waits whose prompt would fit: a slot is free in the iteration"
+            f"{places} of {slots} slots are used while a request waits whose prompt would fit: a slot is free in the iteration"
             " after the one that launched its owner's last token"
         )
 
@@ -261,7 +261,7 @@ def test_task_4_engine_nobody_holds_a_cache_after_the_end(toy: ToyModel, end: st
     scheduler.submit(ask(3, 12, seed=1))
     scheduler.submit(request)
     finish_all(scheduler)
-    assert request.kv_cache is None, f"it has ended by {end}: whoever has ended holds no keys and values"
+    assert request.kv_cache is None, f"it has ended by {end}: a request that has ended holds no keys and values"
     assert_alone(toy, request)
 
 
@@ -313,7 +313,7 @@ def test_task_4_engine_fills_slots_to_their_end(toy: ToyModel) -> None:
     requests = [scheduler.submit(ask(length, 64 - length, seed)) for seed, length in enumerate(lengths)]
     finish_all(scheduler)
     assert [request.finish_reason for request in requests] == ["length"] * 7, (
-        "prompt and answer of each fill a slot of max_seq_len = 64 exactly: that is not too long, whoever is beside"
+        "prompt and answer of each fill a slot of max_seq_len = 64 exactly: that is not too long, whatever the other slots hold"
     )
     assert_alone(toy, *requests)
 

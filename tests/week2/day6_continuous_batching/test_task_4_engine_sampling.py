@@ -1,4 +1,4 @@
-"""Task 4, third part: the engine. Each request's tokens are drawn in its own way, whoever is beside it."""
+"""Task 4, third part: the engine. Each request's tokens are drawn in its own way, whatever runs alongside it."""
 
 from itertools import count, islice
 from typing import Any
@@ -95,7 +95,7 @@ def test_task_4_engine_draws_for_everyone_in_his_own_way(toy: ToyModel) -> None:
     finish_all(scheduler)
     assert_drawn_alone(toy, *requests)
     answers = {tuple(request.generated_tokens) for request in requests}
-    assert len(answers) == len(WAYS), "the same prompt, but six ways to sample: is everyone's own sampling used?"
+    assert len(answers) == len(WAYS), "the same prompt, but six ways to sample: is each request's own sampling used?"
     assert_alone(toy, requests[0])
 
 
@@ -109,7 +109,7 @@ def test_task_4_engine_repetition_penalty_in_a_batch(toy: ToyModel) -> None:
     expect_no_error(*requests)
     for request, penalty in zip(requests, penalties, strict=True):
         assert request.generated_tokens == alone(toy, make_prompt(8), 20, penalty=penalty), (
-            f"with repetition_penalty={penalty}: tokens of its own prompt and answer are less likely, nobody else's"
+            f"with repetition_penalty={penalty}: tokens of its own prompt and answer are less likely, and no others"
         )
 
 

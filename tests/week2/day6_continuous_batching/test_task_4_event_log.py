@@ -44,7 +44,7 @@ def test_task_4_engine_log_of_chunks(toy: ToyModel, length: int) -> None:
     full = [(8, 8 * (place + 1)) for place in range(length // 8)]
     expected = full + [(length % 8, length)] * (length % 8 > 0)
     assert chunks_of(run, request) == expected, (
-        f"nobody competes, so a prompt of {length} is launched in chunks of 8, each with its tokens and its position"
+        f"there is no other request, so a prompt of {length} is launched in chunks of 8, each with its tokens and its position"
     )
     steps = [event.step for event in run.of(request, "prefill chunk")]
     assert steps == list(range(len(expected))), "a chunk is logged in the step that launches it, one per step"

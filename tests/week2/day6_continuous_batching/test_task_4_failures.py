@@ -1,4 +1,4 @@
-"""Task 4, fourth part: cancel and failure. What goes wrong stays with those whom it concerns, and the engine stays whole."""
+"""Task 4, fourth part: cancel and failure. What goes wrong ends the requests that it concerns, and the engine stays whole."""
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +99,7 @@ def test_task_4_failures_a_failing_last_update(toy: ToyModel, end: str) -> None:
         scheduler.submit(request)
     assert_returned(serve(scheduler), failing, *others)
     assert_failed(toy, failing, error, f"its on_update raised when it heard of its end by {end}")
-    assert failing.kv_cache is None, "whoever has ended holds no keys and values"
+    assert failing.kv_cache is None, "a request that has ended holds no keys and values"
     assert_alone(toy, *others)
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
@@ -204,7 +204,7 @@ def test_task_4_failures_a_last_token_outlives_a_decode_step_that_fails(toy: Toy
 
 
 def run_on_a_failing_device(toy: ToyModel, scheduler: Any, model: UnreadableModel, running: Sequence[Any]) -> list[Any]:
-    """Let this iteration's tokens fail when they are read, which may be in the next one; who has ended by then."""
+    """Let this iteration's tokens fail when they are read, which may be in the next one; those that have ended by then."""
     __tracebackhide__ = True
     with nothing_gets_out(), only_reading_fails():
         model.broken = True
@@ -307,7 +307,7 @@ def test_task_4_failures_a_failure_of_the_device_may_be_any_exception(
     for request in running:
         assert_failed(toy, request, kind, f"it ran when the device failed at {place}, whatever kind of exception that was")
     assert_returned(ended, first, *running, waiting)
-    if not isinstance(waiting.error, kind):  # who was admitted in that very iteration ran
+    if not isinstance(waiting.error, kind):  # one that was admitted in that very iteration ran
         assert_alone(toy, waiting)
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
@@ -340,7 +340,7 @@ def test_task_4_failures_logits_that_say_nothing_are_an_error(toy: ToyModel, pla
 
 
 class SickOnce(ToyModel):
-    """All is NaN in the row of a decode step that stands at position `sick_at`, once."""
+    """All is NaN in the row of a decode step that is at position `sick_at`, once."""
 
     sick_at: int | None = None
 
@@ -362,7 +362,7 @@ def test_task_4_failures_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str)
     scheduler = engine(sick, slots=3, prefill_step=64, max_seq_len=128)
     victim = ask_with_eos(toy, 20, 3, 10) if end == "EOS" else ask(20, 6 if end == "max_tokens" else 10)
     long, short = ask(40, 30, seed=1), ask(3, 30, seed=2)
-    # The row after the EOS, at position 23, is computed for nobody; the last of six tokens comes from position 24.
+    # The row after the EOS, at position 23, is computed for nothing; the last of six tokens comes from position 24.
     sick.sick_at = 23 if end == "EOS" else 24
     for request in (victim, long, short):
         scheduler.submit(request)
@@ -384,7 +384,7 @@ def test_task_4_failures_a_slot_whose_last_row_was_sick(toy: ToyModel, end: str)
         return
     wanted = "stop" if end == "EOS" else "cancelled"
     assert victim.finish_reason == wanted, (
-        f"it had ended with {wanted!r} before the NaN of a row that nobody needed was read; now it is {victim.finish_reason!r}"
+        f"it had ended with {wanted!r} before the NaN of a row that was not needed was read; now it is {victim.finish_reason!r}"
     )
 
 
@@ -399,7 +399,7 @@ def test_task_4_failures_nan_of_a_cancelled_request_is_scrubbed_too(toy: ToyMode
     step_until(scheduler, lambda: victim.offset > 0)
     for _ in range(steps - 1):
         scheduler.step()
-    scheduler.cancel(victim)  # after the first step its NaN is known to nobody yet, and lies in its slot
+    scheduler.cancel(victim)  # after the first step its NaN has not been read yet, and is in its slot
     scheduler.step()  # by now it has come back
     successors = [scheduler.submit(ask(1, 6, seed)) for seed in range(2)]
     serve(scheduler)
@@ -429,7 +429,7 @@ def test_task_4_failures_infinite_logits_are_an_error(toy: ToyModel) -> None:
 
 
 def test_task_4_failures_a_strategy_that_fails_is_not_silent(toy: ToyModel) -> None:
-    error, broken = ZeroDivisionError("the mean length of nobody"), False
+    error, broken = ZeroDivisionError("the mean length of no requests"), False
 
     def choose(waiting: Collection[Any], running: Sequence[Any], count: int) -> list[Any]:
         if broken:
@@ -446,7 +446,7 @@ def test_task_4_failures_a_strategy_that_fails_is_not_silent(toy: ToyModel) -> N
     broken = False
     assert_failed(toy, running, error, "it ran when the iteration was interrupted")
     assert (waiting.state, list(scheduler.waiting)) == ("waiting", [waiting.request_id]), (
-        "whoever waits is still there when a plan has failed, and nobody else is"
+        "the waiting requests are still there when a plan has failed, and no others are"
     )
     assert_returned(serve(scheduler), running, waiting)
     assert_alone(toy, waiting)
@@ -454,7 +454,7 @@ def test_task_4_failures_a_strategy_that_fails_is_not_silent(toy: ToyModel) -> N
 
 
 class Interruption(BaseException):
-    """Like Ctrl-C: no Exception, so that nobody who catches those stops it."""
+    """Like Ctrl-C: no Exception, so that code which catches those does not stop it."""
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -484,7 +484,7 @@ def test_task_4_failures_an_interrupted_iteration(toy: ToyModel, late: bool, dec
         assert_failed(toy, request, Interruption, "it ran when the iteration was interrupted")
     assert_returned(serve(scheduler), *running, *waiting)
     for request in waiting:
-        if not isinstance(request.error, Interruption):  # who was admitted in that very iteration ran
+        if not isinstance(request.error, Interruption):  # one that was admitted in that very iteration ran
             assert_alone(toy, request)
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
@@ -506,7 +506,7 @@ def test_task_4_failures_an_interrupted_update(toy: ToyModel, position: int) -> 
     assert_can_still_serve(scheduler, model, toy, slots=3)
 
 
-# Who may call step.
+# Which calls of step are allowed.
 
 
 def test_task_4_failures_a_step_within_a_step_is_refused(toy: ToyModel) -> None:

@@ -14,7 +14,7 @@ from support import POISON, FragileModel, ToyModel, alone, finish_all, is_poison
 
 
 class ObservedRun:
-    """An engine whose clock ticks once per step. Notes, from outside, when what happened to whom, and compares."""
+    """An engine whose clock ticks once per step. Notes, from outside, when what happened to which request, and compares."""
 
     def __init__(self, model: Any, slots: int, **options: Any) -> None:
         self.now = 0.0
@@ -80,14 +80,16 @@ class ObservedRun:
         metrics, step = self.engine.metrics, len(self.active)
         assert metrics.steps == step, f"after {step} steps: close_iteration is called once in every step"
         assert metrics.active_requests == self.active[-1], (
-            f"step {step}: active are those whom the plan gave a chunk or a token (whose offset has moved), here"
+            f"step {step}: active are those that the plan gave a chunk or a token (whose offset has moved), here"
             f" {self.active[-1]}, and not those whose last token is merely on its way"
         )
         assert metrics.queue_size == self.queue[-1], (
-            f"step {step}: queued are the {self.queue[-1]} whom the plan left waiting, before anybody was told anything"
+            f"step {step}: queued are the {self.queue[-1]} that the plan left waiting, before any client was told anything"
         )
-        assert metrics.total_requests == len(self.requests), f"step {step}: everyone who was submitted has arrived"
-        assert metrics.finished_requests == len(self.finished), f"step {step}: whoever has ended, for any reason, has finished"
+        assert metrics.total_requests == len(self.requests), f"step {step}: all that were submitted have arrived"
+        assert metrics.finished_requests == len(self.finished), (
+            f"step {step}: a request that has ended, for any reason, has finished"
+        )
         tokens = sum(len(request.generated_tokens) for request in self.requests)
         assert metrics.total_tokens == tokens, (
             f"step {step}: tokens are those that came back and were kept: no EOS, none that came too late, but the one at which"
@@ -259,7 +261,7 @@ def test_task_4_failures_metrics_after_an_interrupt(toy: ToyModel) -> None:
             interrupts += 1
     assert interrupts == 1, "the interrupt comes out of step"
     assert sorted(request.finish_reason for request in running) == ["error", "error"], "all that run end with it"
-    assert (waits.finish_reason, len(ended)) == ("length", 3), "who waits is served, and everyone is returned"
+    assert (waits.finish_reason, len(ended)) == ("length", 3), "the waiting request is served, and all are returned"
     metrics = engine.metrics
     assert (metrics.total_requests, metrics.finished_requests) == (3, 3), "the metrics hear of every end, those by Ctrl-C too"
     assert len(metrics.values("latency")) == len(metrics.values("queue_time")) == 3, "the next step reports what came before"
@@ -272,4 +274,6 @@ def test_task_4_ahead_metrics_before_and_after_the_work(toy: ToyModel) -> None:
     finish_all(engine)
     metrics = engine.metrics
     assert metrics.total_requests == metrics.finished_requests == len(metrics.values("latency")) == 1, "one came and went"
-    assert (metrics.queue_size, metrics.active_requests) == (0, 0), "the last step only reads: nobody is active, nobody waits"
+    assert (metrics.queue_size, metrics.active_requests) == (0, 0), (
+        "the last step only reads: no request is active, and none waits"
+    )

@@ -54,7 +54,7 @@ def run(plan: Any, waiting: list[Any], running: list[Any]) -> None:
 
 def test_task_4_plan_for_nobody() -> None:
     plan = plan_of([], [])
-    assert (list(plan.prefill), list(plan.decode)) == ([], []), "nobody waits and nobody runs: an empty plan"
+    assert (list(plan.prefill), list(plan.decode)) == ([], []), "no request waits or runs: an empty plan"
 
 
 # Decode.
@@ -64,7 +64,7 @@ def test_task_4_plan_gives_a_token_to_everyone_who_decodes() -> None:
     second, first, third = at(3, 9), at(5, 5), at(4, 4)
     plan = plan_of([at(7)], [first, at(30, 16), third, second])
     assert list(plan.decode) == [first, third, second], (
-        "those whose whole prompt is computed, in the order of `running`, and nobody else, whatever is prefilled alongside"
+        "those whose whole prompt is computed, in the order of `running`, and no others, whatever is prefilled alongside"
     )
 
 
@@ -152,7 +152,7 @@ def test_task_4_plan_lets_nobody_overtake_who_does_not_fit() -> None:
     fits = at(3)
     plan = plan_of([fits, at(6), at(2), at(1)], [])
     assert_chunks(
-        plan, [(fits, 0, 3)], "6 do not fit into the 5 that are left, which ends the plan: the 2 behind must not overtake"
+        plan, [(fits, 0, 3)], "6 do not fit into the 5 that are left, which ends the plan: the 2 after it must not overtake"
     )
 
 
@@ -174,7 +174,7 @@ def test_task_4_plan_of_the_third_prediction_if_the_longer_came_first() -> None:
     halfway, twenty, sixty = at(228, 128), at(20), at(60)
     waiting, running = [sixty, twenty], [halfway]
     plan = plan_of(waiting, running, step=128)
-    assert_chunks(plan, [(halfway, 128, 228)], "60 tokens do not fit into 28, and the 20 behind them must not overtake")
+    assert_chunks(plan, [(halfway, 128, 228)], "60 tokens do not fit into 28, and the 20 after them must not overtake")
     run(plan, waiting, running)
     plan = plan_of(waiting, running, step=128)
     assert_chunks(plan, [(sixty, 0, 60), (twenty, 0, 20)], "60 + 20 tokens of 128")
@@ -187,7 +187,7 @@ def test_task_4_plan_at_the_edge_of_the_third_prediction(length: int) -> None:
     assert_chunks(plan_of([other], [halfway], step=128), expected, f"28 tokens are left for a prompt of {length}")
 
 
-# Slots, and whom the strategy chooses.
+# Slots, and what the strategy chooses.
 
 
 def test_task_4_plan_admits_nobody_without_a_slot() -> None:
@@ -207,7 +207,7 @@ def test_task_4_plan_admits_in_the_order_of_the_strategy() -> None:
     plan = plan_of(queue, [], strategy=LAST)
     assert_chunks(plan, [(queue[3], 0, 4), (queue[2], 0, 3)], "this strategy takes who came last; 21 do not fit into the rest")
     nobody = SimpleNamespace(choose=lambda waiting, running, count: [])
-    assert_chunks(plan_of(queue, [], strategy=nobody), [], "a strategy may choose nobody")
+    assert_chunks(plan_of(queue, [], strategy=nobody), [], "a strategy may choose none")
 
 
 def test_task_4_plan_asks_the_strategy_once_for_all_free_slots() -> None:
@@ -219,7 +219,7 @@ def test_task_4_plan_asks_the_strategy_once_for_all_free_slots() -> None:
 
     queue, running = [at(1), at(2), at(3), at(4), at(5)], [at(5, 5), at(12, 10)]
     plan = plan_of(queue, running, slots=5, strategy=SimpleNamespace(choose=choose))
-    assert len(asked) == 1, f"the strategy was asked {len(asked)} times: once, and it ranks those whom it chooses together"
+    assert len(asked) == 1, f"the strategy was asked {len(asked)} times: once, and it ranks those that it chooses together"
     assert asked[0][2] == 3, f"it was asked for {asked[0][2]} requests: two of five slots are taken"
     assert asked[0][0] == queue, "all who wait, in order of arrival, are what it chooses from"
     assert asked[0][1] == running, "all who run, also in the middle of a prompt, are what a length-balance looks at"
@@ -241,7 +241,7 @@ def test_task_4_plan_does_not_ask_the_strategy_when_no_slot_is_free(offset: int,
     running = [at(5, 5), at(15, offset)]
     plan = plan_of([at(2), at(3)], running, slots=2, strategy=SimpleNamespace(choose=choose))
     expected = [(running[1], *chunk)] if chunk else []
-    assert_chunks(plan, expected, "two of two slots are taken, and this strategy would name somebody even if asked for 0")
+    assert_chunks(plan, expected, "two of two slots are taken, and this strategy would name one even if asked for 0")
     assert not asked, f"the strategy was asked for {asked[0]} requests: two of two slots are taken, so there is nothing to ask"
 
 
@@ -321,9 +321,9 @@ def test_task_4_plan_obeys_all_rules(
 
     chunks = list(plan.prefill)
     candidates = [*begun, *waiting[:free]]
-    assert list(plan.decode) == decoding, "everyone decodes whose prompt is computed, in the order of `running`"
+    assert list(plan.decode) == decoding, "each request decodes whose prompt is computed, in the order of `running`"
     assert [chunk.request for chunk in chunks] == candidates[: len(chunks)], (
-        "first the prompt that has begun, then who waits, in the strategy's order, as many as there are free slots; each once"
+        "first the prompt that has begun, then those waiting, in the strategy's order, as many as slots are free; each once"
     )
     budget = prefill_step
     for i, chunk in enumerate(chunks):
@@ -353,4 +353,4 @@ def test_task_4_plan_changes_nothing(queue: list[int], halfway: tuple[int, int] 
 
     before = everything()
     plan_of(waiting.values(), running, 4, prefill_step)
-    assert everything() == before, "planning changes no queue, no list and no counter: whoever runs the plan does"
+    assert everything() == before, "planning changes no queue, no list and no counter: running the plan does"

@@ -14,7 +14,7 @@ from day6_engines import ask, drawn_alone
 from support import CountingModel, ToyModel, alone, make_prompt
 
 MANY = 40
-"""Tokens that nobody here reaches: requests do not end, since that is the engine's business."""
+"""Tokens that no request here reaches: requests do not end, since that is the engine's business."""
 
 
 class DeepToy(ToyModel):
@@ -160,7 +160,7 @@ def test_task_4_runner_reads_no_token_and_gives_none_out(toy: ToyModel) -> None:
     runner.join(request, 0, prefill(runner, request))
     runner.decode([request])
     assert (request.generated_tokens, request.state) == ([], "decoding"), (
-        "the runner knows what it launched and not what came of it: whoever reads the tokens hands them out"
+        "the runner knows what it launched and not what came of it: the engine reads the tokens and hands them out"
     )
     runner.leave(0)
     assert request.state == "decoding", "leave frees a slot; whether a request ends is decided elsewhere"
@@ -212,7 +212,7 @@ def test_task_4_runner_fills_a_slot_between_others(toy: ToyModel) -> None:
         " has to hide what a longer owner left there",
     )
     for request in (left, right):
-        assert_says(toy, request, "somebody left and somebody joined in the slot between them")
+        assert_says(toy, request, "a request left and another joined in the slot between them")
 
 
 def test_task_4_runner_fills_the_slot_that_it_is_given(toy: ToyModel) -> None:
@@ -252,7 +252,7 @@ def test_task_4_runner_moves_who_has_just_joined(toy: ToyModel) -> None:
     runner.move(1, 0)
     decode(runner, [request], 5)
     assert_says(toy, request, "it moved before its first decode step: its last token is the one that it joined with")
-    assert gone.offset == 9, "who has left is computed no more"
+    assert gone.offset == 9, "a request that has left is computed no more"
 
 
 def test_task_4_runner_joins_behind_a_row_that_is_gone(toy: ToyModel) -> None:
@@ -288,7 +288,7 @@ def test_task_4_runner_keeps_tokens_that_are_waited_for(toy: ToyModel, change: s
             toy,
             request,
             f"a {change} after the launch changed the tokens that the launch had returned: make a new `last_tokens`, the old"
-            " array belongs to whoever waits for it",
+            " array belongs to those that wait for it",
         )
 
 
@@ -403,5 +403,5 @@ def test_task_4_runner_decodes_everyone_in_its_own_way(toy: ToyModel) -> None:
         )
     assert_says(toy, requests[0], "a greedy row among others that are drawn")
     assert requests[2].generated_tokens == alone(toy, make_prompt(7, 2), 11, penalty=1.7), (
-        "with a repetition penalty: its prompt and all of its answer count, and nobody else's"
+        "with a repetition penalty: its prompt and all of its answer count, and no other request's"
     )

@@ -1,4 +1,4 @@
-"""Task 4: the engine asks its strategy whom to admit. The strategies themselves are in test_task_8_strategies.py."""
+"""Task 4: the engine asks its strategy which requests to admit. The strategies themselves are in test_task_8_strategies.py."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_task_4_engine_lets_no_stream_of_short_requests_starve_a_long_one(toy: T
             scheduler.submit(answer.Request(make_prompt(3, seed=submitted), 2, on_update=submit_another))
 
     scheduler.submit(victim)
-    for _ in range(3):  # so that there is always somebody shorter in the queue
+    for _ in range(3):  # so that there is always a shorter one in the queue
         submit_another()
     ended = finish_all(scheduler)
     expect_no_error(*ended)

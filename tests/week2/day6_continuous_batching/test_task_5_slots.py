@@ -1,4 +1,4 @@
-"""Task 5: the slot manager. `free` and `slot_of`, which its `__init__` makes, say who has what."""
+"""Task 5: the slot manager. `free` and `slot_of`, which its `__init__` makes, say which request has which slot."""
 
 import re
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_task_5_condense_closes_a_gap() -> None:
 
 def test_task_5_without_gaps_nobody_moves() -> None:
     slots = answer.SlotManager(3)
-    assert slots.condense() == [], "there is nobody to move"
+    assert slots.condense() == [], "there is no owner to move"
     for request_id in (10, 11, 12):
         slots.allocate_slot(request_id)
         assert slots.condense() == [], "the owners are already next to each other"
@@ -122,12 +122,12 @@ def follow(moves: list[tuple[int, int]], owners: dict[int, int]) -> None:
     for source, target in moves:
         assert target not in owners.values(), f"the move {source} to {target} of {moves} overwrites the owner of {target}"
         movers = [request_id for request_id, slot in owners.items() if slot == source]
-        assert movers, f"the move {source} to {target} of {moves} finds nobody in slot {source}"
+        assert movers, f"the move {source} to {target} of {moves} finds no owner in slot {source}"
         owners[movers[0]] = target
     assert sorted(owners.values()) == list(range(count)), f"after {moves} from {before} there are still gaps: {owners}"
     needed = sum(slot >= count for slot in before.values())
     assert len(moves) == needed, (
-        f"{before} with {moves}: {needed} owners stand in slots from {count} on, and each of them moves once;"
+        f"{before} with {moves}: {needed} owners are in slots from {count} on, and each of them moves once;"
         " every needless move copies a whole row"
     )
 

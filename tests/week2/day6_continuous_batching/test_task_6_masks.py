@@ -1,4 +1,4 @@
-"""Task 6: masks for rows of different lengths. Rows may stand at the left or at the right (see `alignment.py`)."""
+"""Task 6: masks for rows of different lengths. Rows may be at the left or at the right (see `alignment.py`)."""
 
 import mlx.core as mx
 import numpy as np
@@ -32,7 +32,7 @@ def assert_sees(mask: mx.array, offsets: list[int], columns: int) -> None:
         seen = np.flatnonzero(np.array(mask[row, 0, 0]) == 0).tolist()
         want = list(seen_columns(offset, columns, right))
         assert seen == want, (
-            f"offsets {offsets}, {columns} columns, rows stand {side}: row {row}, whose token is at position {offset}, should"
+            f"offsets {offsets}, {columns} columns, rows are {side}: row {row}, whose token is at position {offset}, should"
             f" see columns {want[0]} … {want[-1]}, itself included, but sees {seen}. Other columns belong to longer rows,"
             " or to an earlier owner of the slot"
         )

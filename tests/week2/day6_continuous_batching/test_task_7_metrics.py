@@ -70,7 +70,7 @@ def test_task_7_after_idle_iterations() -> None:
     for time in (1, 2):
         metrics.update(state(time))
     assert metrics.steps == 2, "an iteration in which nothing happened is an iteration"
-    assert metrics.throughput_tokens_per_sec == 0, "nobody has arrived, so there is no time to count from"
+    assert metrics.throughput_tokens_per_sec == 0, "no request has arrived, so there is no time to count from"
     assert (metrics.slot_utilization, metrics.slot_utilization_while_waiting) == (0, 1), (
         "no slot was in use, and none was wanted"
     )
@@ -151,7 +151,7 @@ def test_task_7_average_latency_counts_every_end() -> None:
     broken = [(1.0, ARRIVED, 2, 0), (2.0, ADMITTED, 2, 0), (9.0, FINISHED, 2, 0)]
     open_still = [(0.0, ARRIVED, 3, 0), (2.0, ADMITTED, 3, 0)]
     metrics = told_of(cancelled, broken, open_still, served(4, arrived=2, queue_time=1, ttft=2, tpot=1, tokens=3))
-    assert metrics.average_latency == (16 + 8 + 4) / 3, "over all that have finished, however they ended, and nobody else"
+    assert metrics.average_latency == (16 + 8 + 4) / 3, "over all that have finished, however they ended, and no others"
 
 
 def test_task_7_slot_utilization_is_a_mean_over_iterations() -> None:
@@ -165,9 +165,9 @@ def test_task_7_slot_utilization_is_a_mean_over_iterations() -> None:
 
 def test_task_7_utilization_while_somebody_waits() -> None:
     metrics = answer.BatchingMetrics()
-    assert metrics.slot_utilization_while_waiting == 1, "nobody has waited, so no slot was free that somebody wanted"
+    assert metrics.slot_utilization_while_waiting == 1, "no request has waited, so no slot was free that one wanted"
     metrics.update(state(1, 2))
-    assert metrics.slot_utilization_while_waiting == 1, "still nobody has waited"
+    assert metrics.slot_utilization_while_waiting == 1, "still none has waited"
     for active, queue in ((4, 3), (1, 1), (1, 0), (0, 0)):
         metrics.update(state(1, active, queue))
     assert metrics.slot_utilization_while_waiting == (4 + 1) / (2 * 4), (
@@ -233,7 +233,7 @@ def test_task_7_a_request_has_the_figures_it_has_come_to(happened: list[Any], fi
     assert {name: metrics.values(name) for name in FIGURES} == expected, (
         "a figure counts as soon as both its events have happened, and only then; tpot wants two tokens or more"
     )
-    assert metrics.average_latency == figures.get("latency", 0), "who is still on the way has no latency"
+    assert metrics.average_latency == figures.get("latency", 0), "a request that has not ended has no latency"
 
 
 def test_task_7_of_one_whose_arrival_was_lost_nothing_is_kept() -> None:

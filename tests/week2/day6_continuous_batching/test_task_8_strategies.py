@@ -24,7 +24,7 @@ def begun(request: Any) -> Any:
 
 
 def order(strategy: Any, waiting: list[Any], running: list[Any]) -> list[int]:
-    """In which order the waiting are chosen when nobody else comes; by their places in the queue."""
+    """In which order the waiting are chosen when no others come; by their places in the queue."""
     chosen = strategy.choose(waiting, running, len(waiting))
     left = list(waiting)
     for request in chosen:
@@ -48,7 +48,7 @@ def first(strategy: Any, waiting: list[Any]) -> Any:
 
 
 class LongestPrompt(answer.Strategy):  # type: ignore[name-defined]
-    """A ranking of one's own; it notes whom it was asked about."""
+    """A ranking of one's own; it notes which requests it was asked about."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -79,7 +79,7 @@ def test_task_8_a_ranking_is_made_once() -> None:
     strategy = LongestPrompt()
     strategy.choose([made(length) for length in range(1, 9)], [], 3)
     assert len(strategy.asked) == 1, (
-        "one ranking for a plan, whoever waits: what depends on the running is computed in it, once"
+        "one ranking per plan, however many wait: what depends on the running is computed in it, once"
     )
 
 
@@ -95,7 +95,7 @@ def test_task_8_each_choice_has_a_ranking_of_its_own() -> None:
 def test_task_8_the_best_may_stand_at_the_very_end() -> None:
     waiting = [*(made(9) for _ in range(999)), made(2)]
     for strategy, running in ((answer.ShortestRemaining(), []), (answer.LengthBalance(), [made(3, offset=3)])):
-        assert strategy.choose(waiting, running, 1) == [waiting[-1]], "everyone who waits is looked at, also the last of 1000"
+        assert strategy.choose(waiting, running, 1) == [waiting[-1]], "each waiting request is looked at, also the last of 1000"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -116,8 +116,8 @@ def test_task_8_choosing_changes_nothing(strategy: Any, starving: bool) -> None:
     lists, insides = (list(waiting), list(running)), counters(waiting, running)
     for _ in range(3):
         strategy().choose(waiting, running, 2)
-    assert (waiting, running) == lists, "choose only says who is next: whoever runs the queue takes it out"
-    assert counters(waiting, running) == insides, "nobody is admitted, so nobody is overtaken, and nothing else changes either"
+    assert (waiting, running) == lists, "choose only says which is next: the owner of the queue takes it out"
+    assert counters(waiting, running) == insides, "none is admitted, so none is overtaken, and nothing else changes either"
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])
@@ -126,9 +126,9 @@ def test_task_8_as_many_as_are_wanted_and_there(strategy: Any, starving: int) ->
     waiting = [made(length, overtaken=32 * (place < starving)) for place, length in enumerate((9, 2, 5))]
     for wanted, expected in ((0, 0), (1, 1), (2, 2), (3, 3), (9, 3)):
         chosen = strategy().choose(waiting, [], wanted)
-        assert len(chosen) == expected, f"{wanted} are wanted and 3 are there, of whom {starving} have waited too long"
-        assert len({request.request_id for request in chosen}) == expected, "nobody is chosen twice"
-    assert list(strategy().choose([], [], 2)) == [], "nobody waits"
+        assert len(chosen) == expected, f"{wanted} are wanted and 3 are there, of which {starving} have waited too long"
+        assert len({request.request_id for request in chosen}) == expected, "none is chosen twice"
+    assert list(strategy().choose([], [], 2)) == [], "none waits"
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, LongestPrompt])
@@ -192,7 +192,7 @@ BALANCE = {
     "a distance, in either direction": ([made(20, offset=20)], [5, 24, 19, 30], [2, 1, 3, 0]),
     "a sequence that has grown counts with all its tokens": ([made(5, offset=30, generated=26)], [5, 29], [1, 0]),
     "a half-read prompt counts as a whole": ([made(40, offset=8)], [9, 39], [1, 0]),
-    "a prompt that nobody has begun to read counts as a whole": ([begun(made(40))], [1, 39], [1, 0]),
+    "a prompt that has not been begun counts as a whole": ([begun(made(40))], [1, 39], [1, 0]),
     "some half-read, some grown": ([made(40, offset=8), made(4, offset=20, generated=17)], [12, 22, 31], [2, 1, 0]),
     "those who wait have no part in the mean": ([made(10, offset=10)], [60, 12, 30], [1, 2, 0]),
     "what may still be generated has no part in it": ([made(10, 40, offset=12, generated=3)], [50, 12], [1, 0]),
@@ -201,9 +201,9 @@ BALANCE = {
     "equally far, below first": ([made(20, offset=20)], [18, 22], [0, 1]),
     "the mean need not be whole, above first": ([made(20, offset=20), made(21, offset=21)], [21, 20], [0, 1]),
     "the mean need not be whole, below first": ([made(20, offset=20), made(21, offset=21)], [20, 21], [0, 1]),
-    "with nobody to match, arrival decides": ([], [30, 2, 9], [0, 1, 2]),
+    "with none to match, arrival decides": ([], [30, 2, 9], [0, 1, 2]),
 }
-"""Who runs, the lengths of the waiting prompts, and their order."""
+"""Running requests, the lengths of the waiting prompts, and their order."""
 
 
 @pytest.mark.parametrize("meaning", BALANCE)
@@ -252,7 +252,9 @@ def test_task_8_the_guard_begins_at_max_overtakes() -> None:
 def test_task_8_of_several_starving_the_first() -> None:
     strategy = answer.ShortestRemaining()
     assert starved(strategy, 4, 3, 2, 0) == [0, 1, 3, 2], "two have waited too long: of these, who came first goes first"
-    assert starved(strategy, 3, 3, 3, 0) == [0, 1, 2, 3], "three have been overtaken equally often: who came first goes first"
+    assert starved(strategy, 3, 3, 3, 0) == [0, 1, 2, 3], (
+        "three have been overtaken equally often: the first to come goes first"
+    )
     assert starved(strategy, 3, 3, 3) == [0, 1, 2], "all have waited too long"
     waiting = [made(1, overtaken=3), made(9), made(5)]
     assert order(strategy, waiting, []) == [0, 2, 1], "the first has waited too long, and is the shortest, too: it goes once"

@@ -29,7 +29,7 @@ STRATEGIES = st.sampled_from([answer.Fifo, answer.ShortestRemaining, answer.Leng
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who asks after `arrival` steps, and may lose interest after `patience` steps more."""
+    """A client that asks after `arrival` steps, and may lose interest after `patience` steps more."""
 
     prompt_length: int
     max_tokens: int
@@ -121,17 +121,17 @@ def test_task_9_alone_or_together(toy: ToyModel, clients: list[Client], slots: i
     assert sorted(r.request_id for r in ended) == [r.request_id for r in requests], "step returns each ended request once"
     for client, request, (tokens, _) in zip(clients, requests, expected, strict=True):
         if request.finish_reason == "cancelled":
-            assert client.patience is not None, f"nobody cancelled {client}"
+            assert client.patience is not None, f"{client} did not cancel"
             tokens = tokens[: len(request.generated_tokens)]
         assert request.generated_tokens == tokens, (
-            f"{client} was told something else than when nobody else is there: its row, position or mask was another's, or a"
+            f"{client} was told something else than when it is alone: its row, position or mask was another's, or a"
             " token was lost or taken twice"
         )
     assert max(model.decode_rows, default=0) <= slots, f"a step has at most {slots} rows, one for each slot"
     told = sum(len(request.generated_tokens) for request in requests)
     # Prompt chunks of one token look like decode rows; a row too many is allowed to who ends by an EOS or is cancelled.
     crumbs = sum(client.prompt_length for client in clients) if prefill_step == 1 else 2 * len(clients)
-    assert sum(model.decode_rows) <= told + 2 * len(clients) + crumbs, "rows were computed that nobody needed"
+    assert sum(model.decode_rows) <= told + 2 * len(clients) + crumbs, "rows were computed that no request needed"
 
 
 # And with a model that says something.

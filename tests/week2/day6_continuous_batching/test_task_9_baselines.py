@@ -43,7 +43,7 @@ def test_task_9_each_baseline_gives_the_answers_of_requests_alone(toy: ToyModel,
     assert_alone(toy, *requests)
     assert (metrics.total_requests, metrics.finished_requests) == (5, 5), "the metrics know of every request"
     assert metrics.total_tokens == 5 + 9 + 1 + 4 + 6, "the metrics count every token, the first ones and the last ones, too"
-    assert (metrics.queue_size, len(metrics.values("latency"))) == (0, 5), "at the end nobody waits, and all have a latency"
+    assert (metrics.queue_size, len(metrics.values("latency"))) == (0, 5), "at the end none waits, and all have a latency"
 
 
 @each_baseline
@@ -132,9 +132,9 @@ def test_task_9_each_baseline_stops_when_everybody_has_said_eos(toy: ToyModel, s
 def test_task_9_a_batch_has_at_least_one_slot(toy: ToyModel, name: str, batch_size: int, count: int) -> None:
     model = CountingModel(toy)
     requests = some_requests(*[3] * count)
-    with refuses(ValueError, f"{name} with batch_size {batch_size}: a batch without slots serves nobody"):
+    with refuses(ValueError, f"{name} with batch_size {batch_size}: a batch without slots serves no request"):
         getattr(answer, name)(model, requests, batch_size)
-    assert model.calls == [], "a size that makes no sense is refused before anybody is served"
+    assert model.calls == [], "a size that makes no sense is refused before any request is served"
 
 
 # One at a time, and the engine.
@@ -147,7 +147,7 @@ def test_task_9_sequential_is_one_after_another(toy: ToyModel, states: list[Any]
     assert_alone(toy, *requests)
     expected = [(1, length) for request in requests for length in (len(request.prompt), *[1] * (request.max_tokens - 1))]
     assert model.calls == expected, (
-        "each prompt is read when the answer before it is over, in order of arrival, and nobody shares a step"
+        "each prompt is read when the answer before it is over, in order of arrival, and none share a step"
     )
     assert {state.max_slots for state in states} == {1}, "it is a batch of one slot"
     ends = metrics.values("latency")
@@ -201,6 +201,6 @@ def test_task_9_what_it_is_good_for(toy: ToyModel) -> None:
     assert steps["continuous"] < 0.7 * steps["static"], f"decode steps: {steps}. Is a free slot given to the next at once?"
     assert sum(models["continuous"].decode_rows) <= sum(item.max_tokens for item in items), "rows were computed for nothing"
     assert continuous.slot_utilization_while_waiting >= 0.95, (
-        f"while somebody waits, {continuous.slot_utilization_while_waiting:.0%} of the slots are in use: fill them at once"
+        f"while requests wait, {continuous.slot_utilization_while_waiting:.0%} of the slots are in use: fill them at once"
     )
     assert static.slot_utilization_while_waiting < continuous.slot_utilization_while_waiting, "static batches leave rows idle"

@@ -129,7 +129,7 @@ def test_task_9_integrity_sees_a_row_without_an_owner(toy: ToyModel, layers: lis
     engine = Engine(toy)
     for layer in layers:
         engine.resize(layer, SLOTS - 1, 4)
-    engine.assert_noticed("that a slot which nobody owns is taken in the cache: its row would be computed along")
+    engine.assert_noticed("that a slot which no request owns is taken in the cache: its row would be computed along")
 
 
 def test_task_9_integrity_sees_an_offset_that_no_layer_has(toy: ToyModel) -> None:
@@ -193,12 +193,12 @@ def test_task_9_integrity_is_silent_about_one_whose_last_token_is_on_its_way(toy
     fourth = engine.scheduler.submit(answer.Request(make_prompt(4), 1))
     engine.scheduler.admit(fourth)
     fourth.offset = 4  # its only token has been launched
-    engine.scheduler.check_integrity()  # four run, of whom three have or need one of the three slots
+    engine.scheduler.check_integrity()  # four run, of which three have or need one of the three slots
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_task_9_integrity_is_silent_through_the_life_of_a_batch(toy: ToyModel, slots: int) -> None:
-    """Long prompts, answers of one token, gaps that close, and who comes in while a last token is on its way."""
+    """Long prompts, answers of one token, gaps that close, and a request that comes in while a last token is on its way."""
     scheduler = answer.ContinuousBatchScheduler(toy, slots, max_seq_len=60, prefill_step=8)
     scheduler.check_integrity()
     requests = [

@@ -37,7 +37,7 @@ def test_task_9_static_groups_wait_for_their_longest(toy: ToyModel) -> None:
     assert_alone(toy, *requests)
     groups = rows_of_groups(model)
     assert len(groups) == 3, (
-        f"seven requests are three groups of up to 3, and there are {len(groups)}: nobody joins or leaves one"
+        f"seven requests are three groups of up to 3, and there are {len(groups)}: no request joins or leaves one"
     )
     for rows, size, longest in zip(groups, (3, 3, 1), (12, 9, 2), strict=True):
         assert len(rows) == longest - 1, (
@@ -59,7 +59,9 @@ def test_task_9_static_lets_nobody_join(toy: ToyModel) -> None:
     assert events.index((0, "finished")) < first_of_second_group, (
         "request 0 is the longest of its group: the others wait for it"
     )
-    assert events.index((1, "finished")) < events.index((0, "finished")), "who is done is told so at once, not with the group"
+    assert events.index((1, "finished")) < events.index((0, "finished")), (
+        "the client of a request that is done is told at once, not with the group"
+    )
 
 
 def test_task_9_static_groups_are_in_order_of_arrival(toy: ToyModel) -> None:
@@ -90,7 +92,7 @@ def test_task_9_static_utilization_counts_rows_that_had_something_to_say(toy: To
         " are those in later groups, and slots are batch_size also when the last group is smaller"
     )
     assert metrics.slot_utilization == pytest.approx(13 / 16), "13 tokens in 8 iterations of 2 rows"
-    assert metrics.slot_utilization_while_waiting == pytest.approx(12 / 14), "the last group's iteration leaves nobody waiting"
+    assert metrics.slot_utilization_while_waiting == pytest.approx(12 / 14), "the last group's iteration leaves none waiting"
 
 
 def test_task_9_static_time_is_counted_from_the_start(toy: ToyModel) -> None:

@@ -46,8 +46,8 @@ class WatchedRun:
         return gone
 
     def compare(self) -> None:
-        """What the recorder says of everyone, with what was seen."""
-        assert set(self.recorder.requests) == set(self.came), "the recorder knows everyone who was submitted"
+        """What the recorder says of every request, with what was seen."""
+        assert set(self.recorder.requests) == set(self.came), "the recorder knows all that were submitted"
         for request in self.requests:
             times, number = self.recorder.requests[request.request_id], request.request_id
             came = self.came[number]
@@ -73,7 +73,7 @@ class WatchedRun:
                     f" in order of size: it goes {MEANINGS[name]}"
                 )
             assert len(mine) == len(theirs), (
-                f"{len(mine)} requests have a {name}, and in Day 6's metrics {len(theirs)}: whoever has come to both moments"
+                f"{len(mine)} requests have a {name}, and in Day 6's metrics {len(theirs)}: those that reached both moments"
             )
         assert (self.recorder.steps, self.recorder.tokens) == (metrics.steps, metrics.total_tokens), "so are steps and tokens"
         used = self.recorder.used_slots / self.recorder.offered_slots
@@ -115,7 +115,7 @@ def test_task_1_engine_whoever_is_cancelled_or_fails(toy: ToyModel) -> None:
     run.compare()
     run.compare_with_metrics()
     figures = [(run.recorder.requests[r.request_id].ttft is None) for r in (speaks, fails, waits, stays)]
-    assert figures == [False, False, True, False], "who was cancelled as it waited never spoke, and has no TTFT"
+    assert figures == [False, False, True, False], "a request cancelled as it waited never had a token, so it has no TTFT"
     assert run.recorder.requests[waits.request_id].queue_time is None, "nor was it ever admitted"
 
 

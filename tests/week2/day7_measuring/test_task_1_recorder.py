@@ -43,7 +43,7 @@ def test_task_1_recorder_the_life_of_a_request() -> None:
     assert (request.ended, request.end, request.generated) == (12.5, FINISHED, 3), (
         "the end tells when, how, and how many tokens"
     )
-    assert request.preemptions == 0, "nobody took its memory"
+    assert request.preemptions == 0, "it has kept its memory"
 
 
 @pytest.mark.parametrize("kind", [FINISHED, CANCELLED, FAILED])
@@ -53,7 +53,7 @@ def test_task_1_recorder_every_kind_of_end_is_an_end(kind: Any, tokens: list[flo
     assert (request.end, request.ended, request.generated) == (kind, [3, *tokens][-1], len(tokens)), (
         f"{kind} ends a request with {len(tokens)} tokens, and `end` says which of the three it was"
     )
-    assert request.latency == [3, *tokens][-1] - 2, "whoever ended has a latency, however it ended"
+    assert request.latency == [3, *tokens][-1] - 2, "a request that ended has a latency, however it ended"
 
 
 def test_task_1_recorder_requests_are_told_apart() -> None:
@@ -73,7 +73,9 @@ def test_task_1_recorder_whoever_is_still_on_the_way_is_known() -> None:
     waits = [(1.0, ARRIVED, 1, 5)]
     speaks = [(1.0, ARRIVED, 2, 5), (2.0, ADMITTED, 2), (3.0, FIRST_TOKEN, 2), (5.0, TOKEN, 2)]
     recorder = told_of(waits, speaks, life(3, 1, [4]))
-    assert set(recorder.requests) == {1, 2, 3}, "a run may be looked at before it is over, with all that is known of everyone"
+    assert set(recorder.requests) == {1, 2, 3}, (
+        "a run may be looked at before it is over, with all that is known of every request"
+    )
     assert (recorder.requests[1].admitted, recorder.requests[1].ended, recorder.requests[1].end) == (None, None, None), (
         "it waits: None is for what has not happened"
     )
@@ -124,7 +126,7 @@ def test_task_1_recorder_a_log_without_tokens() -> None:
     assert (request.ttft, request.tpot, request.latency) == (3, 2, 15), (
         "a simulation logs the first token, and the end with the number of tokens: these figures need no more"
     )
-    assert request.inter_token_latencies == [], "but nobody knows when each token came"
+    assert request.inter_token_latencies == [], "but it is not known when each token came"
 
 
 # What the steps held.
@@ -147,7 +149,7 @@ def test_task_1_recorder_what_the_steps_held() -> None:
 
 def test_task_1_recorder_the_first_arrival_begins_the_run() -> None:
     recorder = read(state(1), state(3))
-    assert (recorder.started, recorder.ended) == (None, 3), "nobody has arrived, though time has passed"
+    assert (recorder.started, recorder.ended) == (None, 3), "no request has arrived, though time has passed"
     recorder.read(state(5, [(4.5, ARRIVED, 1, 5), (4.75, ARRIVED, 2, 5)]))
     recorder.read(state(8, [(7, ARRIVED, 3, 5)]))
     assert recorder.started == 4.5, "the first arrival stays the first, and idle steps before it do not count"
@@ -168,7 +170,7 @@ def test_task_1_recorder_everything_is_kept() -> None:
     recorder, requests = answer.RunRecorder(), 12_000
     for number in range(requests):
         recorder.read(state(number + 2, life(number, number, [number + 1, number + 2]), active=1, new_tokens=2))
-    assert len(recorder.requests) == recorder.steps == requests, "a recorder forgets nobody, unlike `BatchingMetrics`"
+    assert len(recorder.requests) == recorder.steps == requests, "a recorder forgets no request, unlike `BatchingMetrics`"
     assert recorder.requests[0].inter_token_latencies == [1], "nor when each of the tokens came"
 
 

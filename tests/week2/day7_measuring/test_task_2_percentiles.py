@@ -63,13 +63,13 @@ def test_task_2_percentile_has_to_lie_between_0_and_100(percent: float) -> None:
 
 def test_task_2_percentile_of_nothing() -> None:
     for nothing in ([], ()):
-        with refuses(ValueError, "percentile, of no values at all (spread says what stands there then)"):
+        with refuses(ValueError, "percentile, of no values at all (spread says what is reported then)"):
             answer.percentile(nothing, 50)
 
 
 def test_task_2_percentile_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("somebody else's percentile was called: write the few lines yourself, this once")
+        raise AssertionError("a library's percentile was called: write the few lines yourself, this once")
 
     for name in ("percentile", "quantile", "nanpercentile", "nanquantile", "median", "interp"):
         monkeypatch.setattr(np, name, refuse)
@@ -98,5 +98,5 @@ def test_task_2_spread_of_nothing() -> None:
 def test_task_2_spread_shows_what_a_mean_hides() -> None:
     alike, torn = answer.spread([1.0] * 100), answer.spread([0.5] * 95 + [10.5] * 5)
     assert alike.mean == pytest.approx(torn.mean), "two servers with a mean of one second"
-    assert (alike.p50, alike.p99) == (1, 1), "the first is the same for everyone"
+    assert (alike.p50, alike.p99) == (1, 1), "the first is the same for all"
     assert (torn.p50, torn.p99) == (0.5, 10.5), "the second lets one user in twenty wait ten times as long"

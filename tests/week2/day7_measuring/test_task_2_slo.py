@@ -1,4 +1,4 @@
-"""Task 2: who meets an SLO, and goodput."""
+"""Task 2: which requests meet an SLO, and goodput."""
 
 from typing import Any
 
@@ -106,8 +106,8 @@ def test_task_2_goodput_counts_requests_that_met_the_slo() -> None:
 
 def test_task_2_goodput_wants_an_slo() -> None:
     recorder = told_of(life(1, 0, [2, 3, 4]))
-    assert answer.summarize(recorder).goodput is None, "nobody said what good is"
-    assert answer.summarize(recorder, answer.Slo(1, 1)).goodput == 0, "nobody met the SLO: that is 0, and not None"
+    assert answer.summarize(recorder).goodput is None, "no SLO says what good is"
+    assert answer.summarize(recorder, answer.Slo(1, 1)).goodput == 0, "no request met the SLO: that is 0, and not None"
 
 
 def test_task_2_goodput_leaves_out_the_warm_up() -> None:
@@ -119,17 +119,17 @@ def test_task_2_goodput_leaves_out_the_warm_up() -> None:
 
 
 def test_task_2_goodput_falls_where_throughput_does_not() -> None:
-    """The same server under a light load and under one that it cannot bear: it is as busy as can be, and useful to nobody."""
+    """The same server under a light load and under one that it cannot bear: it is as busy as can be, and of no use."""
     light = [life(number, 4 * number, [4 * number + 1, 4 * number + 2]) for number in range(8)]
     heavy = [life(number, number / 8, [number + 5, number + 6]) for number in range(32)]
     fine, drowned = (answer.summarize(told_of(*requests), SLO) for requests in (light, heavy))
     assert drowned.tokens_per_second > fine.tokens_per_second, "the server that drowns has the higher throughput"
-    assert fine.goodput == pytest.approx(8 / 30), "in the light load everyone is content"
-    assert drowned.goodput == 0, "in the heavy one everyone waits longer than the SLO allows"
+    assert fine.goodput == pytest.approx(8 / 30), "in the light load all requests meet the SLO"
+    assert drowned.goodput == 0, "in the heavy one all wait longer than the SLO allows"
 
 
 def test_task_2_goodput_of_an_empty_run() -> None:
     recorder = answer.RunRecorder()
     recorder.read(state(3))
     summary = answer.summarize(recorder, SLO)
-    assert (summary.goodput, summary.seconds) == (0, 0), "nobody came: no time that counts, and no division by zero"
+    assert (summary.goodput, summary.seconds) == (0, 0), "no request came: no time that counts, and no division by zero"

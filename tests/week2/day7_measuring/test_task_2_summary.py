@@ -63,7 +63,9 @@ def test_task_2_summary_spreads_each_figure(name: str, values: list[float]) -> N
 
 def test_task_2_summary_spreads_figures_of_0_too() -> None:
     summary = answer.summarize(told_of(life(1, 0, [0, 0]), life(2, 0, [4, 8], admitted=2), life(3, 0, [4, 4], admitted=4)))
-    assert numbers(summary.queue_time) == of([0, 2, 4]), "who was admitted at once has a queue time of 0, and that is a figure"
+    assert numbers(summary.queue_time) == of([0, 2, 4]), (
+        "a request admitted at once has a queue time of 0, and that is a figure"
+    )
     assert numbers(summary.ttft) == of([0, 4, 4]), "on this clock the first token came at once: 0 s is a time, unlike None"
     assert numbers(summary.tpot) == of([0, 4, 0]), "two answers came in one piece"
     assert numbers(summary.latency) == of([0, 8, 4]), "and one was over when it began"
@@ -94,7 +96,7 @@ def test_task_2_summary_is_of_those_who_finished() -> None:
         assert numbers(getattr(summary, name)) == of(values), (
             f"{name} is of finished requests, whose values are {values}: one that was cancelled early would look fast"
         )
-    assert summary.tokens_per_second == pytest.approx(3 / 89), "tokens of answers that nobody got are no throughput"
+    assert summary.tokens_per_second == pytest.approx(3 / 89), "tokens of answers that no client got are no throughput"
     assert summary.requests_per_second == pytest.approx(2 / 89), "nor are requests that did not finish"
 
 
@@ -130,7 +132,7 @@ def test_task_2_summary_ends_with_the_last_step() -> None:
 
 
 def test_task_2_summary_utilization() -> None:
-    """Requests of 4, 12 and 8 steps in a static batch of three: two slots stand empty while the longest runs on."""
+    """Requests of 4, 12 and 8 steps in a static batch of three: two slots are empty while the longest runs on."""
     active = [3] * 4 + [2] * 4 + [1] * 4
     recorder = read(*(state(step + 1, active=rows, slots=3, step=step) for step, rows in enumerate(active)))
     assert answer.summarize(recorder).slot_utilization == pytest.approx(24 / 36), "24 of 36 slots were in use"
@@ -164,7 +166,7 @@ def test_task_2_warm_up_leaves_out_who_came_in_it() -> None:
 
 
 def test_task_2_warm_up_counts_from_the_first_arrival() -> None:
-    assert answer.summarize(warming_up()).requests == 4, "without a warm-up everyone counts, the first, too"
+    assert answer.summarize(warming_up()).requests == 4, "without a warm-up every request counts, the first, too"
     assert answer.summarize(warming_up(), warm_up=3.5).requests == 2, "who came at 103 s came in the first 3.5 s"
     assert answer.summarize(warming_up(), warm_up=4 + 2**-12).requests == 1, (
         "who came at 104 s came a quarter of a millisecond before the end of this warm-up, and that is in it"
@@ -181,7 +183,7 @@ def test_task_2_warm_up_and_seconds_begin_with_an_arrival() -> None:
 
 def test_task_2_warm_up_longer_than_the_run() -> None:
     summary = answer.summarize(warming_up(), answer.Slo(100, 100), warm_up=9)
-    assert (summary.requests, summary.finished, summary.seconds) == (0, 0, 0), "nobody came after it"
+    assert (summary.requests, summary.finished, summary.seconds) == (0, 0, 0), "no request came after it"
     assert (summary.tokens_per_second, summary.requests_per_second, summary.goodput) == (0, 0, 0), "so all rates are 0"
     for name in FIGURES:
         assert numbers(getattr(summary, name)) == (0, 0, 0, 0), f"and so is all of {name}"
@@ -204,7 +206,7 @@ def test_task_2_warm_up_is_not_negative(warm_up: float) -> None:
 def test_task_2_summary_of_an_empty_run() -> None:
     for recorder in (answer.RunRecorder(), read(state(3), state(5))):
         summary = answer.summarize(recorder)
-        assert (summary.requests, summary.finished, summary.seconds) == (0, 0, 0), "nobody has arrived"
+        assert (summary.requests, summary.finished, summary.seconds) == (0, 0, 0), "no request has arrived"
         assert (summary.tokens_per_second, summary.requests_per_second, summary.slot_utilization) == (0, 0, 0), (
             "no division by zero"
         )
@@ -222,7 +224,7 @@ def test_task_2_summary_of_no_time_at_all() -> None:
 def test_task_2_summary_in_the_middle_of_a_run() -> None:
     recorder = read(state(4, [(0, ARRIVED, 1, 5), (1, ADMITTED, 1), (4, FIRST_TOKEN, 1)], active=1, new_tokens=1))
     early = answer.summarize(recorder)
-    assert (early.requests, early.finished, early.seconds, early.tokens_per_second) == (1, 0, 4, 0), "nobody has finished yet"
+    assert (early.requests, early.finished, early.seconds, early.tokens_per_second) == (1, 0, 4, 0), "none has finished yet"
     recorder.read(state(8, [(8, TOKEN, 1), (8, FINISHED, 1, 2)], active=1, new_tokens=1))
     late = answer.summarize(recorder)
     assert (late.finished, late.seconds, late.tokens_per_second) == (1, 8, 2 / 8), "the recorder reads on after a summary"
@@ -238,7 +240,9 @@ def test_task_2_summary_changes_nothing() -> None:
 def test_task_2_summary_of_one_whose_arrival_was_lost() -> None:
     recorder = read(state(5, [(4, FIRST_TOKEN, 1), (5, FINISHED, 1, 3)], active=1, new_tokens=1), state(9, life(2, 6, [8, 9])))
     summary = answer.summarize(recorder)
-    assert (summary.requests, summary.finished, summary.seconds) == (1, 1, 3), "nobody knows when it came, so it does not count"
+    assert (summary.requests, summary.finished, summary.seconds) == (1, 1, 3), (
+        "it is not known when it came, so it does not count"
+    )
     assert summary.tokens_per_second == pytest.approx(2 / 3), "nor do its tokens"
 
 

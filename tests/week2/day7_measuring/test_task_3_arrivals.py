@@ -98,7 +98,7 @@ def test_task_3_arrivals_vary_as_the_burstiness_says(burstiness: float) -> None:
 def test_task_3_arrivals_are_a_poisson_process_by_default() -> None:
     times = times_of(MANY, 10.0, seed=7)
     same = times == times_of(MANY, 10.0, 1.0, 7)  # pytest would take a minute to say where so many numbers differ
-    assert same, "burstiness is 1 if nobody says otherwise"
+    assert same, "burstiness is 1 by default"
     gaps = np.diff(times, prepend=0.0)
     for age in (0.05, 0.1, 0.3):
         share = (gaps > age).mean()
@@ -117,7 +117,7 @@ def test_task_3_arrivals_are_a_poisson_process_by_default() -> None:
 
 
 def test_task_3_arrivals_follow_a_gamma_distribution() -> None:
-    """Of shape 1/2, which is a squared normal: half the gaps are shorter than 0.455 of the mean; and of shapes 1/4, 2 and 4."""
+    """For shape 1/2, a squared normal, half the gaps are shorter than 0.455 of the mean; and for shapes 1/4, 2 and 4."""
     shares = [(0.5, 0.4549, 0.5), (0.5, 3.8415, 0.95), (2.0, 0.8392, 0.5), (2.0, 2.3719, 0.95), (4.0, 0.918, 0.5)]
     for burstiness, at, expected in [*shares, (4.0, 1.9384, 0.95), (0.25, 0.01, 0.2466)]:
         share = (gaps_of(1.0, burstiness, seed=9) < at).mean()
@@ -152,7 +152,7 @@ def test_task_3_arrivals_leave_the_end_to_chance(burstiness: float) -> None:
     deviation, expected = ends.std(), sqrt(count / burstiness)
     assert abs(deviation / expected - 1) < SURE / sqrt(2 * seeds), (
         f"over {seeds} seeds the last of {count} arrivals has a standard deviation of {deviation:.2f} / rate: the sum of"
-        f" {count} independent gaps has {expected:.2f} / rate, so nobody stretches the times to end when it is expected"
+        f" {count} independent gaps has {expected:.2f} / rate, so the times are not stretched to end when it is expected"
     )
 
 
@@ -170,14 +170,14 @@ def test_task_3_arrivals_are_fixed_by_their_seed() -> None:
     np.random.seed(1)
     np.random.random(10)
     assert times_of(50, 2.0, seed=0) == times_of(50, 2.0, seed=0) == times_of(50, 2.0), (
-        "0 is a seed like any other, and the one that is taken if nobody names one"
+        "0 is a seed like any other, and the one that is taken by default"
     )
     assert times_of(50, 2.0, 0.5, seed=4) == first, "the same seed gives the same times, whatever else has been drawn"
     np.random.seed(2)
     state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
     times_of(50, 2.0, 0.5, seed=4)
     assert (np.random.get_state()[1] == state).all(), (  # type: ignore[index]
-        "numpy's global generator was used or seeded: whoever else draws from it would get other numbers. Make your own"
+        "numpy's global generator was used or seeded: other code that draws from it would get other numbers. Make your own"
     )
 
 

@@ -1,4 +1,4 @@
-"""Task 4, second part: a closed loop. So many clients, each of whom waits for an answer before asking again."""
+"""Task 4, second part: a closed loop. A number of clients, each of which waits for an answer before asking again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -77,7 +77,7 @@ def test_task_4_closed_requests_are_sent_in_their_order() -> None:
     serve(server, requests, 3)
     came, admitted = server.times("ARRIVED", *requests), server.times("ADMITTED", *requests)
     assert came == sorted(came), f"they were sent at {came}"
-    assert admitted == sorted(admitted), f"whoever is sent first is there first, and they were admitted at {admitted}"
+    assert admitted == sorted(admitted), f"the request sent first is there first, and they were admitted at {admitted}"
 
 
 def test_task_4_closed_more_clients_than_requests() -> None:
@@ -90,7 +90,7 @@ def test_task_4_closed_more_clients_than_requests() -> None:
 def test_task_4_closed_without_requests() -> None:
     server = TimedServer(FakeClock())
     serve(server, [], 3)
-    assert server.steps == server.idle_steps == 0, "nobody asks for anything, so there is nothing to do"
+    assert server.steps == server.idle_steps == 0, "no client asks for anything, so there is nothing to do"
 
 
 def test_task_4_closed_and_open_before_the_same_slow_server() -> None:
@@ -103,8 +103,8 @@ def test_task_4_closed_and_open_before_the_same_slow_server() -> None:
     answer.open_loop(opened, some(*[2] * 30), arrivals, Recorder(), opened.fake_clock.sleep)
     longest = max(state.queue_size for state in opened.states)
     assert longest > 20, (
-        "in the open loop 30 come within 15 s, of whom 7 have been served by then: the others wait, more than 20, and at most"
-        f" {longest} did: everyone whose time has come is submitted before the next step"
+        "in the open loop 30 come within 15 s, of which 7 have been served by then: the others wait, more than 20, and at most"
+        f" {longest} did: each request whose time has come is submitted before the next step"
     )
 
 
@@ -113,7 +113,7 @@ def test_task_4_closed_respects_idle_until() -> None:
     requests = some(1, 1)
     serve(server, requests, 1)
     assert [time - 64 for time in server.times("ADMITTED", *requests)] == [2.0, 5.0], (
-        "the server begins 2 s after somebody came: at 2 s, and after a step of 1 s and 2 s more at 5 s"
+        "the server begins 2 s after a request came: at 2 s, and after a step of 1 s and 2 s more at 5 s"
     )
     assert server.idle_steps == 0, (
         f"{server.idle_steps} steps were made before idle_until: until then a step does nothing, so sleep"
@@ -124,7 +124,7 @@ def test_task_4_closed_respects_idle_until() -> None:
 def test_task_4_closed_sleeps_for_nobody_else() -> None:
     server = TimedServer(FakeClock())
     serve(server, some(3, 1, 2), 2)
-    assert server.fake_clock.slept == [], "there is always something to do, so nobody sleeps"
+    assert server.fake_clock.slept == [], "there is always something to do, so nothing sleeps"
 
 
 # What goes wrong.

@@ -39,7 +39,7 @@ def test_task_4_open_requests_come_at_their_times() -> None:
     late, recorder = serve(server, requests, arrivals)
     came = [time - 64 for time in server.times("ARRIVED", *requests)]
     assert came == arrivals, f"the server has nothing to do at {arrivals}, and requests came at {came} s after the start"
-    assert late == [0.0] * 4, f"nobody was late, and lateness says {late}"
+    assert late == [0.0] * 4, f"no request was late, and lateness says {late}"
     assert [time - 64 for time in recorder.of(requests)] == arrivals, (
         "each was wanted at its arrival, on the engine's clock: the start and the arrival together"
     )
@@ -50,7 +50,7 @@ def test_task_4_open_who_comes_together_is_served_together() -> None:
     requests = some(2, 2, 2, 2)
     late, _ = serve(server, requests, [3.0] * 4)
     assert server.steps == 2, f"four requests of 2 tokens come at once, before the next step: 2 steps, not {server.steps}"
-    assert late == [0.0] * 4, f"nobody was late, and lateness says {late}"
+    assert late == [0.0] * 4, f"no request was late, and lateness says {late}"
 
 
 def test_task_4_open_sleeps_only_when_nothing_can_be_done() -> None:
@@ -65,7 +65,7 @@ def test_task_4_open_sleeps_only_when_nothing_can_be_done() -> None:
     assert sum(clock.slept) == 1.0 + 3.0, (
         f"it slept for {clock.slept}: 1 s until the first two come, and 3 s from their last token at 2 s until 5 s"
     )
-    assert server.idle_steps == 0, f"{server.idle_steps} steps were made for nobody: sleep until the next arrival"
+    assert server.idle_steps == 0, f"{server.idle_steps} steps were made for no request: sleep until the next arrival"
     assert clock.now == 64 + 5.5, f"all should be over at 5.5 s, it is {clock.now - 64}"
 
 
@@ -82,8 +82,8 @@ def test_task_4_open_does_not_wait_for_company() -> None:
     late = answer.open_loop(server, requests, [1.0, 1.0 + moment], Recorder(), sleep)
     expect_no_error(*requests)
     came = [time - 64 for time in server.times("ARRIVED", *requests)]
-    assert came == [1.0, 1.0 + moment], f"nobody comes before his time, not even by {moment} s: they came at {came}"
-    assert late == [0.0, 0.0], f"nobody was late, and lateness says {late}"
+    assert came == [1.0, 1.0 + moment], f"no request comes before its time, not even by {moment} s: they came at {came}"
+    assert late == [0.0, 0.0], f"no request was late, and lateness says {late}"
 
 
 def test_task_4_open_keeps_the_order_of_requests_that_come_at_once() -> None:
@@ -132,7 +132,7 @@ def test_task_4_open_a_request_that_comes_in_a_step_is_submitted_after_it() -> N
 
 
 def test_task_4_open_a_stall_is_in_the_ttft_of_all_who_wanted_to_come_meanwhile() -> None:
-    """Coordinated omission: who is held back by the server's stall has waited, though the server did not know of it."""
+    """Coordinated omission: a request that the server's stall held back has waited, though the server did not know of it."""
     server = TimedServer(FakeClock(), slots=8, seconds=lambda step: 10.0 if step == 2 else 0.25)
     requests, arrivals = some(6, 2, 2, 2), [0.0, 1.0, 5.0, 10.0]
     late, recorder = serve(server, requests, arrivals)
@@ -152,9 +152,9 @@ def test_task_4_open_a_slow_server_holds_nobody_back() -> None:
     longest = max(state.queue_size for state in server.states)
     assert longest == 19, (
         f"40 come within 20 s, 1 is served per second, so 20 have to wait at the end of that and 19 when the next one is taken;"
-        f" the longest queue was {longest}: nobody waits for an answer before the next one asks"
+        f" the longest queue was {longest}: no client waits for an answer before the next one asks"
     )
-    assert late == [0.0, 0.5] * 20, f"a step takes 1 s, so who comes in its middle is 0.5 s late, and nobody more: {late}"
+    assert late == [0.0, 0.5] * 20, f"a step takes 1 s, so one that comes in its middle is 0.5 s late, and none more: {late}"
 
 
 def test_task_4_open_lateness_is_not_rounded() -> None:
@@ -172,12 +172,12 @@ def test_task_4_open_a_long_queue_holds_nobody_back() -> None:
         f" last was late by {late[-1]} s; a generator that waits for the queue to get shorter hides how long it is"
     )
     assert max(state.queue_size for state in server.states) == 499 - 8, (
-        "who has come waits in the engine's queue, not elsewhere"
+        "a request that has come waits in the engine's queue, not elsewhere"
     )
 
 
 def test_task_4_open_arrivals_do_not_drift() -> None:
-    """Late ones move nobody else: arrivals are counted from the start, not from the one before."""
+    """Late ones move no others: arrivals are counted from the start, not from the one before."""
     server = TimedServer(FakeClock(), slots=4, seconds=lambda step: 3.0 if step == 0 else 0.125)
     requests = some(1, 1, 1, 1)
     serve(server, requests, [0.0, 1.0, 4.0, 6.0])
@@ -196,7 +196,7 @@ def test_task_4_open_a_sleep_that_ends_early_lets_nobody_come_early() -> None:
     late, _ = serve(server, requests, arrivals)
     came = [time - 64 for time in server.times("ARRIVED", *requests)]
     assert came == arrivals, f"look at the clock again after a sleep: they should come at {arrivals}, and came at {came}"
-    assert late == [0.0, 0.0], f"nobody was late, and lateness says {late}"
+    assert late == [0.0, 0.0], f"no request was late, and lateness says {late}"
 
 
 def test_task_4_open_a_sleep_that_lasts_too_long_shows_in_the_lateness() -> None:
@@ -227,7 +227,7 @@ def test_task_4_open_works_with_the_real_clock() -> None:
     late = answer.open_loop(server, requests, [0.0, 0.02], Recorder())
     expect_no_error(*requests)
     assert len(late) == 2, f"a figure for each request: {late}"
-    assert min(late) >= 0, f"nobody is submitted before its time: {late}"
+    assert min(late) >= 0, f"no request is submitted before its time: {late}"
     assert server.came[1] - server.began >= 0.02, "the second comes after 0.02 s, on the engine's clock"
 
 
@@ -257,7 +257,7 @@ def test_task_4_open_respects_idle_until() -> None:
     requests = some(2, 2)
     serve(server, requests, [1.0, 10.0])
     admitted = [time - 64 for time in server.times("ADMITTED", *requests)]
-    assert admitted == [3.0, 12.0], f"the server begins 2 s after somebody came, at 3 and at 12 s; it was {admitted}"
+    assert admitted == [3.0, 12.0], f"the server begins 2 s after a request came, at 3 and at 12 s; it was {admitted}"
     assert server.idle_steps == 0, (
         f"{server.idle_steps} steps were made before idle_until: until then a step does nothing, so sleep"
     )

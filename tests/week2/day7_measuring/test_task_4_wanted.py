@@ -60,7 +60,7 @@ def test_task_4_wanted_moves_the_start_of_the_run(told_first: bool) -> None:
     if not told_first:
         recorder.wanted(first.request_id, 63.0)
     recorder.wanted(second.request_id, 63.5)
-    assert recorder.started == 63.0, f"the run starts when somebody first wants something: {recorder.started}"
+    assert recorder.started == 63.0, f"the run starts when a client first wants something: {recorder.started}"
 
 
 def test_task_4_wanted_puts_a_stall_into_the_figures() -> None:
@@ -78,4 +78,4 @@ def test_task_4_wanted_puts_a_stall_into_the_figures() -> None:
         " wanted, at 0, 1, 5 and 10 s"
     )
     queue_times = [each.queue_time for each in times]
-    assert queue_times == [0.0, 9.5, 5.5, 0.5], f"who waits outside for the server waits in a queue: {queue_times}"
+    assert queue_times == [0.0, 9.5, 5.5, 0.5], f"a request that waits outside for the server waits in a queue: {queue_times}"

@@ -1,4 +1,4 @@
-"""Task 5, third part: what goes wrong ends those whom it concerns, and the next group finds everything in order."""
+"""Task 5, third part: what goes wrong ends the requests that it concerns, and the next group finds everything in order."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -267,7 +267,9 @@ def test_task_5_accidents_nan_of_a_row_that_is_done_is_nobody_s(toy: ToyModel) -
     places = mx.arange(sick.position_embedding.shape[0])[:, None]
     sick.position_embedding = mx.where(places > 30, mx.nan, sick.position_embedding)  # where its row goes on, and no other
     assert_returned(ended + serve(batcher), short, long)
-    assert short.finish_reason == "length", "it had its whole answer before its row, which nobody needed any more, became NaN"
+    assert short.finish_reason == "length", (
+        "it had its whole answer before its row, which no request needed any more, became NaN"
+    )
     assert_alone(toy, short, long)
 
 
@@ -292,9 +294,9 @@ def test_task_5_accidents_an_interrupted_iteration(toy: ToyModel, late: bool, de
     with refuses(Interruption, "step lets an interruption (which is no Exception) through"):
         finish_all(batcher.engine)
     armed = False
-    assert not batcher.engine.running, "whoever runs ends when the iteration is interrupted"
+    assert not batcher.engine.running, "all that run end when the iteration is interrupted"
     running = [request for request in requests if request.state == "finished"]
-    assert running == requests[: len(running)], "the group is whoever came first"
+    assert running == requests[: len(running)], "the group is those that came first"
     assert 1 <= len(running) <= 2, f"{len(running)} have ended, of a group of 2"
     for request in running:
         assert_failed(toy, request, Interruption, "it ran when the iteration was interrupted")
@@ -322,7 +324,7 @@ def test_task_5_accidents_an_interrupted_update(toy: ToyModel, position: int) ->
     assert_can_still_serve(batcher.engine, model, toy, slots=3)
 
 
-# Who may call step.
+# Which calls of step are allowed.
 
 
 def test_task_5_accidents_a_step_within_a_step_is_refused(toy: ToyModel) -> None:

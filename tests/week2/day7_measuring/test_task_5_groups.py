@@ -114,7 +114,7 @@ def test_task_5_groups_let_nobody_join(toy: ToyModel) -> None:
     late = [batcher.engine.submit(ask(3, 2, seed)) for seed in range(2)]
     step_until(batcher.engine, lambda: any(request.state != "waiting" for request in late))
     assert long.state == "finished", (
-        "of four slots two were never used and one is done, and yet nobody joins before the longest answer of the group is done"
+        "of four slots two were never used and one is done, and yet none joins before the longest answer of the group is done"
     )
     finish_all(batcher.engine)
     assert_alone(toy, long, short, *late)
@@ -132,7 +132,7 @@ def test_task_5_groups_tell_whoever_is_done_at_once(toy: ToyModel) -> None:
     long, short = (batcher.engine.submit(ask(4, tokens, tokens, on_update=note)) for tokens in (12, 3))
     returned: list[Any] = []
     while not returned:
-        assert len(batcher.states) < 12, "step has returned nobody in 12 iterations"
+        assert len(batcher.states) < 12, "step has returned no request in 12 iterations"
         returned += batcher.engine.step()
     assert (returned, told) == ([short], ["short"]), "an answer goes to its client when it is done, not when its group is"
     assert len(batcher.states) == 3, f"3 tokens are back after 3 iterations, and it took {len(batcher.states)}"
@@ -326,10 +326,10 @@ def test_task_5_groups_alone_or_together(
     for client, request in zip(clients, requests, strict=True):
         expected = until_eos(alone(toy, request.prompt, request.max_tokens), request.eos_token_ids)
         if request.finish_reason == "cancelled":
-            assert client[4] is not None, f"nobody cancelled the client {client}"
+            assert client[4] is not None, f"the client {client} did not cancel"
             expected = expected[: len(request.generated_tokens)]
         assert request.generated_tokens == expected, (
-            f"the client {client} was told something else than when nobody else is there: its row, position or mask was"
+            f"the client {client} was told something else than when it is alone: its row, position or mask was"
             " another's, or a token was lost or taken twice"
         )
     assert max(map(len, batcher.groups()), default=0) <= batch_size, f"a group has at most {batch_size}: {batcher.groups()}"

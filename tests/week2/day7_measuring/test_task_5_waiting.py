@@ -15,11 +15,11 @@ def assert_idle(batcher: Batcher, model: CountingModel, why: str) -> None:
     """A step does nothing now."""
     __tracebackhide__ = True
     states, calls = len(batcher.states), len(model.calls)
-    assert batcher.engine.step() == [], f"{why}, so nobody can have ended"
+    assert batcher.engine.step() == [], f"{why}, so none can have ended"
     assert len(model.calls) == calls, f"{why}, so a step calls no model"
-    assert not batcher.engine.running, f"{why}, so a step admits nobody"
+    assert not batcher.engine.running, f"{why}, so a step admits none"
     assert len(batcher.states) == states, (
-        f"{why}, so a step is no iteration: the log would be full of iterations that use no slot, as many as somebody asks for"
+        f"{why}, so a step is no iteration: the log would be full of iterations that use no slot, as many as there are calls"
     )
 
 
@@ -54,7 +54,7 @@ def test_task_5_waiting_ends_when_the_oldest_has_waited_enough(toy: ToyModel) ->
     batcher.clock.now = 11.5
     second = batcher.engine.submit(ask(6, 3))
     assert batcher.engine.idle_until == 12.0, (
-        f"the oldest came at 10 s, and the one who comes later makes nobody wait longer: {batcher.engine.idle_until}"
+        f"the oldest came at 10 s, and the one that comes later makes none wait longer: {batcher.engine.idle_until}"
     )
     assert_idle(batcher, model, "the oldest came at 10 s, may wait until 12 s, and it is 11.5")
     batcher.clock.now = 11.875
@@ -80,7 +80,7 @@ def test_task_5_waiting_is_0_by_default(toy: ToyModel) -> None:
     engine = answer.DynamicBatcher(toy, 4, max_seq_len=64, prefill_step=8)
     request = engine.submit(ask(4, 2))
     engine.step()
-    assert request.state != "waiting", "by default a group is whoever is there"
+    assert request.state != "waiting", "by default a group is all that are there"
     finish_all(engine)
     assert_alone(toy, request)
 
@@ -107,7 +107,7 @@ def test_task_5_waiting_goes_on_while_a_group_runs(toy: ToyModel) -> None:
     batcher.clock.now = 67.0
     step_until(batcher.engine, lambda: not batcher.engine.running)
     assert batcher.engine.idle_until == 68.0, f"it came at 65 s and may wait for 3 s: {batcher.engine.idle_until}"
-    assert_idle(batcher, model, "the last group is over, and who waits since 65 s has not waited for 3 s at 67 s")
+    assert_idle(batcher, model, "the last group is over, and the one waiting since 65 s has not waited for 3 s at 67 s")
     batcher.clock.now = 70.0
     step_once(batcher, waiting)
     finish_all(batcher.engine)
@@ -128,14 +128,14 @@ def test_task_5_waiting_whoever_has_waited_through_a_group_is_next(toy: ToyModel
 def test_task_5_waiting_for_nobody(toy: ToyModel) -> None:
     model = CountingModel(toy)
     batcher = Batcher(model, max_wait=2.0)
-    assert batcher.engine.idle_until is None, f"nobody waits: {batcher.engine.idle_until}"
-    assert batcher.engine.step() == [], "nobody is there"
-    assert model.calls == [], "with nobody there the model is not called"
+    assert batcher.engine.idle_until is None, f"none waits: {batcher.engine.idle_until}"
+    assert batcher.engine.step() == [], "there is no request"
+    assert model.calls == [], "without a request the model is not called"
     batcher.engine.submit(ask(3, 2))
-    assert batcher.engine.idle_until == 66.0, f"somebody came at 64 s and may wait for 2 s: {batcher.engine.idle_until}"
+    assert batcher.engine.idle_until == 66.0, f"a request came at 64 s and may wait for 2 s: {batcher.engine.idle_until}"
     batcher.clock.now = 66.0
     finish_all(batcher.engine)
-    assert batcher.engine.idle_until is None, f"nobody waits: {batcher.engine.idle_until}"
+    assert batcher.engine.idle_until is None, f"none waits: {batcher.engine.idle_until}"
 
 
 def test_task_5_waiting_a_cancelled_request_has_no_time(toy: ToyModel) -> None:
@@ -148,7 +148,7 @@ def test_task_5_waiting_a_cancelled_request_has_no_time(toy: ToyModel) -> None:
     assert batcher.engine.idle_until == 70.0, (
         f"the one that came first has gone, and the next one came at 66 s and may wait for 4 s: {batcher.engine.idle_until}"
     )
-    assert batcher.engine.step() == [oldest], "who was cancelled while waiting is returned by the next step, also an idle one"
+    assert batcher.engine.step() == [oldest], "a request cancelled while waiting is returned by the next step, also an idle one"
     assert batcher.events("CANCELLED"), "and the log tells of it in that step"
     batcher.clock.now = 68.0
     assert_idle(batcher, model, "the one that came at 66 s may wait until 70 s")
@@ -160,7 +160,7 @@ def test_task_5_waiting_a_cancelled_request_has_no_time(toy: ToyModel) -> None:
     batcher.engine.cancel(gone)
     assert batcher.engine.step() == [gone], "after a group as before it"
     assert batcher.seen[-1] == (0, 3, 1), (
-        f"in that step nobody runs and one waits; active, slots and queue in the log are {batcher.seen[-1]}"
+        f"in that step none runs and one waits; active, slots and queue in the log are {batcher.seen[-1]}"
     )
     assert waiting.state == "waiting", "it has not waited for 4 s yet"
 
@@ -181,7 +181,7 @@ def test_task_5_waiting_of_all_who_go(toy: ToyModel) -> None:
     requests = [batcher.engine.submit(ask(4, 5, seed)) for seed in range(2)]
     for request in requests:
         batcher.engine.cancel(request)
-    assert batcher.engine.idle_until is None, f"nobody waits: {batcher.engine.idle_until}"
+    assert batcher.engine.idle_until is None, f"none waits: {batcher.engine.idle_until}"
     assert_returned(finish_all(batcher.engine), *requests)
 
 

@@ -12,7 +12,7 @@ from support import refuses
 
 Iterations = list[tuple[list[Any], float]]
 BENDS = (8, 32)
-# Of the size they have on two cores of a computer: a call takes 50 ms, a pair of query and key 20 ns.
+# About the size that they have on two cores of a computer: a call takes 50 ms, a pair of query and key 20 ns.
 TRUE = (0.05, 0.001, 0.003, 0.002, 0.0005, 1e-5, 2e-8)
 
 
@@ -80,7 +80,7 @@ def test_task_6_fit_each_call_has_its_own_bends() -> None:
     calls = [answer.Call(6, 0, 0, 0), answer.Call(6, 0, 0, 0)]
     assert cost.seconds(calls) == pytest.approx(3200), (
         f"{cost.seconds(calls)} s for two calls of 6 tokens, by hand 2 × 1600: neither comes to the bend at 8, and each reads"
-        " the weights anew"
+        " the weights again"
     )
     assert cost.seconds([]) == 0, "no call, no time"
 

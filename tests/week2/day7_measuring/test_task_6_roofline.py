@@ -132,8 +132,12 @@ def test_task_6_roofline_the_slower_of_the_two_decides() -> None:
     call = answer.Call(tokens=10, outputs=0, context=0, pairs=0)
     # Reading takes 20 s with the first machine and 2 s with the second, computing 4 s and 20 s.
     slow_memory, slow_units = roofline(bandwidth=100.0, flops=5e3), roofline(bandwidth=1e3, flops=1e3)
-    assert slow_memory.seconds([call]) == pytest.approx(20), "reading takes longer than computing here, and goes on beside it"
-    assert slow_units.seconds([call]) == pytest.approx(20), "computing takes longer than reading here, and goes on beside it"
+    assert slow_memory.seconds([call]) == pytest.approx(20), (
+        "reading takes longer than computing here, and goes on at the same time"
+    )
+    assert slow_units.seconds([call]) == pytest.approx(20), (
+        "computing takes longer than reading here, and goes on at the same time"
+    )
 
 
 def test_task_6_roofline_each_call_has_its_own_limit() -> None:

@@ -29,7 +29,7 @@ def simulate(arrivals: Any, cost: Cost, size: int = 3, max_wait: float = 0.0, **
     return play(answer.simulate_groups, arrivals, cost, size, max_wait, **options)
 
 
-# By hand: requests of 4, 12 and 8 tokens in a batch of three, and two that come behind them. Each launch takes a second.
+# By hand: requests of 4, 12 and 8 tokens in a batch of three, and two that come after them. Each launch takes a second.
 
 
 def play_example() -> Story:
@@ -54,7 +54,7 @@ def test_task_7_groups_start_when_the_last_one_is_over() -> None:
     )
     assert example.times("FIRST_TOKEN") == {0: 1, 1: 1, 2: 1, 3: 13, 4: 13}, f"{example.times('FIRST_TOKEN')}"
     assert example.times("FINISHED") == {0: 4, 1: 12, 2: 8, 3: 18, 4: 14}, (
-        f"whoever is done is told at once, though its row runs on: finished at {example.times('FINISHED')}"
+        f"a request that is done is told at once, though its row runs on: finished at {example.times('FINISHED')}"
     )
 
 
@@ -209,7 +209,7 @@ def test_task_7_groups_do_nothing_while_they_wait() -> None:
 
 
 def test_task_7_groups_without_requests() -> None:
-    assert simulate([], Cost(per_launch=1)).states == [], "nobody comes, so nothing happens"
+    assert simulate([], Cost(per_launch=1)).states == [], "no request comes, so nothing happens"
 
 
 @pytest.mark.parametrize("gap", [1.0, 16.0])

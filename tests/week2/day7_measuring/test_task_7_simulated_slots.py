@@ -173,7 +173,7 @@ def test_task_7_slots_wait_for_tokens_only(waits: bool) -> None:
     chunks = [(event.time, event.tokens, event.position) for event in story.events if event.kind.name == "PREFILL_CHUNK"]
     expected = [(0, 8, 8), (1, 8, 16), (2, 8, 24)] if waits else [(0, 8, 8), (0, 8, 16), (0, 8, 24)]
     assert chunks == expected, (
-        f"launching {'waits' if waits else 'returns at once, and nobody reads anything of a chunk that is not the last'}: the"
+        f"launching {'waits' if waits else 'returns at once, and nothing of a chunk that is not the last is read'}: the"
         f" chunks of a prompt of 24 tokens are launched at {chunks}"
     )
     assert story.times("FIRST_TOKEN") == {0: 4 if waits else 3}, (
@@ -186,7 +186,7 @@ def test_task_7_slots_launch_behind_what_is_not_computed_yet() -> None:
     story = simulate(items((16, 2), (1, 1, 1)), Cost(per_token=1), prefill_step=8)
     assert story.times("FINISHED") == {0: 17, 1: 18}, (
         "the first prompt's two chunks take 8 seconds each, and are launched at once; its second token and the other's prompt"
-        f" are launched at 0 and 16, and computed behind them. Finished at {story.times('FINISHED')}"
+        f" are launched at 0 and 16, and computed after them. Finished at {story.times('FINISHED')}"
     )
 
 
@@ -254,8 +254,8 @@ def test_task_7_slots_show_the_strategy_everyone_who_waits() -> None:
 def test_task_7_slots_hear_of_a_request_between_two_iterations() -> None:
     story = simulate(items((1, 3), (1, 1, 0.5), (1, 1, 1), (1, 1, 1.5)), Cost(per_launch=1))
     assert story.times("ARRIVED") == {0: 0, 1: 1, 2: 1, 3: 2}, (
-        "iterations end at seconds 0, 1, 2, …, and whoever comes in between is submitted at the next end; they arrived at"
-        f" {story.times('ARRIVED')}"
+        "iterations end at seconds 0, 1, 2, …, and a request that comes in between is submitted at the next end;"
+        f" they arrived at {story.times('ARRIVED')}"
     )
     assert story.wishes == [(0, 0.0), (1, 0.5), (2, 1.0), (3, 1.5)], (
         f"`wanted` is told when each client wanted its request, not when the engine heard of it: {story.wishes}"
@@ -264,13 +264,13 @@ def test_task_7_slots_hear_of_a_request_between_two_iterations() -> None:
 
 def test_task_7_slots_sleep_until_somebody_comes() -> None:
     story = simulate(items((1, 2, 5), (1, 2, 50)), Cost(per_launch=1))
-    assert story.times("ADMITTED") == {0: 5, 1: 50}, f"nobody is there before second 5: {story.times('ADMITTED')}"
+    assert story.times("ADMITTED") == {0: 5, 1: 50}, f"there is no request before second 5: {story.times('ADMITTED')}"
     assert story.times("FINISHED") == {0: 7, 1: 52}, f"two launches of a second each: {story.times('FINISHED')}"
-    assert len(story.states) == 6, f"three iterations each, and none while nobody is there; there were {len(story.states)}"
+    assert len(story.states) == 6, f"three iterations each, and none while there is no request; there were {len(story.states)}"
 
 
 def test_task_7_slots_without_requests() -> None:
-    assert simulate([], Cost(per_launch=1)).states == [], "nobody comes, so nothing happens"
+    assert simulate([], Cost(per_launch=1)).states == [], "no request comes, so nothing happens"
 
 
 @pytest.mark.parametrize("gap", [1.0, 16.0])

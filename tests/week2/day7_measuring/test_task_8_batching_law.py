@@ -69,7 +69,7 @@ def test_task_8_the_longest_agrees_with_drawing(batch_size: int) -> None:
 def test_task_8_the_longest_of_one_is_the_mean_and_of_many_the_maximum() -> None:
     lengths = log_normal(200)
     assert answer.expected_longest(lengths, 1) == pytest.approx(fmean(lengths), rel=1e-12), (
-        "a batch of one waits for nobody: its longest answer is its only one"
+        "a batch of one waits for no other: its longest answer is its only one"
     )
     assert answer.expected_longest(lengths, 10**6) == pytest.approx(max(lengths), rel=1e-9), (
         "in a batch of a million almost surely one has the longest of 200 lengths"
@@ -140,7 +140,7 @@ def test_task_8_the_law_by_hand(batch_size: int, want: float) -> None:
 def test_task_8_the_law_of_equal_lengths_is_1(batch_size: int) -> None:
     got = answer.predicted_ratio([37] * 50, batch_size)
     assert got == pytest.approx(1, rel=1e-12), (
-        f"where all answers are equally long nobody waits for anybody, so there is nothing to gain: the ratio is 1, not {got}"
+        f"where all answers are equally long none waits for another, so there is nothing to gain: the ratio is 1, not {got}"
     )
 
 
@@ -161,7 +161,7 @@ def test_task_8_the_law_is_in_no_unit(lengths: list[int], batch_size: int) -> No
     [
         ([4, 12, 8], 3, 12, "one group, as long as its longest"),
         ([12, 2, 3, 4, 9, 1, 2], 3, 23, "groups of 12, 9 and, with the one that is left, 2 steps"),
-        ([5, 1, 1, 5], 2, 10, "groups in the order of the list: nobody is put beside somebody of like length"),
+        ([5, 1, 1, 5], 2, 10, "groups in the order of the list: none is put next to one of like length"),
         ([3, 9, 4], 1, 16, "a group each"),
         ([3, 9, 4], 8, 9, "a batch that is larger than the list is one group"),
         ([6, 6, 2, 2], 2, 8, "groups of 6 and 2"),
@@ -213,7 +213,7 @@ def test_task_8_continuous_is_never_slower_and_never_faster_than_full_slots(leng
 
 @pytest.mark.parametrize("batch_size", [2, 8, 32])
 def test_task_8_the_law_agrees_with_the_steps_counted(batch_size: int) -> None:
-    """A long list, so that the end, when slots stand empty, weighs little, and the mean of the groups is close to its limit."""
+    """A long list, so that the end, when slots are empty, weighs little, and the mean of the groups is close to its limit."""
     lengths = log_normal(16_000, seed=1)
     counted = answer.static_steps(lengths, batch_size) / answer.continuous_steps(lengths, batch_size)
     law = answer.predicted_ratio(lengths, batch_size)

@@ -1,4 +1,4 @@
-"""Week 3 Day 1, task 1: the block pool, against a model of it in the test: who holds what, and how often."""
+"""Week 3 Day 1, task 1: the block pool, against a model of it in the test: what holds which block, and how often."""
 
 from collections import Counter
 from typing import Any
@@ -29,7 +29,7 @@ def assert_holds(pool: Any, held: Counter[int], when: str) -> None:
     """The pool counts what `held` says, and accepts it as the tables that there are."""
     __tracebackhide__ = True
     free = pool.num_blocks - len([block for block, count in held.items() if count])
-    assert pool.num_free == free, f"{when}: {free} blocks are held by nobody, but num_free is {pool.num_free}"
+    assert pool.num_free == free, f"{when}: {free} blocks are not held, but num_free is {pool.num_free}"
     counts = {block: pool.references(block) for block in range(pool.num_blocks)}
     wrong = {block: count for block, count in counts.items() if count != held[block]}
     assert not wrong, f"{when}: references should be {dict(held)}, but for these blocks they are {wrong}"
@@ -130,7 +130,7 @@ def test_task_1_a_block_that_nobody_holds_is_refused(call: str, fault: str, wher
     pool.release([given_back])
     bad = bad_block(pool, fault, given_back)
     blocks = [bad, *mine] if where == "first" else [*mine, bad]
-    with refuses(ValueError, f"{call}({blocks}), where nobody holds block {bad}", named=f"block {bad}"):
+    with refuses(ValueError, f"{call}({blocks}), where nothing holds block {bad}", named=f"block {bad}"):
         getattr(pool, call)(blocks)
     assert_holds(pool, Counter(mine), f"a refused {call} changes nothing, also not for the blocks before the bad one")
 
@@ -177,7 +177,7 @@ def test_task_1_any_order_of_calls(num_blocks: int, calls: list[tuple[str, int]]
                 f"allocate({count}) gave {got}, with {num_blocks - len(taken)} of {num_blocks} blocks free"
             )
             again = [block for block in got or [] if held[block]]
-            assert not again, f"blocks {again} were handed out again, though somebody holds them"
+            assert not again, f"blocks {again} were handed out again, though they are still held"
             assert len(set(got or [])) == len(got or []), f"a block was handed out twice in one call: {got}"
             held.update(got or [])
         elif taken:

@@ -1,4 +1,4 @@
-"""Week 3 Day 1, task 2: how many blocks hold a sequence, and where each of its tokens lies."""
+"""Week 3 Day 1, task 2: how many blocks hold a sequence, and where each of its tokens is."""
 
 import pytest
 from hypothesis import given, settings
@@ -51,7 +51,7 @@ def test_task_2_each_token_has_a_slot_in_its_block(data: st.DataObject) -> None:
     assert len(got) == end - start, f"tokens {start} to {end - 1} are {end - start}, but there are {len(got)} slots: {got}"
     for at, slot in zip(range(start, end), got, strict=True):
         block, place = divmod(slot, block_size)
-        assert block == table[at // block_size], f"token {at} lies in block {table[at // block_size]}, not {block}"
+        assert block == table[at // block_size], f"token {at} is in block {table[at // block_size]}, not {block}"
         assert place == at % block_size, f"token {at} is at place {at % block_size} of its block, not at {place}"
 
 
@@ -67,7 +67,7 @@ def test_task_2_a_sequence_goes_on_where_it_ended() -> None:
     pieces = [
         slot for start, end in ((0, 3), (3, 4), (4, 4), (4, 9), (9, 13)) for slot in answer.slot_mapping(table, start, end, 4)
     ]
-    assert pieces == whole, f"piece by piece, tokens lie where they lie in one go: {pieces}, {whole}"
+    assert pieces == whole, f"piece by piece, tokens go where they go in one go: {pieces}, {whole}"
 
 
 @pytest.mark.parametrize(("blocks", "end"), [(0, 1), (1, 5), (2, 9), (2, 12)])

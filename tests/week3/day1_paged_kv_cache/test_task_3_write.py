@@ -73,7 +73,7 @@ def test_task_3_each_sequence_is_written_into_its_own_blocks() -> None:
     cache, before_k, before_v = filled(8)
     k, v = new_tokens(9, 1)
     write(cache, [Span(4, 5, [6, 1]), Span(2, 3, [0]), Span(0, 7, [7, 3])], k, v)
-    assert_holds(cache, [7, 3], k[:, :, 2:], v[:, :, 2:], "a prompt of 7 tokens behind two decodes")
+    assert_holds(cache, [7, 3], k[:, :, 2:], v[:, :, 2:], "a prompt of 7 tokens after two decodes")
     for table, at, place in (([6, 1], 4, 0), ([0], 2, 1)):
         for name, got, new in zip(("keys", "values"), held(cache, table, at + 1), (k, v), strict=True):
             assert_close(got[:, :, at], new[:, :, place], f"{name} of a decode: token {at} of blocks {table}", 0.0)
@@ -81,7 +81,7 @@ def test_task_3_each_sequence_is_written_into_its_own_blocks() -> None:
     rows = [slice(4 * block, 4 * block + 4) for block in others]
     old_k, old_v = (mx.concatenate([x[:, :, row] for row in rows], axis=2) for x in (before_k, before_v))
     assert_holds(cache, others, old_k, old_v, "blocks in which nothing was written keep what they hold")
-    assert_holds(cache, [0], before_k[:, :, :2], before_v[:, :, :2], "what stood before a decode's token in its block")
+    assert_holds(cache, [0], before_k[:, :, :2], before_v[:, :, :2], "what was before a decode's token in its block")
 
 
 @settings(max_examples=25)
@@ -128,7 +128,7 @@ def test_task_3_the_rest_of_a_block_that_is_begun_is_zero(start: int, end: int) 
     begun = -(-end // BLOCK) * BLOCK
     for name, part in zip(("keys", "values"), cache.fetch(mx.array([[3, 1]])), strict=True):
         rest = part[:, :, end:begun]
-        assert_close(rest, mx.zeros_like(rest), f"{name} behind token {end - 1}, where an earlier owner had left NaN", 0.0)
+        assert_close(rest, mx.zeros_like(rest), f"{name} after token {end - 1}, where an earlier owner had left NaN", 0.0)
     k, v = (mx.concatenate([x[:, :, :4], x[:, :, 8:12]], axis=2) for x in (before_k, before_v))
     assert_holds(cache, [0, 2], k, v, "blocks of others keep what they hold")
 
@@ -207,7 +207,7 @@ def test_task_3_before_the_first_write_there_is_nothing_to_copy() -> None:
 
 
 POOL_BLOCKS = 20_000
-"""Two pools of 5 MB each, beside which a step's own arrays are small."""
+"""Two pools of 5 MB each, next to which a step's own arrays are small."""
 
 
 def peak_share(rounds: Callable[[Any], None]) -> float:

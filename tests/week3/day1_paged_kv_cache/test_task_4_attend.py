@@ -1,4 +1,4 @@
-"""Week 3 Day 1, task 4: attention through block tables equals attention over whole sequences, wherever the blocks lie."""
+"""Week 3 Day 1, task 4: attention through block tables equals attention over whole sequences, wherever the blocks are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

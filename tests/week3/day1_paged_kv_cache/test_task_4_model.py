@@ -71,8 +71,8 @@ def test_task_4_what_earlier_owners_left_changes_no_logits(architecture: str) ->
     paged.add("b", b, [8, 0, 3, 11])
     paged.step({"a": 5, "b": 4})
     logits = paged.step({"a": 1, "b": 7})
-    assert_alone(oracle, a, logits["a"], "NaN and huge numbers lay in all blocks, sequence a")
-    assert_alone(oracle, b, logits["b"], "NaN and huge numbers lay in all blocks, sequence b")
+    assert_alone(oracle, a, logits["a"], "NaN and huge numbers were in all blocks, sequence a")
+    assert_alone(oracle, b, logits["b"], "NaN and huge numbers were in all blocks, sequence b")
 
 
 @settings(max_examples=12)

@@ -1,4 +1,4 @@
-"""What the tests of paged attention share: rows whose tokens lie scattered over a pool, and what attention over them should be.
+"""What the tests of paged attention share: rows whose tokens are scattered over a pool, and what attention over them should be.
 
 Tasks 1 to 5 have one contract, and so the same checks. What is about numbers runs on whatever this machine has; what is about
 memory traffic or the order of threads asks for the CPU runner.
@@ -18,9 +18,9 @@ from week2.day4_flash_attention.kernel_checks import ROUNDED_ONCE, barrier_hint,
 
 PagedAttention = Callable[..., mx.array]
 
-WHERE = "position p of row b lies in block tables[b][p // block_size], at place p % block_size"
+WHERE = "position p of row b is in block tables[b][p // block_size], at place p % block_size"
 HEADS = "query head h reads key/value head h // (H / KV)"
-CAUSAL = "query i of row b stands at position lengths[b] − L + i, and sees the keys up to its own"
+CAUSAL = "query i of row b is at position lengths[b] − L + i, and sees the keys up to its own"
 LAST = "lengths[b] counts the new token, whose key is in the pool already"
 
 NOT_A_BLOCK = (-1, 2**31 - 1, -(2**31), 10**6)
@@ -70,7 +70,7 @@ def make_paged(
     """Rows in blocks of a shuffled pool.
 
     size: of the queries' numbers. others: what all places hold that belong to no row's token; noise when None. tails: what
-    stands in the tables behind a row's own blocks, in turn; other blocks when None. spare: entries of the tables that even
+    is in the tables after a row's own blocks, in turn; other blocks when None. spare: entries of the tables that even
     the longest row does not need.
     """
     random = np.random.default_rng([seed, 1])
@@ -127,7 +127,7 @@ def check_any_order_of_blocks(attend: PagedAttention, queries: int = 1) -> None:
             v_pool=paged.v_pool[:, old],
             tables=mx.array(names.astype(np.int32)[np.array(paged.tables)]),
         )
-        assert_close(attend(*renamed.arguments), to_numpy(first), f"the same tokens lie in other blocks now: {WHERE}", 1e-6)
+        assert_close(attend(*renamed.arguments), to_numpy(first), f"the same tokens are in other blocks now: {WHERE}", 1e-6)
 
 
 def check_shared_blocks(attend: PagedAttention, queries: int = 1) -> None:
@@ -137,7 +137,7 @@ def check_shared_blocks(attend: PagedAttention, queries: int = 1) -> None:
     tables[1, :2] = tables[0, :2]
     rows = [[_row(to_numpy(pool), tables[b], paged.lengths[b]) for b in range(2)] for pool in (paged.k_pool, paged.v_pool)]
     shared = replace(paged, tables=mx.array(tables), keys=rows[0], values=rows[1])
-    check_formula(attend, shared, "a block may stand in the tables of several rows")
+    check_formula(attend, shared, "a block may be in the tables of several rows")
 
 
 def check_what_is_not_read(attend: PagedAttention, others: float, queries: int = 1) -> None:
@@ -146,7 +146,7 @@ def check_what_is_not_read(attend: PagedAttention, others: float, queries: int =
     assert_close(
         attend(*paged.arguments),
         paged.attention64(),
-        f"free blocks, and the places of a last block behind the row's length, hold {others}: a weight of 0 does not cancel "
+        f"free blocks, and the places of a last block after the row's length, hold {others}: a weight of 0 does not cancel "
         "nan, so that neither keys nor values from there may be used at all",
     )
 
@@ -154,7 +154,7 @@ def check_what_is_not_read(attend: PagedAttention, others: float, queries: int =
 def check_invalid_tails(attend: PagedAttention, queries: int = 1) -> None:
     lengths = [max(queries, n) for n in (1, 16, 17)]
     paged = make_paged(lengths, queries=queries, others=np.nan, tails=NOT_A_BLOCK)
-    hint = "behind the blocks that a row's length needs, its table may hold anything: do not look anything up there"
+    hint = "after the blocks that a row's length needs, its table may hold anything: do not look anything up there"
     assert_close(attend(*paged.arguments), paged.attention64(), hint)
 
 
@@ -201,7 +201,7 @@ def check_scores_far_from_zero(attend: PagedAttention, far: float, queries: int 
     got = attend(q, k_pool, *paged.arguments[2:], scale=1.0)
     near = replace(paged, q=paged.q[..., :31], keys=[key[..., :31] for key in paged.keys])
     # A score of 10,000 has an absolute error of 1e-3 in float32.
-    assert_close(got, near.attention64(1.0), f"scores of about {far:.0f}: nothing but a maximum may be where they are", 1e-2)
+    assert_close(got, near.attention64(1.0), f"scores of about {far:.0f}: no number but the maximum may be as large", 1e-2)
 
 
 def check_order(attend: PagedAttention, order: str, queries: int = 1) -> None:
@@ -233,7 +233,7 @@ def check_strides(attend: PagedAttention, queries: int = 1) -> None:
 
 
 def check_no_copy(attend: PagedAttention, queries: int = 1) -> None:
-    """A piece of a larger pool is read where it lies."""
+    """A piece of a larger pool is read in place."""
     paged = make_paged([20, 9], queries=queries)
     large_k, large_v = (mx.contiguous(mx.pad(pool, [(1, 0), (3, 3), (0, 0), (0, 0)])) for pool in (paged.k_pool, paged.v_pool))
     mx.eval(large_k, large_v)
@@ -244,11 +244,13 @@ def check_no_copy(attend: PagedAttention, queries: int = 1) -> None:
     assert_close(out, paged.attention64(), "the pools are pieces of larger arrays: use k_pool_strides, not the shape")
     for name in ("k_pool", "v_pool"):
         size = launches[0].buffers[name].bytes
-        assert size > k.nbytes, f"the kernel was given a copy of {name}: the pool holds everybody's tokens, and is never copied"
+        assert size > k.nbytes, (
+            f"the kernel was given a copy of {name}: the pool holds all requests' tokens, and is never copied"
+        )
 
 
 def threads_of(attend: PagedAttention, paged: Paged) -> int:
-    """Of the launch with the most threads."""
+    """The threads of the launch that has the most."""
     with cpu_runner() as launches:
         mx.eval(attend(*paged.arguments))
     return max((launch.threads for launch in launches), default=0)

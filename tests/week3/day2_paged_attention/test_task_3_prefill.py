@@ -122,7 +122,7 @@ def test_task_3_tiles_that_nobody_sees_are_skipped() -> None:
     most = 0.7 * 4 * 128 * 2 * 32 * 4
     assert read["k_pool"] <= most, (
         f"{read['k_pool']} bytes read of k_pool, more than {most:.0f}: four tiles of queries see 1, 2, 3 and 4 of four tiles "
-        "of keys, so end the loop where the last pair of the tile stands"
+        "of keys, so end the loop where the last pair of the tile is"
     )
 
 

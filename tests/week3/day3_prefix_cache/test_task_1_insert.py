@@ -64,7 +64,7 @@ def test_task_1_what_follows_a_duplicate_is_filed_below_the_tries_block() -> Non
     third = pool.allocate(2)
     assert third is not None
     assert cache.insert([1, 2, 3, 4], third) == dict(zip(third, longer, strict=True)), (
-        f"the tokens lie in {longer}: the second block was filed when the first was a duplicate"
+        f"the tokens are in {longer}: the second block was filed when the first was a duplicate"
     )
 
 
@@ -123,7 +123,7 @@ def test_task_1_blocks_is_a_list_of_the_callers_own() -> None:
     cache, pool = new_cache()
     table = file_new(cache, pool, [1, 2])
     cache.blocks.clear()
-    assert cache.blocks == table, "whoever asks for `blocks` may do with the list what they like"
+    assert cache.blocks == table, "a caller of `blocks` may do with the list what it likes"
 
 
 def test_task_1_the_lists_given_are_left_as_they_are() -> None:
@@ -218,8 +218,8 @@ def too_many_tokens(cache: Any, pool: Pool) -> tuple[list[int], list[int]]:
         (other_place, "block 0", "a block that is filed with other tokens"),
         (other_depth, "block 1", "a block that is filed with the same tokens further down"),
         (below_itself, "block 0", "a block that is filed at another place of the same sequence"),
-        (free_block, "block ", "a block that nobody holds"),
-        (free_duplicate, "block ", "a duplicate that nobody holds"),
+        (free_block, "block ", "a block that is not held"),
+        (free_duplicate, "block ", "a duplicate that is not held"),
         (listed_twice, "", "a block that is listed twice"),
         (duplicate_listed_twice, "", "a duplicate that is listed twice"),
         (held_by_the_trie_alone, "block 0", "a block that is filed, and that the caller does not hold"),

@@ -53,7 +53,7 @@ def test_task_2_of_a_prompt_that_is_cached_in_whole_the_last_token_is_computed(b
     table = file_new(cache, pool, [1, 2, 3, 4, 5, 6])
     tokens = [1, 2, 3, 4, 5, 6][: 2 * blocks]
     assert cache.match(tokens) == answer.Match(table[:blocks], len(tokens) - 1), (
-        f"all {len(tokens)} tokens are cached, but somebody wants the last one's logits: it is computed again; its block is "
+        f"all {len(tokens)} tokens are cached, but the last one's logits are wanted: it is computed again; its block is "
         "in the match, and used without it"
     )
 
@@ -69,7 +69,7 @@ def test_task_2_each_branch_is_found() -> None:
     cache, pool = new_cache()
     tables = {last: file_new(cache, pool, [1, 2, last, last]) for last in (3, 4, 5)}
     for last, table in tables.items():
-        assert cache.match([1, 2, last, last, 0]).blocks == table, f"1, 2, {last}, {last} lie in blocks {table}"
+        assert cache.match([1, 2, last, last, 0]).blocks == table, f"1, 2, {last}, {last} are in blocks {table}"
 
 
 def test_task_2_a_sequence_that_was_filed_in_steps_is_found_in_whole() -> None:
@@ -79,7 +79,7 @@ def test_task_2_a_sequence_that_was_filed_in_steps_is_found_in_whole() -> None:
     for blocks in (1, 2, 3):
         cache.insert([1, 2, 3, 4, 5, 6][: 2 * blocks], table[:blocks])
         assert cache.match([1, 2, 3, 4, 5, 6, 7]) == answer.Match(table[:blocks], 2 * blocks), (
-            f"{blocks} blocks are filed by now: look anew each time"
+            f"{blocks} blocks are filed by now: look again each time"
         )
 
 

@@ -1,4 +1,4 @@
-"""Week 3 Day 3, task 3: who uses a block of the trie holds a reference to it, and then it is not evictable."""
+"""Week 3 Day 3, task 3: a request that uses a block of the trie holds a reference to it, and then it is not evictable."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ def test_task_3_a_table_that_is_given_back_leaves_its_blocks_in_the_trie() -> No
     assert [pool.references(block) for block in [*table, *own]] == [1, 1, 0, 0], (
         "blocks that were filed keep the trie's reference; the others are free"
     )
-    assert cache.evictable == 2, "nobody but the trie holds its two blocks any more"
+    assert cache.evictable == 2, "only the trie holds its two blocks now"
     assert cache.match([1, 2, 3, 4, 5]).blocks == table, "and they are found"
 
 
@@ -189,7 +189,7 @@ def test_task_3_a_free_block_among_them_changes_nothing() -> None:
     again = file_idle(cache, pool, [8, 8])
     with (
         changes_nothing(cache, pool, "a refused `release`"),
-        refuses(ValueError, "nobody holds the second block", f"block {again[0]}"),
+        refuses(ValueError, "the second block is not held", f"block {again[0]}"),
     ):
         cache.release([*own, *again])
 
@@ -212,7 +212,7 @@ def test_task_3_references_are_those_of_tables_and_trie(
 
 
 def lock_among(others: int, call: str) -> int:
-    """The work of a call where so many blocks are filed in other sequences, half of them with nobody else to hold them."""
+    """The work of a call where this many blocks are filed in other sequences, half of them held by the trie alone."""
     cache, pool = new_cache(others + 4, 1)
     for other in range(others):
         (file_idle if other % 2 else file_new)(cache, pool, [other])

@@ -37,7 +37,7 @@ def test_task_4_the_end_of_a_sequence_goes_before_its_beginning() -> None:
     for left in (2, 1, 0):
         assert cache.evict(1) == 1
         assert cache.match([1, 2, 3, 4, 5, 6, 7]).blocks == table[:left], (
-            f"{left} blocks are left: the first ones, since nobody finds a block without those before it"
+            f"{left} blocks are left: the first ones, since a block cannot be found without those before it"
         )
         assert sorted(cache.blocks) == sorted(table[:left])
 
@@ -114,7 +114,7 @@ def test_task_4_looking_is_no_use() -> None:
     for _ in range(3):
         cache.match([1, 1, 0])
     cache.evict(1)
-    assert cache.blocks == used, f"a `match` that nobody locks changes nothing: block {looked_at[0]} was used longest ago"
+    assert cache.blocks == used, f"a `match` that is not locked changes nothing: block {looked_at[0]} was used longest ago"
 
 
 def test_task_4_a_use_of_the_beginning_is_none_of_the_end() -> None:
@@ -163,7 +163,7 @@ def test_task_4_what_is_in_use_is_never_evicted() -> None:
     cache.lock(match)
     assert cache.evict(10) == 2, "two blocks are locked, two are not: `evict` says how many it freed"
     assert sorted(cache.blocks) == sorted(table[:2])
-    assert cache.evict(10) == 0, "nothing is left that nobody uses"
+    assert cache.evict(10) == 0, "all that is left is in use"
     cache.unlock(match)
     assert cache.evict(10) == 2
 
@@ -204,7 +204,7 @@ def test_task_4_a_match_that_was_evicted_can_not_be_locked() -> None:
     assert cache.evictable == 1, "nothing was locked"
     own = pool.allocate(1)
     assert own is not None
-    with refuses(ValueError, "a match whose last block somebody else writes to by now", "block "):
+    with refuses(ValueError, "a match whose last block another request writes to by now", "block "):
         cache.lock(match)
     assert pool.references(own[0]) == 1
 

@@ -91,7 +91,7 @@ def test_task_5_a_block_that_is_evictable_and_held(place: int) -> None:
     cache, pool = new_cache()
     table = file_idle(cache, pool, [1, 1, 2, 2])
     pool.share(table[: place + 1])  # behind the cache's back
-    with refuses(RuntimeError, "somebody holds blocks which the cache would evict", "block "):
+    with refuses(RuntimeError, "a request holds blocks which the cache would evict", "block "):
         cache.check_integrity()
 
 

@@ -102,8 +102,8 @@ def test_task_6_room_for_the_original_and_its_copy_is_not_needed() -> None:
     table = file_idle(cache, pool, [1, 1, 2, 2, 3, 3])
     admitted = answer.admit(cache, [1, 1, 2, 2, 3, 3])
     assert admitted is not None, (
-        "the pool has 3 blocks, the sequence needs 3, nobody else is there, and it is refused: it would wait for ever. Where"
-        " the copy finds no room alongside the original, do without the original"
+        "the pool has 3 blocks, the sequence needs 3, there is no other request, and it is refused: it would wait for ever."
+        " Where the copy finds no room alongside the original, do without the original"
     )
     assert sorted(admitted.table) == sorted(table)
     assert (admitted.table[:2], admitted.cached, admitted.copy) == (table[:2], 4, None), "the last block is computed again"
@@ -180,7 +180,7 @@ def serve(paged: Paged, cache: Any, name: str, tokens: list[int]) -> tuple[Any, 
 
 def file_computed(cache: Any, pool: Pool, tokens: list[int], admitted: Any) -> None:
     full = len(tokens) // pool.block_size
-    assert cache.insert(tokens[: full * pool.block_size], admitted.table[:full]) == {}, "nobody has filed these tokens"
+    assert cache.insert(tokens[: full * pool.block_size], admitted.table[:full]) == {}, "these tokens have not been filed"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])

@@ -37,7 +37,7 @@ def test_task_7_the_first_prompt_saves_nothing() -> None:
 
 def test_task_7_the_same_prompt_again() -> None:
     savings = answer.measure_savings([[1, 2, 3, 4, 5]] * 4, 8, 2)
-    assert savings == answer.Savings(tokens=20, cached=12), "4 of 5 tokens lie in full blocks, for three of four prompts"
+    assert savings == answer.Savings(tokens=20, cached=12), "4 of 5 tokens are in full blocks, for three of four prompts"
     assert savings.hit_rate == 0.6
     full = answer.measure_savings([[1, 2, 3, 4]] * 4, 8, 2)
     assert full == answer.Savings(tokens=16, cached=9), "of a prompt of two full blocks the last token is computed each time"

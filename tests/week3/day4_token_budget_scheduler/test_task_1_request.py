@@ -34,7 +34,7 @@ def test_task_1_the_states_of_a_request() -> None:
     request.finish("cancelled")
     assert request.state == "finished", "a request that has a finish_reason has finished, whatever it holds"
     request.let_go()
-    assert request.state == "finished", "without its blocks it doesn't wait: nobody is going to serve it again"
+    assert request.state == "finished", "without its blocks it doesn't wait: it is not going to be served again"
 
 
 def test_task_1_tokens_in_flight_are_to_be_computed_too() -> None:
@@ -61,7 +61,7 @@ def test_task_1_hold_begins_behind_what_is_cached(answered: int) -> None:
     request = make(prompt=10, answered=answered)
     request.hold([4, 2, 9], 8)
     assert (request.blocks, request.offset, request.cached) == ([4, 2, 9], 8, 8), (
-        "hold: the blocks, and an offset behind the tokens that the prefix cache had"
+        "hold: the blocks, and an offset after the tokens that the prefix cache had"
     )
     assert request.to_compute == 2 + answered, f"8 of {10 + answered} known tokens are cached"
 
@@ -78,10 +78,10 @@ def test_task_1_let_go_returns_the_blocks_and_forgets_what_was_computed() -> Non
     request = make(prompt=5, answered=2)
     request.hold([7, 3, 5], 4)
     request.offset, request.published = 6, 1
-    assert request.let_go() == [7, 3, 5], "let_go returns the table, for whoever owns the pool"
+    assert request.let_go() == [7, 3, 5], "let_go returns the table, for the owner of the pool"
     assert request.blocks == [], "afterwards the request holds nothing: a second let_go must not return the blocks again"
     assert (request.offset, request.cached, request.published) == (0, 0, 0), (
-        "keys and values lay in the blocks, so nothing is computed, cached or published any more"
+        "keys and values were in the blocks, so nothing is computed, cached or published any more"
     )
     assert (request.state, request.to_compute) == ("waiting", 7), "it waits, and all 7 known tokens are to be computed"
 

@@ -1,4 +1,4 @@
-"""Week 3 Day 4, task 2: who is admitted next, among thousands of requests of many users."""
+"""Week 3 Day 4, task 2: which request is admitted next, among thousands of requests of many users."""
 
 import gc
 import random
@@ -32,14 +32,14 @@ def assert_turns(queue: Any, expected: list[Any], look_at: str) -> None:
     """`in_turn` gives these requests, named by their places in the order of arrival."""
     __tracebackhide__ = True
     names = {id(request): place for place, request in enumerate(sorted(expected, key=lambda request: request.request_id))}
-    got = [names.get(id(request), "somebody else") for request in queue.in_turn()]
+    got = [names.get(id(request), "another request") for request in queue.in_turn()]
     want = [names[id(request)] for request in expected]
     assert got == want, f"{look_at}. Requests by number, in the order in which they were made: {got}, expected {want}"
 
 
 def test_task_2_a_single_user_is_served_in_the_order_of_arrival() -> None:
     requests = [make(prompt=length) for length in (30, 5, 20, 5)]
-    assert_turns(queue_of(*requests), requests, "one user, no priorities, no deadlines: who came first is first")
+    assert_turns(queue_of(*requests), requests, "one user, no priorities, no deadlines: the first to come is first")
 
 
 def test_task_2_nobody_waits() -> None:
@@ -54,15 +54,15 @@ def test_task_2_nobody_waits() -> None:
 def test_task_2_it_is_a_mapping_of_the_waiting() -> None:
     one, two, three = make("ada"), make("bob"), make("ada", priority=2)
     queue = queue_of(one, two)
-    assert len(queue) == 2, "len counts who waits"
+    assert len(queue) == 2, "len counts the waiting"
     assert queue[two.request_id] is two, "by its id, a request is found"
     assert three.request_id not in queue, "three has never been in the queue"
-    with refuses(KeyError, "nobody with this id waits"):
+    with refuses(KeyError, "no request with this id waits"):
         del queue[three.request_id]
     assert queue.pop(one.request_id) is one, "pop takes a request out and returns it"
-    assert queue.pop(one.request_id, None) is None, "pop of somebody who has left returns the default"
+    assert queue.pop(one.request_id, None) is None, "pop of a request that has left returns the default"
     assert list(queue.values()) == [two], "two is still there"
-    assert bool(queue), "somebody waits"
+    assert bool(queue), "a request waits"
     assert_turns(queue, [two], "only two is left")
 
 
@@ -75,7 +75,7 @@ def test_task_2_priorities_are_strict() -> None:
     hungry, urgent = make("ada", priority=1), [make("bob", prompt=100) for _ in range(3)]
     queue = queue_of(hungry, *urgent)
     queue.charge(urgent[0], 10_000)
-    assert_turns(queue, [*urgent, hungry], "bob was served far more, but all of his come before anybody of priority 1")
+    assert_turns(queue, [*urgent, hungry], "bob was served far more, but all of his come before any of priority 1")
 
 
 def test_task_2_the_user_served_least_goes_first() -> None:
@@ -84,7 +84,7 @@ def test_task_2_the_user_served_least_goes_first() -> None:
     queue.charge(ada, 1)
     assert_turns(queue, [bob, ada], "ada was served one token more than bob: bob is next")
     queue.charge(bob, 1)
-    assert_turns(queue, [ada, bob], "both were served equally: who came first")
+    assert_turns(queue, [ada, bob], "both were served equally: the first to come goes first")
     queue.charge(bob, 1)
     queue.charge(bob, 4)
     queue.charge(ada, 2)
@@ -142,7 +142,7 @@ def test_task_2_coming_to_a_priority_does_not_cost_a_place_at_another() -> None:
 def test_task_2_among_equals_the_earliest_deadline_goes_first() -> None:
     users = [make("ada"), make("bob", deadline=9.0), make("carl", deadline=7.5), make("dora", deadline=9.0)]
     expected = [users[2], users[1], users[3], users[0]]
-    assert_turns(queue_of(*users), expected, "nobody was served yet: deadlines 7.5, 9, 9 and none, and then by arrival")
+    assert_turns(queue_of(*users), expected, "none was served yet: deadlines 7.5, 9, 9 and none, and then by arrival")
 
 
 def test_task_2_a_line_is_in_the_order_of_deadlines() -> None:
@@ -165,7 +165,7 @@ def test_task_2_anybody_may_leave_the_middle(place: int) -> None:
     turns = list(queue.in_turn())
     leave(queue, turns[place])
     rest = [request for request in turns if request is not turns[place]]
-    assert set(map(id, queue.in_turn())) == set(map(id, rest)), f"the one in turn {place} has left, and nobody else"
+    assert set(map(id, queue.in_turn())) == set(map(id, rest)), f"the one in turn {place} has left, and no other"
     assert len(queue) == 4, "and is not counted any more"
 
 
@@ -196,7 +196,7 @@ def test_task_2_who_was_preempted_has_kept_its_place() -> None:
     leave(queue, requests[1])
     queue[late.request_id] = late
     queue[requests[1].request_id] = requests[1]
-    assert_turns(queue, [*requests, late], "a newcomer doesn't get in front of somebody who was preempted")
+    assert_turns(queue, [*requests, late], "a newcomer doesn't get in front of one that was preempted")
 
 
 def test_task_2_a_place_is_kept_however_often_one_is_preempted() -> None:
@@ -205,7 +205,7 @@ def test_task_2_a_place_is_kept_however_often_one_is_preempted() -> None:
     for _ in range(5):
         leave(queue, second)
         queue[second.request_id] = second
-    assert_turns(queue, [first, bob, second], "nobody stands in the queue twice, or has lost its place")
+    assert_turns(queue, [first, bob, second], "none is in the queue twice, or has lost its place")
 
 
 def test_task_2_however_many_urgent_ones_come_and_go_the_others_keep_their_places() -> None:
@@ -227,8 +227,8 @@ def test_task_2_looking_changes_nothing() -> None:
     half = queue.in_turn()
     for _ in range(3):
         next(half)
-    assert_turns(queue, turns, "a plan that looked at the first three has admitted nobody yet: the order is the same")
-    assert len(queue) == 6, "and everybody still waits"
+    assert_turns(queue, turns, "a plan that looked at the first three has admitted none yet: the order is the same")
+    assert len(queue) == 6, "and all still wait"
     leave(queue, turns[0])
     queue.charge(turns[0], len(turns[0].prompt))
     assert_turns(queue, turns[1:], "the first one is admitted and charged, as foreseen: the order of the others is the same")
@@ -281,7 +281,7 @@ def test_task_2_a_new_user_begins_where_the_others_are() -> None:
         bob = make("bob")
         queue[bob.request_id] = bob
     users = [request.user for request in queue.in_turn()][:6]
-    assert users.count("ada") == 3, f"somebody who has never been here before takes turns with those who wait: {users}"
+    assert users.count("ada") == 3, f"a user who has never been here before takes turns with those who wait: {users}"
 
 
 def test_task_2_a_new_user_begins_with_the_lowest_counter_of_those_who_wait() -> None:
@@ -303,7 +303,7 @@ def test_task_2_who_was_served_more_comes_back_with_what_was_counted() -> None:
     queue.charge(ada[0], 100)
     queue.charge(bob, 40)
     queue[ada[1].request_id] = ada[1]
-    assert_turns(queue, [bob, ada[1]], "ada has 100 and bob 40: to go away and come back makes nobody poorer in tokens")
+    assert_turns(queue, [bob, ada[1]], "ada has 100 and bob 40: a user who goes away and comes back owes no fewer tokens")
 
 
 def test_task_2_more_requests_of_somebody_who_waits_change_no_counter() -> None:
@@ -325,7 +325,7 @@ def test_task_2_a_pause_in_which_nobody_waited_is_not_saved_up_either() -> None:
         queue[request.request_id] = request
     users = [request.user for request in queue.in_turn()][:10]
     assert users.count("ada") >= 3, (
-        f"ada was served 200 tokens, one request of 20 after another, when nobody else was there. bob, who is new, may be a"
+        f"ada was served 200 tokens, one request of 20 after another, when there was no other. bob, who is new, may be a"
         f" request or two ahead, and not ten: {users}"
     )
 
@@ -338,14 +338,14 @@ def test_task_2_mend_changes_nobody_s_turn() -> None:
     assert_turns(
         queue,
         [ada, bob, carl],
-        "mend, which is given, lines everyone up anew by `__setitem__`. ada, who was served less, must not be lifted to bob's"
+        "mend, which is given, lines all up again by `__setitem__`. ada, who was served less, must not be lifted to bob's"
         " counter by that: if you keep books of your own, adapt mend",
     )
-    assert len(queue) == 3, "everyone still waits"
+    assert len(queue) == 3, "all still wait"
 
 
 class Name(str):
-    """A user's name, of which one can tell whether anybody still has it."""
+    """A user's name, of which one can tell whether it is still referenced."""
 
     __slots__ = ("__weakref__",)
 

@@ -1,7 +1,7 @@
 """Week 3 Day 4, task 3: sequences of any length in one row of tokens, and attention over each of them alone.
 
-Most tests let attention compute over what the batch says, in a pool where everything that is nobody's is NaN, and compare with
-attention over each sequence by itself. Queries, keys and values are random: no model is needed.
+Most tests let attention compute over what the batch says, in a pool where all that belongs to no sequence is NaN, and
+compare with attention over each sequence by itself. Queries, keys and values are random: no model is needed.
 """
 
 import random
@@ -52,7 +52,7 @@ def by_tables(q: mx.array, keys: mx.array, values: mx.array, table: mx.array, le
 
 
 class Sequences:
-    """Sequences whose keys and values lie in one layer's pool, in blocks that are scattered over it. Each table is as long as
+    """Sequences whose keys and values are in one layer's pool, in blocks that are scattered over it. Each table is as long as
     its sequence will ever be; what has not been written is NaN, as an earlier owner may have left it."""
 
     def __init__(self, lengths: Mapping[str, int], block_size: int, kernel: bool = False, seed: int = 0) -> None:
@@ -87,7 +87,7 @@ class Sequences:
             here = slice(at, at + count)
             self.keys[name] = np.concatenate([self.keys[name], k[:, here]], axis=1)
             self.values[name] = np.concatenate([self.values[name], v[:, here]], axis=1)
-            span = f"tokens {starts[name]} to {starts[name] + count - 1} of {name}, which lies in {self.tables[name]}"
+            span = f"tokens {starts[name]} to {starts[name] + count - 1} of {name}, which is in {self.tables[name]}"
             want = dense(q[:, here], self.keys[name], self.values[name])
             assert_close(out[0, :, here], want, f"blocks of {self.block_size}, a step of {dict(counts)}: attention of {span}")
             at += count
@@ -122,14 +122,14 @@ def test_task_3_tokens_that_are_not_those_of_the_rows_are_refused(count: int) ->
 
 def test_task_3_logits_are_kept_after_the_last_token_of_each_row() -> None:
     batch = make([row(7, 8, [3, 1]), row(2, 5, [0, 2]), row(0, 2, [5])])
-    assert batch.keep.tolist() == [0, 3, 5], "the last tokens of rows with 1, 3 and 2 tokens stand at places 0, 3 and 5"
+    assert batch.keep.tolist() == [0, 3, 5], "the last tokens of rows with 1, 3 and 2 tokens are at places 0, 3 and 5"
 
 
 def test_task_3_logits_of_rows_that_want_none_are_not_kept() -> None:
     batch = make([row(7, 8, [3, 1]), row(2, 5, [0, 2], wanted=False), row(0, 2, [5])])
-    assert batch.keep.tolist() == [0, 5], "the second row is not at the end of its prompt: nobody wants its logits"
+    assert batch.keep.tolist() == [0, 5], "the second row is not at the end of its prompt: its logits are not wanted"
     batch = make([row(0, 4, [3], wanted=False)])
-    assert batch.keep.tolist() == [], "nobody wants logits in this step"
+    assert batch.keep.tolist() == [], "no logits are wanted in this step"
     assert mx.issubdtype(batch.keep.dtype, mx.integer), "places are whole numbers, also when there are none"
 
 
@@ -174,7 +174,7 @@ def test_task_3_shapes_and_types_of_a_group() -> None:
 
 def test_task_3_tables_are_as_wide_as_what_is_read() -> None:
     (group,) = make([row(3, 4, [3, 1, 2]), row(4, 5, [5, 6, 7])]).groups
-    assert group.table.shape == (2, 2), "of tables with 3 blocks, 4 and 5 tokens need 1 and 2: nobody reads the others"
+    assert group.table.shape == (2, 2), "of tables with 3 blocks, 4 and 5 tokens need 1 and 2: the others are not read"
 
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["masks", "lengths"])
@@ -264,4 +264,4 @@ def test_task_3_the_model_gives_each_row_the_logits_that_it_has_alone() -> None:
         logits |= dict(zip(step, out, strict=True))
     for name, alone in tokens.items():
         want = model(mx.array([alone]), logits_to_keep=1)[0, -1]
-        assert_close(logits[name], to_numpy(want), f"the logits after {name}, beside two others", LOGITS)
+        assert_close(logits[name], to_numpy(want), f"the logits after {name}, next to two others", LOGITS)

@@ -13,7 +13,7 @@ from support import refuses
 
 
 def test_task_4_a_plan_for_nobody_is_empty() -> None:
-    assert_plan(State(), "nothing", "nobody waits and nobody runs")
+    assert_plan(State(), "nothing", "no request waits or runs")
 
 
 def test_task_4_everyone_who_decodes_gets_a_token() -> None:

@@ -1,5 +1,5 @@
-"""Week 3 Day 4, task 4: who loses blocks when they do not suffice, what the prefix cache has to do with it, and that a plan is
-only a plan. Blocks hold 4 tokens."""
+"""Week 3 Day 4, task 4: which request loses blocks when they do not suffice, what the prefix cache has to do with it, and that
+a plan is only a plan. Blocks hold 4 tokens."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_task_4_somebody_may_be_the_youngest_themselves() -> None:
     plan = assert_plan(
         state,
         "decode a; preempt b, c",
-        "c's block goes to a; then b is the youngest, and there is nobody else to take one from",
+        "c's block goes to a; then b is the youngest, and there is no other to take one from",
     )
     state.carry_out(plan)
     assert state.pool.num_free == 1, "b's block is free now"
@@ -126,7 +126,7 @@ def test_task_4_what_the_prefix_cache_can_give_up_is_taken_first() -> None:
     state.decode("b", 8)
     state.cached(range(8))
     state.leave_free(0)
-    plan = assert_plan(state, "decode a, b", "two blocks of the prefix cache are held by nobody: nobody loses theirs")
+    plan = assert_plan(state, "decode a, b", "two blocks of the prefix cache are not held: no request loses its own")
     state.carry_out(plan)
 
 
@@ -147,7 +147,7 @@ def test_task_4_a_block_of_two_victims_becomes_free_with_the_second(cached: bool
     b = state.decode("b", 4, shared=blocks)
     state.decode("c", 4, shared=b.blocks)
     state.leave_free(0)
-    plan = assert_plan(state, "decode a; preempt b, c", "b and c share one block, which nobody else holds once both are gone")
+    plan = assert_plan(state, "decode a; preempt b, c", "b and c share one block, which no other holds once both are gone")
     state.carry_out(plan)
 
 
@@ -224,7 +224,7 @@ def test_task_4_a_prompt_of_which_all_is_cached_computes_its_last_token() -> Non
     state = State()
     blocks = state.cached(range(8))
     state.wait("a", range(8))
-    plan = assert_plan(state, "admit a 7:8", "somebody has to compute the logits after the last token")
+    plan = assert_plan(state, "admit a 7:8", "the logits after the last token have to be computed")
     assert plan.chunks[0].match == answer.Match(blocks, 7), "both blocks are in the match, the second is used in part"
     state.carry_out(plan)
 

@@ -48,7 +48,7 @@ class Life:
         asking = [*plan.decodes, *(chunk.request for chunk in plan.chunks if chunk.end == len(chunk.request.tokens))]
         landing, self.flying = (self.flying, asking) if self.late else (asking, [])
         if state.running or state.waiting:
-            assert plan.decodes or plan.chunks or landing, f"{self}: nobody computes anything, and nothing is on its way"
+            assert plan.decodes or plan.chunks or landing, f"{self}: no request computes anything, and nothing is on its way"
         next_in_turn = self.kept_out(plan)
         state.carry_out(plan)
         if next_in_turn:
@@ -59,7 +59,7 @@ class Life:
         state.pool.check_integrity([*(request.blocks for request in state.running), state.cache.blocks])
 
     def preempt(self, request: Any) -> None:
-        """As somebody else may decide at any time."""
+        """As a caller may decide at any time."""
         self.state.running.remove(request)
         self.state.waiting.insert(0, request)
         self.state.cache.release(request.blocks)
@@ -76,17 +76,17 @@ class Life:
         assert used <= self.tokens, f"{shown}: {used} tokens, and the budget is {self.tokens}"
         assert len(claims) + len(admitted) <= max(self.seqs, len(claims)), f"{shown}: more than {self.seqs} run"
         working = [*plan.decodes, *(chunk.request for chunk in plan.chunks)]
-        assert len({request.request_id for request in working}) == len(working), f"{shown}: nobody is served twice in a step"
+        assert len({request.request_id for request in working}) == len(working), f"{shown}: none is served twice in a step"
         assert kept == claims[: len(kept)], f"{shown}: those who are preempted are the youngest"
         assert kept or not claims, f"{shown}: the oldest is never preempted"
-        assert not (plan.preempted and admitted), f"{shown}: nobody is admitted in a step that preempts"
+        assert not (plan.preempted and admitted), f"{shown}: none is admitted in a step that preempts"
         if plan.preempted:
             self.check_preemptions(plan, claims)
         for request in plan.decodes:
             assert request in kept, f"{shown}: only those who run, and are not preempted, decode"
             assert request.to_compute == 1, f"{shown}: only those decode who lack just their last token"
         for chunk in going_on:
-            assert chunk.request in kept, f"{shown}: a chunk without a match is of somebody who runs"
+            assert chunk.request in kept, f"{shown}: a chunk without a match is a running request's"
             assert chunk.start == chunk.request.offset, f"{shown}: a chunk begins where the last one ended"
         for chunk in plan.chunks:
             assert chunk.start < chunk.end <= len(chunk.request.tokens), f"{shown}: a chunk has tokens, and only known ones"
@@ -96,15 +96,17 @@ class Life:
                 computed = sum(chunk.end - chunk.start for chunk in going_on if chunk.request is request)
                 assert computed == request.to_compute or not left, f"{shown}: {left} tokens of the budget are left for prompts"
             elif request is not kept[0]:
-                assert request in plan.decodes, f"{shown}: whoever decodes gets a token, or is preempted, unless the oldest"
+                assert request in plan.decodes, (
+                    f"{shown}: a request that decodes gets a token, or is preempted, unless the oldest"
+                )
         back = [request for request in state.waiting if not request.in_flight]
         assert [chunk.request for chunk in admitted] == back[: len(admitted)], f"{shown}: the waiting are admitted in turn"
         for chunk in admitted:
-            assert chunk.match.tokens == chunk.start < len(chunk.request.tokens), f"{shown}: a newcomer begins behind its match"
+            assert chunk.match.tokens == chunk.start < len(chunk.request.tokens), f"{shown}: a newcomer begins after its match"
             found = state.cache.match(chunk.request.tokens)
             whole = chunk.match.tokens // self.block_size
             assert chunk.match.blocks[:whole] == found.blocks[:whole], f"{shown}: a match is what the cache has now"
-        assert state.running or admitted or not back, f"{shown}: nobody runs, so that the whole pool is there for the next one"
+        assert state.running or admitted or not back, f"{shown}: none runs, so that the whole pool is there for the next one"
 
     def check_preemptions(self, plan: Any, claims: list[Any]) -> None:
         """Without the last one that was preempted, the oldest of them, the blocks would not have been enough."""
@@ -119,7 +121,7 @@ class Life:
         assert needed > free, f"{self}: {name} was preempted, and those up to it need {needed} of {free} blocks"
 
     def kept_out(self, plan: Any) -> Any:
-        """Who is next and is not admitted, though there are a seat and tokens; None after a copy, which holds two blocks."""
+        """The next one, if it is not admitted despite a free seat and tokens; None after a copy, which holds two blocks."""
         claims = [request for request in self.state.running if not request.all_launched]
         admitted = [chunk for chunk in plan.chunks if chunk.match is not None]
         back = [request for request in self.state.waiting if not request.in_flight][len(admitted) :]

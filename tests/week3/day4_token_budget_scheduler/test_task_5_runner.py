@@ -39,7 +39,7 @@ def read(result: Any, *requests: Any) -> None:
     """Hand the tokens of a step to these requests, who should be all that get one, in this order."""
     __tracebackhide__ = True
     if result is None:
-        assert not requests, "run returned None, and somebody gets a token in this step"
+        assert not requests, "run returned None, and a request gets a token in this step"
         return
     asking, drawn = result
     assert list(asking) == list(requests), (
@@ -95,7 +95,7 @@ def test_task_5_a_prompt_in_chunks(toy: ToyModel, cuts: tuple[int, ...]) -> None
     served, request = runner(toy), seat(ask(6, 4), 7, 2, 9)
     for start, end in pairwise((0, *cuts[:-1])):
         assert served.run(plan(chunks=[(request, end - start)])) is None, (
-            "a chunk that does not reach the prompt's end asks for nothing: there is no token after it that anybody wants"
+            "a chunk that does not reach the prompt's end asks for nothing: the token after it is not wanted"
         )
         assert (request.offset, request.in_flight) == (end, 0), "`offset` advances to the chunk's end"
     read(served.run(plan(chunks=[(request, 6 - cuts[-2])])), request)
@@ -253,7 +253,7 @@ def test_task_5_copy_block_copies_all_layers(toy: ToyModel) -> None:
     served.copy_block(3, 11)
     served.copy_block(6, 17)
     second = seat(ask(8, 5), 11, 17, 5, 4)
-    second.offset = 7  # all but the last token lie in the copies
+    second.offset = 7  # all but the last token are in the copies
     read(served.run(plan([second])), second)
     finish(served, second)
     assert_said(toy, second)
@@ -267,7 +267,7 @@ def test_task_5_says_which_tokens_mean_nothing() -> None:
     _, drawn = served.run(plan(chunks=[(healthy, 5), (poisoned, 3)]))
     assert drawn.best.shape == (2,), "the largest logit of each row that gets a token"
     assert np.isfinite(np.array(drawn.best)).tolist() == [True, False], (
-        "the second row's logits are NaN, and whoever reads the tokens can tell from `best`; the first row's are not"
+        "the second row's logits are NaN, and the reader of the tokens can tell from `best`; the first row's are not"
     )
 
 

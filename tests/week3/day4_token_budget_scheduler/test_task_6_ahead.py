@@ -63,8 +63,8 @@ def test_task_6_ahead_the_device_is_set_to_work_before_anything_is_read(toy: Toy
     served.submit(ask(30, 9))
     served.step()
     assert started, (
-        "the first step has nothing to read, and nobody gets a token in it; its chunk is computed all the same while the host"
-        " does its bookkeeping, not later when somebody waits for it"
+        "the first step has nothing to read, and no request gets a token in it; its chunk is computed all the same while the"
+        " host does its bookkeeping, not later when the host waits for it"
     )
 
 
@@ -85,5 +85,5 @@ def test_task_6_ahead_an_end_that_nobody_could_count_wastes_a_row_and_no_more(to
         assert_alone(toy, request)
         assert len(model.calls) == position + 2, (
             f"the EOS is token {position} after the first: a call for the prompt, {position} up to it, and one launched before"
-            " anybody knew"
+            " the engine knew"
         )

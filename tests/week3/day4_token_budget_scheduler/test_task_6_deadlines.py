@@ -62,7 +62,7 @@ def test_task_6_deadlines_that_pass_after_the_end_change_nothing(toy: ToyModel) 
     clock.now = 200
     serve(served, ask(4, 3))
     expect_no_error(done, gone)
-    assert (done.finish_reason, gone.finish_reason) == ("length", "cancelled"), "who has ended stays as it is"
+    assert (done.finish_reason, gone.finish_reason) == ("length", "cancelled"), "a request that has ended stays as it is"
 
 
 def test_task_6_deadlines_that_have_passed_already(toy: ToyModel) -> None:

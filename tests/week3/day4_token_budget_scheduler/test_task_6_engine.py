@@ -80,8 +80,10 @@ def test_task_6_engine_a_long_prompt_stalls_nobody(toy: ToyModel) -> None:
     while not reader.generated_tokens:
         served.step()
         steps += 1
-        assert steps < 20, "60 prompt tokens are six steps of at most 11, beside one decode"
-        assert len(talker.generated_tokens) == before + steps, "whoever decodes gets a token in every step, come what may"
+        assert steps < 20, "60 prompt tokens are six steps of at most 11, alongside one decode"
+        assert len(talker.generated_tokens) == before + steps, (
+            "a request that decodes gets a token in every step, come what may"
+        )
     finish_all(served)
     assert_alone(toy, talker, reader)
 
@@ -90,7 +92,7 @@ def test_task_6_engine_who_comes_later_does_not_wait_for_a_group(toy: ToyModel) 
     served = engine(toy, max_num_seqs=2)
     long, short, third = (served.submit(ask(4, tokens, tokens)) for tokens in (30, 3, 4))
     step_until(served, lambda: third.state == "finished")
-    assert (long.state, short.state) == ("decoding", "finished"), "the third takes the short one's place, beside the long one"
+    assert (long.state, short.state) == ("decoding", "finished"), "the third takes the short one's place, next to the long one"
     finish_all(served)
     assert_alone(toy, long, short, third)
 
@@ -167,7 +169,7 @@ def test_task_6_engine_an_idle_step_costs_nothing(toy: ToyModel) -> None:
     finish_all(served)
     calls = len(model.calls)
     assert served.step() == [], "all has been returned: nothing twice"
-    assert len(model.calls) == calls, "with nobody there the model is not called"
+    assert len(model.calls) == calls, "without a request the model is not called"
 
 
 def test_task_6_engine_a_second_wave(toy: ToyModel) -> None:
@@ -320,7 +322,7 @@ def test_task_6_engine_an_answer_may_lead_to_the_next_question(toy: ToyModel) ->
     neighbour = ask(6, 25)
     chain.append(served.submit(ask(4, 4, on_update=next_question)))
     serve(served, neighbour)
-    assert len(chain) == 5, "submit works from within on_update, and run goes on until nobody is left"
+    assert len(chain) == 5, "submit works from within on_update, and run goes on until none is left"
     assert_alone(toy, neighbour, *chain)
 
 
@@ -334,7 +336,7 @@ def test_task_6_engine_users_are_served_in_equal_parts(toy: ToyModel) -> None:
     ended = serve(served, *many, *few)
     places = [ended.index(request) for request in few]
     assert [place <= 2 * turn for turn, place in enumerate(places, 1)] == [True, True], (
-        f"somebody with two requests came after somebody with eight and was served at places {places}: users take turns, by the"
+        f"a user with two requests came after one with eight and was served at places {places}: users take turns, by the"
         " tokens that were computed for each"
     )
 

@@ -42,7 +42,7 @@ def test_task_6_log_of_chunks_and_their_tokens(toy: ToyModel) -> None:
     request = run.submit(ask(30, 3))
     run.finish()
     assert chunks_of(run, request) == [(12, 12), (12, 24), (6, 30)], (
-        "nobody competes, so a prompt of 30 is launched in chunks of 12, each with its tokens and how many are computed then"
+        "no other request is there, so a prompt of 30 is launched in chunks of 12, each with its tokens and its position"
     )
     assert [event.step for event in run.of(request, "prefill chunk")] == [0, 1, 2], (
         "a chunk is logged in the step that launches it"
@@ -92,9 +92,9 @@ def test_task_6_log_of_preemptions_by_the_plan(toy: ToyModel) -> None:
     run.finish()
     assert_alone(toy, *run.requests)
     preemptions = [request.preemptions for request in run.requests]
-    assert sum(preemptions) > 0, "8 blocks of 4 are too few for three requests of 20 tokens: the plan preempts somebody"
+    assert sum(preemptions) > 0, "8 blocks of 4 are too few for three requests of 20 tokens: the plan preempts one"
     assert [len(run.of(request, "preempted")) for request in run.requests] == preemptions, (
-        "each preemption is logged, once, whoever asked for it"
+        "each preemption is logged, once, whether the plan or a caller asked for it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Week 3 Day 4, task 6: what goes wrong stays with those whom it concerns, and the engine is whole afterwards."""
+"""Week 3 Day 4, task 6: what goes wrong stays with the requests that it concerns, and the engine is whole afterwards."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +49,7 @@ def get_going(served: Any) -> tuple[list[Any], Any, Any]:
     reader = served.submit(ask(50, 5, seed=3))
     step_until(served, lambda: 0 < reader.offset < 50)
     served.preempt(victim)
-    assert victim.in_flight == 1, "a step is launched ahead, so a token is in flight for whoever decodes"
+    assert victim.in_flight == 1, "a step is launched ahead, so a token is in flight for each that decodes"
     return decoding, reader, victim
 
 
@@ -271,7 +271,7 @@ def test_task_6_failures_of_the_device_leave_nothing_in_the_prefix_cache(toy: To
     end_all(served)
     before = served.metrics.prefix_cache_hits
     serve(served, again)
-    assert served.metrics.prefix_cache_hits == before, "the memory was made anew, so what the prefix cache knew of it is gone"
+    assert served.metrics.prefix_cache_hits == before, "the memory was made again, so what the prefix cache knew of it is gone"
     assert_alone(toy, again)
 
 
@@ -349,7 +349,7 @@ def test_task_6_failures_nan_of_one_that_runs_no_more(toy: ToyModel, moment: str
 
 
 class Interruption(BaseException):
-    """Like Ctrl-C: no Exception, so that nobody who catches those stops it."""
+    """Like Ctrl-C: no Exception, so that code which catches those does not stop it."""
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -397,7 +397,7 @@ def test_task_6_failures_interrupted_once_more(toy: ToyModel) -> None:
 
     served = engine(Interrupted(toy), clock=clock)
     decoding, reader, victim = get_going(served)
-    interrupts = 2  # one that the look at deadlines meets, or else the model, and another one behind it
+    interrupts = 2  # one that the look at deadlines meets, or else the model, and another one after it
     with refuses(Interruption, "step lets an interruption (which is no Exception) through"):
         served.step()
     interrupts = 0
@@ -428,7 +428,7 @@ def test_task_6_failures_an_interrupted_update(toy: ToyModel, position: int) -> 
 
 @pytest.mark.parametrize("name", ["preempt", "release"])
 def test_task_6_failures_an_interrupt_between_two_changes(toy: ToyModel, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A signal comes when blocks are about to be given back: whoever they belong to is in the middle of a change."""
+    """A signal comes when blocks are about to be given back: the request that they belong to is in the middle of a change."""
     armed = False
     given = answer.PagedRequest.let_go
 
@@ -500,7 +500,7 @@ def test_task_6_failures_of_a_plan_are_not_silent(toy: ToyModel, monkeypatch: py
     running = served.submit(ask(4, 30))
     step_until(served, lambda: len(running.generated_tokens) == 2)
     waiting = served.submit(ask(5, 6))
-    error = ZeroDivisionError("the mean length of nobody")
+    error = ZeroDivisionError("the mean length of no requests")
     given = served.scheduler.plan
 
     def fail(*args: Any) -> Any:
@@ -511,12 +511,12 @@ def test_task_6_failures_of_a_plan_are_not_silent(toy: ToyModel, monkeypatch: py
         served.step()
     served.scheduler.plan = given
     assert_failed(toy, running, error, "it ran when the step was interrupted")
-    assert (waiting.state, list(served.waiting)) == ("waiting", [waiting.request_id]), "whoever waits is still there"
+    assert (waiting.state, list(served.waiting)) == ("waiting", [waiting.request_id]), "the waiting request is still there"
     assert_returned(end_all(served), running, waiting)
     assert_alone(toy, waiting)
 
 
-# Who may call.
+# Which calls are allowed.
 
 
 def test_task_6_failures_a_step_within_a_step_is_refused(toy: ToyModel) -> None:
@@ -553,7 +553,7 @@ def test_task_6_failures_a_second_thread_is_refused(toy: ToyModel) -> None:
 
 
 def test_task_6_failures_a_cancel_by_all_sides(toy: ToyModel) -> None:
-    """Everyone's on_update cancels everyone, also when it hears of its end."""
+    """Each request's on_update cancels all of them, also when it hears of its end."""
     served = engine(toy)
     requests: list[Any] = []
 
@@ -567,6 +567,6 @@ def test_task_6_failures_a_cancel_by_all_sides(toy: ToyModel) -> None:
         served.submit(request)
     assert_returned(end_all(served), *requests)
     for request in requests:
-        assert request.finish_reason == "cancelled", f"everyone was cancelled, and it ended with {request.finish_reason!r}"
+        assert request.finish_reason == "cancelled", f"all were cancelled, and it ended with {request.finish_reason!r}"
         assert_beginning(toy, request)
     assert_can_still_serve(served, toy)

@@ -1,6 +1,6 @@
 """Week 3 Day 4, task 6: `check_integrity` of the engine sees each kind of damage that it promises to see.
 
-The damage is done behind the engine's back, by way of what everyone can see: its pool, its prefix cache, and its requests.
+The damage is done behind the engine's back, by way of what is public: its pool, its prefix cache, and its requests.
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ DAMAGES: list[Callable[[Any], None]] = [
 def test_task_6_integrity_sees(toy: ToyModel, damage: Callable[[Any], None]) -> None:
     busy = Busy(toy)
     damage(busy)
-    with refuses(RuntimeError, f"check_integrity, after somebody came to {damage.__name__.replace('_', ' ')}"):
+    with refuses(RuntimeError, f"check_integrity, after a request came to {damage.__name__.replace('_', ' ')}"):
         busy.served.check_integrity()
 
 
@@ -98,7 +98,7 @@ def test_task_6_integrity_of_the_prefix_cache_is_part_of_it(toy: ToyModel, monke
     asked = []
     monkeypatch.setattr(busy.served.prefix_cache, "check_integrity", lambda: asked.append(True))
     busy.served.check_integrity()
-    assert asked, "the prefix cache has a check of its own, and nobody else calls it"
+    assert asked, "the prefix cache has a check of its own, and nothing else calls it"
 
 
 def test_task_6_integrity_raises_no_false_alarm(toy: ToyModel) -> None:

@@ -22,7 +22,7 @@ from support import (
 
 
 class ObservedRun:
-    """An engine whose clock ticks once per step. Notes, from outside, when what happened to whom, and compares."""
+    """An engine whose clock ticks once per step. Notes, from outside, when what happened to which request, and compares."""
 
     def __init__(self, model: Any, **options: Any) -> None:
         self.now = 0.0
@@ -66,8 +66,8 @@ class ObservedRun:
         metrics, step = self.engine.metrics, len(self.active)
         assert metrics.steps == step, f"after {step} steps: close_iteration is called once in every step"
         assert metrics.queue_size == queue, f"step {step}: {queue} waited when the plan was carried out"
-        assert metrics.total_requests == len(self.requests), f"step {step}: everyone who was submitted has arrived"
-        assert metrics.finished_requests == len(self.times["finished"]), f"step {step}: whoever has ended has finished"
+        assert metrics.total_requests == len(self.requests), f"step {step}: all that were submitted have arrived"
+        assert metrics.finished_requests == len(self.times["finished"]), f"step {step}: a request that has ended has finished"
         tokens = sum(len(request.generated_tokens) for request in self.requests)
         assert metrics.total_tokens == tokens, f"step {step}: tokens are those that came back and were kept"
 
@@ -96,7 +96,7 @@ def test_task_6_metrics_of_a_run_without_accidents(toy: ToyModel) -> None:
         run.step()
         expected = run.active[-1]
         assert run.engine.metrics.active_requests == expected, (
-            f"active are those whom the plan gave a token or a chunk, here {expected}, and not those whose last token is merely"
+            f"active are those that the plan gave a token or a chunk, here {expected}, and not those whose last token is merely"
             " on its way"
         )
     run.compare()

@@ -67,7 +67,7 @@ def test_task_6_preemption_when_the_token_in_flight_ends_it(toy: ToyModel, end: 
     served.preempt(victim)
     ended = served.step()
     assert victim.state == "finished", f"{end} came back while it waited again, and that is its end"
-    assert victim.request_id not in served.waiting, "who has ended does not wait"
+    assert victim.request_id not in served.waiting, "a request that has ended does not wait"
     assert_returned(ended + serve(served), victim, other)
     assert_alone(toy, victim, other)
 
@@ -150,7 +150,7 @@ def test_task_6_preemption_where_blocks_are_short(toy: ToyModel) -> None:
     def look() -> None:
         served.check_integrity()
         if first.state != "finished":
-            assert first.preemptions == 0, "the youngest is the victim: whoever has run longest gets on"
+            assert first.preemptions == 0, "the youngest is the victim: the one that has run longest gets on"
             after_first.append(len(first.generated_tokens))
 
     finish_all(served, after_step=look)

@@ -1,4 +1,4 @@
-"""Week 3 Day 4, task 6: requests share the blocks of equal beginnings, and nobody can tell from an answer."""
+"""Week 3 Day 4, task 6: requests share the blocks of equal beginnings, and no answer shows it."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_task_6_sharing_a_beginning(toy: ToyModel, shared: int, own: int, found:
     serve(served, second)
     assert computed(model) == shared + own - found + 5, (
         f"{shared} tokens are common, and {found} of them need not be computed: those in full blocks of 4, and never the last"
-        " token of a prompt, whose logits somebody wants"
+        " token of a prompt, whose logits are wanted"
     )
     assert_alone(toy, first, second)
 
@@ -107,8 +107,8 @@ def test_task_6_sharing_is_no_sooner_than_tokens_come_back(toy: ToyModel) -> Non
     third = served.submit(ask(16, 5))
     served.step()
     assert served.metrics.prefix_cache_hits == 0, (
-        "the first request's prompt was launched in the first step, and its token is read in the second: until then nobody"
-        " knows whether what lies in its blocks means anything"
+        "the first request's prompt was launched in the first step, and its token is read in the second: until then it is not"
+        " known whether what is in its blocks means anything"
     )
     served.step()
     fourth = ask(16, 5)
@@ -137,7 +137,7 @@ def test_task_6_sharing_can_be_switched_off(toy: ToyModel) -> None:
     requests = [ask(12, 4) for _ in range(3)]
     serve(served, requests[0])
     serve(served, *requests[1:])
-    assert computed(model) == 3 * (12 + 3), "with prefix_caching=False everyone computes the whole prompt"
+    assert computed(model) == 3 * (12 + 3), "with prefix_caching=False each computes the whole prompt"
     assert served.pool.num_free == served.pool.num_blocks, "and nothing is kept"
     assert_alone(toy, *requests)
     assert served.metrics.prefix_cache_queries == 0, "nothing was looked for"
@@ -151,7 +151,7 @@ def test_task_6_sharing_gives_way_to_those_who_run(toy: ToyModel) -> None:
         assert_alone(toy, request)
     large = ask(40, 8)
     serve(served, large)
-    assert large.preemptions == 0, "what nobody holds is evicted when it is in the way"
+    assert large.preemptions == 0, "blocks that are not held are evicted when they are in the way"
     assert_alone(toy, large)
 
 
@@ -249,7 +249,7 @@ def test_task_6_sharing_hits_are_counted_once_for_each_request(toy: ToyModel) ->
     finish_all(served)
     assert_alone(toy, *requests)
     metrics = served.metrics
-    assert metrics.num_preemptions > 0, "somebody was preempted, and found its own tokens again"
+    assert metrics.num_preemptions > 0, "a request was preempted, and found its own tokens again"
     assert metrics.prefix_cache_queries == 17 + sum(16 + tail for tail in tails), (
         "each prompt is looked for once, when its request is first admitted"
     )

@@ -105,4 +105,4 @@ def test_task_6_together_on_every_architecture(architecture: str, prefix_caching
             clients.append(client)
             expected.append(tokens)
     engine = Traffic(peer.model, clients, expected, {**options, "prefix_caching": prefix_caching}).serve()
-    assert engine.metrics.num_preemptions > 0, "this test means a run in which somebody is preempted"
+    assert engine.metrics.num_preemptions > 0, "this test means a run in which a request is preempted"

@@ -29,7 +29,7 @@ TOKENIZER = ByteTokenizer()
 
 
 class Interruption(BaseException):
-    """Like Ctrl-C: no Exception, so that nobody who catches those stops it."""
+    """Like Ctrl-C: no Exception, so that code which catches those does not stop it."""
 
 
 def interrupt(request: Any, new_text: str) -> None:
@@ -196,7 +196,7 @@ def test_task_7_generate_interrupted(toy: ToyModel) -> None:
     served.submit = given
     served.check_integrity()
     assert [request.state for request in requests] == ["finished"] * 5, (
-        "whoever called has no hold on these requests any more, so those that still waited are cancelled, too"
+        "the caller has no hold on these requests any more, so those that still waited are cancelled, too"
     )
     assert_returned(serve(served), other)
     assert_can_still_serve(served, toy)
@@ -211,7 +211,7 @@ def test_task_7_stream_yields_each_token(toy: ToyModel) -> None:
         tokens = list(served.stream(request))
         assert_alone(toy, request)
         assert tokens == request.generated_tokens, f"it was given {request.generated_tokens}, and the stream yielded {tokens}"
-        assert not served.has_work, "whoever streams knows of the end: no step returns the request as well"
+        assert not served.has_work, "the reader of the stream knows of the end: no step returns the request as well"
 
 
 def test_task_7_stream_as_tokens_come_back(toy: ToyModel) -> None:
@@ -230,7 +230,7 @@ def test_task_7_stream_serves_everyone(toy: ToyModel) -> None:
     served, request = engine(toy), ask(6, 7, seed=2)
     stream = served.stream(request)
     short, long = served.submit(ask(4, 3)), served.submit(ask(5, 30, seed=1))
-    assert list(stream) == alone(toy, request.prompt, 7), "its own tokens, whoever is beside it"
+    assert list(stream) == alone(toy, request.prompt, 7), "its own tokens, whatever runs alongside it"
     assert (short.state, long.state) == ("finished", "decoding"), "each step serves all"
     assert_returned(serve(served), short, long)  # the next steps return who ended meanwhile, and not the stream's own
     assert_alone(toy, short, long)
@@ -242,7 +242,7 @@ def test_task_7_stream_of_a_slow_listener(toy: ToyModel) -> None:
     stream = served.stream(request)
     heard = [next(stream)]
     for _ in range(5):
-        served.step()  # somebody else does
+        served.step()  # other code does
     calls = len(model.calls)
     heard += [next(stream) for _ in range(5)]
     assert len(model.calls) == calls, "five more tokens had come back already: a next steps the engine only if there is none"
@@ -259,7 +259,7 @@ def test_task_7_stream_of_a_slow_listener_whose_request_fails(toy: ToyModel) -> 
         served.step()
     broken = True
     served.step()
-    assert request.finish_reason == "error", "somebody else stepped the engine when the model failed"
+    assert request.finish_reason == "error", "other code stepped the engine when the model failed"
     with refuses(BrokenModelError, "the stream, after the tokens that came before"):
         for token in stream:
             heard.append(token)
@@ -289,7 +289,7 @@ def test_task_7_stream_closed_early(toy: ToyModel, heard: int) -> None:
             next(stream)
     served.check_integrity()
     if heard:
-        assert (request.finish_reason, request.blocks) == ("cancelled", []), "whoever stops listening cancels the request"
+        assert (request.finish_reason, request.blocks) == ("cancelled", []), "a reader that stops listening cancels the request"
         assert_beginning(toy, request)
     else:
         assert request.state == "waiting", "it was never submitted"
@@ -306,7 +306,7 @@ def test_task_7_stream_of_a_refused_request(toy: ToyModel) -> None:
     served.step()
     with refuses(ValueError, "stream, of a request that was submitted before"):
         next(served.stream(running))
-    assert running.state == "decoding", "a stream that could not begin has nothing to cancel: somebody else is being served"
+    assert running.state == "decoding", "a stream that could not begin has nothing to cancel: another is being served"
     serve(served)
     assert_alone(toy, running)
 

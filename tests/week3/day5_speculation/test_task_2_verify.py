@@ -38,8 +38,8 @@ def sampler_of(**params: Any) -> Any:
     [
         ([5, 6, 7], [5, 6, 7, 8], [5, 6, 7, 8], "all drafts are right, and the token after them is drawn as well"),
         ([5, 6, 7], [5, 6, 1, 8], [5, 6, 1], "the third draft is wrong: what was drawn in its place is right"),
-        ([5, 6, 7], [9, 6, 7, 8], [9], "the first is wrong: those behind it are equal by chance, drawn after a wrong token"),
-        ([5, 6, 7], [5, 1, 7, 8], [5, 1], "the second is wrong, and nothing behind it counts"),
+        ([5, 6, 7], [9, 6, 7, 8], [9], "the first is wrong: those after it are equal by chance, drawn after a wrong token"),
+        ([5, 6, 7], [5, 1, 7, 8], [5, 1], "the second is wrong, and nothing after it counts"),
         ([5, 5, 5], [5, 5, 5, 5], [5, 5, 5, 5], "equal tokens are drafts like any other"),
         ([5, 5], [5, 6, 7], [5, 6], "the second draft is what was drawn before it, and not in its place"),
         ([5, 6], [6, 5, 7], [6], "each draft was drawn in the place of the other"),
@@ -77,7 +77,7 @@ def test_task_2_each_place_draws_as_a_single_step_would(params: dict[str, Any], 
     tokens = [token % VOCABULARY for token in tokens]
     logits = normal(count + 1, VOCABULARY, seed=count, size=2)
     got = answer.draw(logits, drafts, sampler, tokens)
-    assert isinstance(got, mx.array), f"draw returns an array that nobody has read, not {type(got).__name__}"
+    assert isinstance(got, mx.array), f"draw returns an array that has not been read, not {type(got).__name__}"
     assert got.shape == (count + 1,), f"a token for each of {count + 1} rows, in one array: the shape is {got.shape}"
     expected = [int(sampler(logits[place], [*tokens, *drafts[:place]])) for place in range(count + 1)]
     assert got.tolist() == expected, f"each place with its own key, and the tokens and drafts before it: {got}, not {expected}"
@@ -100,16 +100,16 @@ def test_task_2_each_place_knows_the_tokens_before_it() -> None:
     noting = Noting()
     got = answer.draw(mx.zeros((4, VOCABULARY)), [7, 8, 9], noting, [1, 2])
     expected = [[1, 2], [1, 2, 7], [1, 2, 7, 8], [1, 2, 7, 8, 9]]
-    assert sorted(noting.given, key=len) == expected, f"a place is given what stands before it, drafts included: {noting.given}"
-    assert got.tolist() == [2, 3, 4, 5], "the tokens stand in the order of the rows, each where its own row was"
+    assert sorted(noting.given, key=len) == expected, f"a place is given what comes before it, drafts included: {noting.given}"
+    assert got.tolist() == [2, 3, 4, 5], "the tokens are in the order of the rows, each where its own row was"
 
 
 def test_task_2_the_penalty_sees_the_drafts() -> None:
     logits = mx.array([[5.0, 4.0, 0.0, 0.0]] * 3)
     got = answer.draw(logits, [0, 1], sampler_of(repetition_penalty=2.0), [3]).tolist()
-    assert got[0] == 0, "nothing but token 3 has been seen, and 5 is the largest logit"
-    assert got[1] == 1, "the first draft is token 0: behind it, 5 / 2 is less than 4"
-    assert got[2] == 0, "behind both drafts both count half"
+    assert got[0] == 0, "only token 3 has been seen, and 5 is the largest logit"
+    assert got[1] == 1, "the first draft is token 0: after it, 5 / 2 is less than 4"
+    assert got[2] == 0, "after both drafts both count half"
 
 
 def test_task_2_drafts_are_not_seen_before_their_place() -> None:
@@ -128,7 +128,7 @@ def test_task_2_what_is_drawn_depends_on_no_later_draft() -> None:
     sampler, logits = sampler_of(temperature=1.0, repetition_penalty=1.5, seed=2), normal(5, VOCABULARY, seed=1)
     one = answer.draw(logits, [3, 4, 5, 6], sampler, [1, 2]).tolist()
     other = answer.draw(logits, [3, 4, 20, 21], sampler, [1, 2]).tolist()
-    assert one[:3] == other[:3], "the drafts differ from the third on, and the first three draws stand before it"
+    assert one[:3] == other[:3], "the drafts differ from the third on, and the first three draws come before it"
 
 
 @each_sampling
@@ -152,7 +152,7 @@ def test_task_2_one_row_more_than_drafts_is_needed(rows: int, count: int, params
 
 
 def unspeculated(model: ToyModel, sampler: Any, prompt: Sequence[int], count: int) -> list[int]:
-    """The answer, a token a step; each with all that stands before it."""
+    """The answer, a token per step; each with all that comes before it."""
     tokens = list(prompt)
     for _ in range(count):
         tokens.append(int(sampler(model(mx.array([tokens]), logits_to_keep=1)[0, -1], tokens)))

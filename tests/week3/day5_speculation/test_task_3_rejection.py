@@ -45,7 +45,7 @@ def sample_often(
 
 @functools.cache
 def usual_results() -> list[tuple[list[int], list[int]]]:
-    """Of one draft, with the distributions above."""
+    """The results of one draft, with the distributions above."""
     return sample_often([TARGET, TARGET], [DRAFT])
 
 
@@ -123,7 +123,7 @@ def test_task_3_nothing_is_kept_behind_a_draft_that_was_not() -> None:
     target, draft = [one_hot(0), one_hot(1), one_hot(2)], [one_hot(3), one_hot(1)]
     for key in range(20):
         kept = sample(target, draft, [3, 1], key)
-        assert kept == [0], f"the first draft is impossible in the target; the second, though right, stands behind it: {kept}"
+        assert kept == [0], f"the first draft is impossible in the target; the second, though right, comes after it: {kept}"
 
 
 def test_task_3_places_are_independent() -> None:
@@ -141,7 +141,7 @@ def test_task_3_the_coin_and_the_token_that_replaces_are_independent() -> None:
     replaced = [kept[0] for _, kept in sample_often(target, draft, keys=300, seed=5) if len(kept) == 1]
     assert_distributed(replaced, [0.0, *[1 / 7] * 7], "in place of a draft that is not kept, seven are equally likely")
     after = [kept[1] for _, kept in sample_often(target, draft, keys=3000 // size, seed=6) if len(kept) == 2]
-    assert len(set(after)) > 3, f"behind a draft that is kept, eight are equally likely: {after}"
+    assert len(set(after)) > 3, f"after a draft that is kept, eight are equally likely: {after}"
 
 
 def test_task_3_the_token_behind_all_drafts_comes_from_the_last_row() -> None:
@@ -149,7 +149,7 @@ def test_task_3_the_token_behind_all_drafts_comes_from_the_last_row() -> None:
     outcomes = [kept[2] for _, kept in sample_often([*rows, one_hot(3)], rows, keys=60)]
     assert set(outcomes) == {3}, f"both drafts are kept, and the target's last row is sure of 3: {sorted(set(outcomes))}"
     outcomes = [kept[2] for _, kept in sample_often([*rows, TARGET], rows, seed=7)]
-    assert_distributed(outcomes, TARGET, "the token behind all drafts")
+    assert_distributed(outcomes, TARGET, "the token after all drafts")
 
 
 def test_task_3_without_drafts_the_target_is_drawn_from() -> None:

@@ -72,8 +72,8 @@ def test_task_4_a_draft_is_made_while_it_is_worth_more_than_it_costs(accepted: i
 
 
 def test_task_4_drafts_behind_a_wrong_one_were_not_judged() -> None:
-    """Of eight drafts two were right and one was wrong. The other five stood behind it, and nobody knows about them."""
-    assert_length(draft_of(8, 2), 8, 2, "p is 2/3, not 2/8: behind the first wrong draft nothing is judged")
+    """Of eight drafts two were right and one was wrong. The other five came after it, and nothing is known about them."""
+    assert_length(draft_of(8, 2), 8, 2, "p is 2/3, not 2/8: after the first wrong draft nothing is judged")
     assert_length(draft_of(3, 2), 8, 2, "p is 2/3, however many were proposed")
 
 

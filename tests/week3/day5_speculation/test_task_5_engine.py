@@ -188,7 +188,7 @@ def test_task_5_engine_leaves_the_budget_to_prompts(toy: ToyModel) -> None:
         assert counting.calls[0][1] <= 12, f"the budget of a step is 12 tokens, and one had {counting.calls[0][1]}"
         reached.append((reader.offset, len(first.generated_tokens) - before))
     assert reached == [(11, 1), (22, 1), (33, 1), (44, 1)], (
-        f"{reached}: a prompt of 44 tokens beside one decode, with a budget of 12, takes 4 steps. Drafts take what is left"
+        f"{reached}: a prompt of 44 tokens alongside one decode, with a budget of 12, takes 4 steps. Drafts take what is left"
     )
     finish_all(served, after_step=served.check_integrity)
     assert_alone(toy, first, reader)
@@ -264,7 +264,7 @@ def test_task_5_engine_preempts_for_no_draft(toy: ToyModel, prefix_caching: bool
     served, _ = engine_knowing(toy, requests, ADVERSARY, **options)
     serve(served, *requests)
     assert_alone(toy, *requests)
-    assert plain.metrics.num_preemptions > 0, "this test means a pool in which somebody is preempted"
+    assert plain.metrics.num_preemptions > 0, "this test means a pool in which a request is preempted"
     assert served.metrics.num_preemptions <= plain.metrics.num_preemptions, (
         f"{served.metrics.num_preemptions} preemptions, and {plain.metrics.num_preemptions} without drafts: these take free"
         " blocks only, and give them back when they are wrong"
@@ -345,7 +345,7 @@ def test_task_5_engine_adapts(toy: ToyModel, right: int) -> None:
     served, drafters = engine_knowing(toy, requests, right, adaptive=adaptive, max_num_batched_tokens=30)
     serve(served, *requests)
     assert_alone(toy, *requests)
-    assert len(made) == 3, f"3 requests, and {len(made)} times somebody to say how much each should draft"
+    assert len(made) == 3, f"3 requests, and {len(made)} objects to say how much each should draft"
     for one, drafter in zip(made, drafters, strict=True):
         told = [pair for pair in one.told if pair != (0, 0)]
         counts = [count for _, count in drafter.asked]
@@ -446,7 +446,7 @@ def test_task_5_engine_files_what_was_read_and_nothing_else(toy: ToyModel, right
         served.step()
         done = len(request.generated_tokens)
         if done < 17:
-            for place in range(done, done + 4):  # what was drafted behind what was read, and wrong
+            for place in range(done, done + 4):  # what was drafted after what was read, and wrong
                 guess = [*request.prompt, *said[:place], *map(wrong, said[place : place + 4])]
                 found = served.prefix_cache.match([*guess, 0]).tokens
                 assert found <= 5 + done, f"{5 + done} tokens are known, and the prefix cache has {found} of a guess"

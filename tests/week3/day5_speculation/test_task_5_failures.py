@@ -137,7 +137,9 @@ def test_task_5_failures_and_other_ends_leave_no_drafter(toy: ToyModel, end: str
     else:
         serve(served)
     gc.collect()
-    assert made[0]() is None, f"somebody still holds the drafter of a request that runs no more ({end}): a server would fill up"
+    assert made[0]() is None, (
+        f"something still holds the drafter of a request that runs no more ({end}): a server would fill up"
+    )
     served.check_integrity()
     serve(served)
 
@@ -203,7 +205,7 @@ def test_task_5_failures_of_the_device_in_a_step_without_a_token(toy: ToyModel) 
     model.broken = False
     assert reader.finish_reason == "error", (
         "the first chunk of a prompt can't be computed, and the step that launched it has ended: the device is set to work in"
-        " each step, also if nobody gets a token"
+        " each step, also if no request gets a token"
     )
     served.check_integrity()
     assert_can_still_serve(served, toy)
@@ -237,7 +239,7 @@ def test_task_5_failures_by_nan_at_a_place_that_is_used(toy: ToyModel, first: in
     with nothing_gets_out():
         served.step()
     model.holes = False
-    assert_failed(toy, request, FloatingPointError, f"the logits behind right draft number {first} are NaN")
+    assert_failed(toy, request, FloatingPointError, f"the logits after right draft number {first} are NaN")
     assert len(request.generated_tokens) == 1 + first, "the tokens before it are its own"
     finish_all(served)
     served.check_integrity()
@@ -256,7 +258,7 @@ def test_task_5_failures_by_nan_behind_a_wrong_draft_are_none(toy: ToyModel, rig
         served.step()
     model.holes = False
     served.check_integrity()
-    assert request.finish_reason is None, f"only logits behind a wrong draft were NaN, and it ended with {request.error!r}"
+    assert request.finish_reason is None, f"only logits after a wrong draft were NaN, and it ended with {request.error!r}"
     assert len(request.generated_tokens) == 2 + right
     serve(served, other)
     assert_alone(toy, request, other)
@@ -294,7 +296,7 @@ def test_task_5_failures_of_integrity_of_the_pool_are_seen(toy: ToyModel) -> Non
     assert_nothing_is_lost(served)
     served.pool.allocate(1)
     with refuses(
-        RuntimeError, "check_integrity, when nobody holds a block that is not free: what Engine's sees, this one sees"
+        RuntimeError, "check_integrity, when nothing holds a block that is not free: what Engine's sees, this one sees"
     ):
         served.check_integrity()
 

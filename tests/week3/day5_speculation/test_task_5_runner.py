@@ -73,7 +73,7 @@ def test_task_5_runner_scores_right_drafts(toy: ToyModel, count: int) -> None:
     said = alone(toy, request.prompt, 9)
     drawn = run(served, [request], drafts={request.request_id: said[1 : 1 + count]})[request]
     assert drawn == said[1 : 2 + count], (
-        f"{count} drafts that are right: a token is drawn behind each of them, and one behind the last token that was read"
+        f"{count} drafts that are right: a token is drawn after each of them, and one after the last token that was read"
     )
 
 
@@ -85,7 +85,7 @@ def test_task_5_runner_scores_wrong_drafts(toy: ToyModel, right: int) -> None:
     drafts = [*said[1 : 1 + right], *map(wrong, said[1 + right : 5])]
     drawn = run(served, [request], drafts={request.request_id: drafts})[request]
     assert len(drawn) == 5, "4 drafts: 5 places"
-    assert drawn[: right + 1] == said[1 : 2 + right], f"{right} drafts are right, so the tokens up to the one behind them are"
+    assert drawn[: right + 1] == said[1 : 2 + right], f"{right} drafts are right, so the tokens up to the one after them are"
     request.generated_tokens += drawn[: right + 1]
     request.offset = 6 + len(request.generated_tokens) - 1
     assert run(served, [request])[request] == said[2 + right : 3 + right], (

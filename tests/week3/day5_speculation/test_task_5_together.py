@@ -18,7 +18,7 @@ EXAMPLES = 25
 
 
 class Erratic(Knowing):
-    """Of each call's drafts some are right, some wrong; how many hangs on how far the text is. Sometimes there are none."""
+    """Some drafts of each call are right, some wrong; how many depends on how far the text is. Sometimes there are none."""
 
     def __init__(self, sequences: Sequence[Sequence[int]], luck: int) -> None:
         super().__init__(sequences)
@@ -94,5 +94,5 @@ def test_task_5_together_in_a_small_pool(toy: ToyModel, luck: int, prefix_cachin
     served = Traffic(
         toy, clients, expected, options, lambda model, **options: answer.SpeculativeEngine(model, **made, **options)
     ).serve()
-    assert served.metrics.num_preemptions > 0, "this test means a run in which somebody is preempted"
+    assert served.metrics.num_preemptions > 0, "this test means a run in which a request is preempted"
     assert served.metrics.spec_decode_num_accepted_tokens > 0, "this test means a run in which drafts are right"

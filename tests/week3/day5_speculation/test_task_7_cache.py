@@ -20,7 +20,7 @@ each_bits = pytest.mark.parametrize("bits", [8, 4])
 
 
 def new_tokens(count: int, seed: int, dtype: mx.Dtype = mx.float32) -> tuple[mx.array, mx.array]:
-    """Keys and values `(1, KV, count, D)`; values are larger, so that nobody takes one for the other."""
+    """Keys and values `(1, KV, count, D)`; values are larger, so that they are not confused."""
     return normal(1, KV, count, DIM, seed=2 * seed, dtype=dtype), normal(
         1, KV, count, DIM, seed=2 * seed + 1, dtype=dtype, size=9
     )
@@ -71,7 +71,7 @@ def test_task_7_a_stored_token_never_changes(bits: int) -> None:
         beside = new_tokens(2, 100 + start)
         new = [mx.concatenate([x[:, :, start:end], 1000 * y], axis=2) for x, y in zip((k, v), beside, strict=True)]
         write(cache, [Span(start, end, table), Span(0, 2, [7])], *new)
-        hint = f"in chunks of a prompt and token by token, beside others whose numbers are large; {end} tokens were written"
+        hint = f"in chunks of a prompt and token by token, next to others whose numbers are large; {end} tokens were written"
         assert_holds(cache, table, k[:, :, :end], v[:, :, :end], bits, hint)
 
 
@@ -95,7 +95,7 @@ def test_task_7_the_rest_of_a_block_that_is_begun_is_zero(bits: int, end: int) -
     begun = -(-end // BLOCK) * BLOCK
     for name, part in zip(("keys", "values"), cache.fetch(mx.array([[3, 1]])), strict=True):
         rest = part[:, :, end:begun]
-        hint = f"{name} behind token {end - 1}, where an earlier owner had left NaN, which lies in scales and biases"
+        hint = f"{name} after token {end - 1}, where an earlier owner had left NaN, which is in scales and biases"
         assert_same(rest, mx.zeros_like(rest), hint)
     rest_k, rest_v = (mx.concatenate([x[:, :, :4], x[:, :, 8:12]], axis=2) for x in (k, v))
     assert_holds(cache, [0, 2], rest_k, rest_v, bits, "blocks of others keep what they hold")

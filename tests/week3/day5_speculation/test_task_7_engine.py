@@ -153,7 +153,7 @@ def test_task_7_other_bits_are_refused_by_the_engine() -> None:
 def test_task_7_steps_that_are_launched_ahead_copy_no_pool(bits: int) -> None:
     """Eight layers, so that a layer has attended in one step long before it writes in the next, as in every real model.
 
-    The pools are large, so that what a step gathers and unpacks is little beside one of them.
+    The pools are large, so that what a step gathers and unpacks is little compared with one of them.
     """
     store_once()
     model = wide_model(num_layers=8)

@@ -6,7 +6,7 @@ from answer import answer
 
 
 def drawn(token: bytes, logprob: float, *others: tuple[bytes, float]) -> Any:
-    """A token in the form of chats, beside other likely ones."""
+    """A token in the form of chats, next to other likely ones."""
 
     def fields(written: bytes, logprob: float) -> dict[str, Any]:
         return {"token": written.decode(errors="backslashreplace"), "logprob": logprob, "bytes": list(written)}

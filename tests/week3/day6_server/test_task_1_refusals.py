@@ -65,9 +65,9 @@ def test_task_1_limits_of_texts() -> None:
 
 
 NEITHER = {
-    "a switch is no number": ("n", True),
+    "a switch is not a number": ("n", True),
     "a switch is no temperature": ("temperature", True),
-    "a text is no number": ("temperature", "1"),
+    "a text is not a number": ("temperature", "1"),
     "a text is no whole number": ("max_tokens", "5"),
     "a part of a token": ("max_tokens", 1.5),
     "a number is no switch": ("stream", 1),

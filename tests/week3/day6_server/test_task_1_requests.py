@@ -73,7 +73,7 @@ def test_task_1_nulls_in_a_schema_stay() -> None:
     schema = {"enum": [None, "a"], "default": None}
     sent = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": None}}
     wanted = chat(response_format=sent).response_format.schema_wanted
-    assert wanted == schema, "what lies in a schema is the schema's: null is a value there"
+    assert wanted == schema, "what is in a schema is the schema's: null is a value there"
 
 
 def test_task_1_unknown_fields_are_ignored() -> None:

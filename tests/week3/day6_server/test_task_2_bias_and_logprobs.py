@@ -57,7 +57,7 @@ def test_task_2_nothing_asked_is_a_plain_sampler() -> None:
     for temperature in (0.0, 0.8):
         plain = answer.Sampler(answer.SamplingParams(temperature=temperature, seed=5))
         sampler = make_sampler(temperature=temperature, seed=5)
-        assert sampler.greedy == plain.greedy, "who asks for nothing shares the argmax of all rows"
+        assert sampler.greedy == plain.greedy, "a request that asks for nothing shares the argmax of all rows"
         for place in range(10):
             logits, tokens = make_logits(place), [1] * place
             assert int(sampler(logits, tokens)) == int(plain(logits, tokens)), "the same seed and position, the same token"
@@ -130,7 +130,7 @@ def test_task_2_partial_letters() -> None:
 
 def test_task_2_unread_tokens_stay_unread() -> None:
     with ThreadPoolExecutor(1) as elsewhere:
-        unread = elsewhere.submit(lambda: mx.zeros((1,), dtype=mx.uint32) + 0).result()[0]  # and nobody ever can
+        unread = elsewhere.submit(lambda: mx.zeros((1,), dtype=mx.uint32) + 0).result()[0]  # and it never can be
     for options in ({"logit_bias": {5: 1.0}}, {"alternatives": 2}, {"temperature": 0.5, "alternatives": 0}):
         sampler = make_sampler(**options)
         with waits_for_nothing(f"a sampler with {options}"):

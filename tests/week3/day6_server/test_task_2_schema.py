@@ -175,7 +175,7 @@ def test_task_2_a_guide_that_gives_up() -> None:
     assert int(sampler(make_logits(0), [])) == ord("[")
     assert sampler.error == ""
     assert int(sampler(make_logits(0), list(b"[1,"))) == EOS, "an exception would end all rows of the step; EOS ends this one"
-    assert sampler.error, "and whoever serves it can tell that this was no end"
+    assert sampler.error, "and the server can tell that this was no end"
     assert int(sampler(make_logits(0), [])) == ord("[")
     assert sampler.error == "", "if those tokens were thrown away, so is the error"
     assert make_sampler().error == "", "no schema, no error"

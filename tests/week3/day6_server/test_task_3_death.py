@@ -1,4 +1,4 @@
-"""Week 3 Day 6, task 3: the engine's thread dies, and nobody waits for it."""
+"""Week 3 Day 6, task 3: the engine's thread dies, and no client waits for it."""
 
 import asyncio
 import threading
@@ -60,7 +60,7 @@ def test_task_3_death_ends_every_ticket(threads: Threads, death: str) -> None:
         assert "abc".startswith(text(deltas)), f"what it got before is the beginning of its answer, not {text(deltas)!r}"
         for ticket in waiting:
             await read_error(ticket, answer.EngineDead)
-        with refuses(answer.EngineDead, "nobody is taken any more: nobody would serve them"):
+        with refuses(answer.EngineDead, "no request is taken any more: none would be served"):
             await within(served.submit(asks(1)), "`submit` answers after the death of the thread")
 
     run(main)
@@ -167,7 +167,7 @@ def test_task_3_death_is_told_to_every_event_loop(threads: Threads) -> None:
         for _ in range(3):
             assert taken.acquire(timeout=PATIENCE), "each client is taken"
         gate.close()
-        assert gate.reached.wait(5), "the engine is stepped while somebody is served"
+        assert gate.reached.wait(5), "the engine is stepped while a request is served"
         kill(threads.alive[0])
         gate.open()
 
@@ -183,7 +183,7 @@ def test_task_3_death_leaves_an_empty_snapshot(threads: Threads) -> None:
             await read_error(ticket, answer.EngineDead)
         stats = served.stats()
         assert (stats.num_requests_running, stats.num_requests_waiting) == (0, 0), (
-            f"nobody runs and nobody waits in an engine that is dead: {stats}"
+            f"no request runs or waits in an engine that is dead: {stats}"
         )
 
     run(main)

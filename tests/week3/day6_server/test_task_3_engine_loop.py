@@ -321,7 +321,7 @@ def test_task_3_what_the_engine_refuses_reaches_the_caller(threads: Threads) -> 
         assert text(await read(again)) == "ab", "the thread goes on after a request that was refused"
 
     run(main)
-    assert served.healthy, f"a request that was refused harms nobody: {served.reason}"
+    assert served.healthy, f"a request that was refused harms no other: {served.reason}"
 
 
 def test_task_3_cancel_gives_everything_back(toy: ToyModel, threads: Threads) -> None:
@@ -406,7 +406,7 @@ def test_task_3_whoever_is_cancelled_has_no_answer(threads: Threads) -> None:
         (ticket,) = await take(served, asks(ENDLESS))
         served.post(lambda engine: [engine.cancel(one) for one in list(engine.running.values())])
         gate.open()
-        await read_error(ticket, answer.Cancelled)  # whoever it was that cancelled it
+        await read_error(ticket, answer.Cancelled)  # whichever of them cancelled it
 
     run(main)
 
@@ -432,7 +432,7 @@ def test_task_3_whoever_goes_while_submitting_is_not_served(threads: Threads) ->
         )
         (after,) = await take(served, asks(2))
         await read(after)
-        assert served.stats().num_requests_running == 0, "nobody is computed for a client that has gone"
+        assert served.stats().num_requests_running == 0, "nothing is computed for a client that has gone"
 
     run(main)
 
@@ -517,7 +517,7 @@ def test_task_3_notes_of_each_token(threads: Threads) -> None:
         good, bad = await asyncio.gather(served.submit(asks(6)), served.submit(asks(6, "hey"), fails))
         *_, last = await read_error(bad, RuntimeError)
         assert "recorded" in str(last.error)
-        assert text(await read(good)) == "abcdef", "an error in a `noted` ends that request, and nobody else"
+        assert text(await read(good)) == "abcdef", "an error in a `noted` ends that request, and no other"
 
     run(main)
 
@@ -565,7 +565,7 @@ def test_task_3_a_client_whose_loop_is_closed_is_cancelled(threads: Threads) -> 
     async def stay() -> None:
         (ticket,) = await take(served, asks(30))
         assert len(text(await read(ticket))) == 30
-        await happens(lambda: served.stats().num_requests_running == 0, "nobody computes for an event loop that is closed")
+        await happens(lambda: served.stats().num_requests_running == 0, "nothing is computed for an event loop that is closed")
 
     run(leave)
     gate.open()
@@ -582,7 +582,7 @@ def test_task_3_the_snapshot_is_as_new_as_what_clients_know(threads: Threads) ->
         await gate.reach()
         stats = served.stats()
         assert stats.num_requests_running + stats.num_requests_waiting == 5, (
-            f"whoever was taken is in the next snapshot: {stats}"
+            f"a request that was taken is in the next snapshot: {stats}"
         )
         first = await within(anext(tickets[0]), "its first token has come")
         (state,) = [one for one in stats.requests if one.request_id == tickets[0].request_id]
@@ -627,7 +627,7 @@ def test_task_3_start_raises_what_build_raises(threads: Threads) -> None:
     assert not served.healthy, "there is no engine"
 
     async def main() -> None:
-        with refuses(answer.EngineDead, "nobody would serve a request, so it is refused"):
+        with refuses(answer.EngineDead, "a request would not be served, so it is refused"):
             await within(served.submit(asks(1)), "`submit` answers")
 
     run(main)
@@ -650,7 +650,7 @@ def test_task_3_stop_ends_everybody(threads: Threads) -> None:
         await within(stopping, "`stop` returns when the thread has ended")
         for ticket in tickets:
             await read_error(ticket, answer.EngineDead)
-        with refuses(answer.EngineDead, "a server that has stopped takes nobody"):
+        with refuses(answer.EngineDead, "a server that has stopped takes no request"):
             await within(served.submit(asks(1)), "`submit` answers")
 
     run(main)

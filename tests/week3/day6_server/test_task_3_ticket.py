@@ -40,7 +40,7 @@ def test_task_3_ticket_wakes_a_reader_who_waits() -> None:
         reading = begin(anext(one))
         await asyncio.sleep(0)
         one.put(piece("a"))
-        delta = await within(reading, "whoever waits for a delta is woken by the next `put`")
+        delta = await within(reading, "a reader that waits for a delta is woken by the next `put`")
         assert delta.text == "a"
         reading = begin(anext(one))
         await asyncio.sleep(0)
@@ -80,7 +80,7 @@ def test_task_3_ticket_of_a_slow_reader_is_given_up() -> None:
         assert text(deltas) == "abc", (
             f"a slow reader gets what was kept for it, the beginning of its answer, then the error; not {text(deltas)!r}"
         )
-        assert len(deltas) == 4, "the SlowReader stands where the fourth delta would have been"
+        assert len(deltas) == 4, "the SlowReader comes where the fourth delta would have been"
 
     run(main)
 

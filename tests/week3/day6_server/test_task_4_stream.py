@@ -98,7 +98,7 @@ def test_task_4_sse(given: Any, expected: bytes) -> None:
 @pytest.mark.parametrize("given", [{"a": 1}, {"text": "two\nlines"}])
 def test_task_4_sse_of_json(given: dict[str, Any]) -> None:
     got = answer.sse(given)
-    assert re.fullmatch(rb"data: [ -~]+\n\n", got), f"JSON is one line of ASCII behind `data: `, then an empty line: {got!r}"
+    assert re.fullmatch(rb"data: [ -~]+\n\n", got), f"JSON is one line of ASCII after `data: `, then an empty line: {got!r}"
     assert json.loads(got.removeprefix(b"data: ")) == given, f"the line is {given} as JSON: {got!r}"
 
 
@@ -123,8 +123,8 @@ def test_task_4_a_chat() -> None:
             assert {name: chunk[name] for name in HEAD} == HEAD, f"all chunks share id, model and created: {chunk}"
             assert chunk["object"] == "chat.completion.chunk"
             assert len(chunk["choices"]) == 1, f"a chunk is a piece of one answer: {chunk}"
-            assert "usage" not in chunk, f"nobody asked for the usage: {chunk}"
-            assert chunk["choices"][0]["logprobs"] is None, f"nobody asked for log-probabilities: {chunk}"
+            assert "usage" not in chunk, f"the usage was not asked for: {chunk}"
+            assert chunk["choices"][0]["logprobs"] is None, f"log-probabilities were not asked for: {chunk}"
         reasons = [chunk["choices"][0]["finish_reason"] for chunk in events[:-1]]
         assert reasons == [None] * (len(reasons) - 1) + ["stop"], (
             f"the last chunk, and no other, tells why the answer has ended: {reasons}"
@@ -278,7 +278,7 @@ def test_task_4_an_error_of_one_answer_cancels_the_others() -> None:
         events = await stream.rest()
         assert "error" in events[-1], f"the error is the last event: {events[-1]}"
         assert stream.given_up == [stream.tickets[2]], (
-            "nobody reads the answers that have not ended, so they are cancelled; those that have ended need not be"
+            "answers that have not ended are no longer read, so they are cancelled; those that have ended need not be"
         )
 
     run(main)
@@ -315,7 +315,9 @@ def test_task_4_a_reader_who_is_cancelled_cancels() -> None:
         with pytest.raises(asyncio.CancelledError):
             await reading
         await asyncio.sleep(0.01)
-        assert stream.given_up == stream.tickets, "a web framework cancels the task in which the stream is read: nobody is left"
+        assert stream.given_up == stream.tickets, (
+            "a web framework cancels the task in which the stream is read: no reader is left"
+        )
         assert asyncio.all_tasks() <= before, "whatever waited for the tickets is gone with the stream"
 
     run(main)

@@ -41,7 +41,7 @@ def ask_all(serving: Served, *bodies: dict[str, Any]) -> list[Any]:
 
 
 def texts(answer: Any) -> list[str]:
-    """Of the choices of a completion, in the order of their indices."""
+    """The texts of a completion's choices, in the order of their indices."""
     choices = sorted(answer["choices"], key=lambda choice: choice["index"])
     assert [choice["index"] for choice in choices] == list(range(len(choices))), "the choices are numbered from 0 on"
     return [choice["text"] for choice in choices]
@@ -145,7 +145,7 @@ def test_task_5_a_stream_says_what_a_whole_answer_says(toy: ToyModel, body: dict
     ends = [choice["finish_reason"] for event in stream.events() for choice in event["choices"] if choice["finish_reason"]]
     assert ends == ["length"], "one chunk says how the choice ended"
     assert {event["id"] for event in stream.events()} == {stream.events()[0]["id"]}, "all chunks have the id of the answer"
-    assert not any(event.get("usage") for event in stream.events()), "nobody asked for the usage"
+    assert not any(event.get("usage") for event in stream.events()), "the usage was not asked for"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_task_5_tokens_are_counted_outside_of_the_event_loop(
         ask_all(serving, body)
     assert watched.threads, "the app was given a tokenizer and should use it"
     assert threading.get_ident() not in watched.threads, (
-        "a megabyte of text takes a tokenizer about a second, in which the event loop would serve nobody: use Service.off_loop"
+        "a megabyte of text takes a tokenizer about a second, in which the event loop would be blocked: use Service.off_loop"
     )
 
 
@@ -305,7 +305,7 @@ def test_task_5_a_schema_is_compiled_outside_of_the_event_loop(toy: ToyModel, mo
     with served(toy) as serving:
         ask_all(serving, completion(response_format={"type": "json_object"}))
     assert threading.get_ident() not in compiled_in, (
-        "a schema may take a second to compile, in which the event loop would serve nobody: use Service.off_loop"
+        "a schema may take a second to compile, in which the event loop would be blocked: use Service.off_loop"
     )
 
 
@@ -321,5 +321,5 @@ def test_task_5_each_choice_has_a_detokenizer_of_its_own(toy: ToyModel) -> None:
         serving.engine.submit = watched
         ask_all(serving, completion(n=3))
     assert len({id(request.detokenizer) for request in requests}) == 3, (
-        "a detokenizer remembers the beginning of a letter: shared, it would put it into somebody else's answer"
+        "a detokenizer remembers the beginning of a letter: shared, it would put it into another request's answer"
     )

@@ -48,7 +48,7 @@ def test_task_5_a_client_that_leaves_is_not_served_on(toy: ToyModel, stream: boo
     with served(toy) as serving:
         asyncio.run(main(serving))
     assert serving.model.calls < 20, (
-        f"{serving.model.calls - 8} steps for a client that had left: await `http.disconnect` beside the answer, see"
+        f"{serving.model.calls - 8} steps for a client that had left: await `http.disconnect` alongside the answer, see"
         " unless_gone, and cancel its tickets"
     )
 
@@ -100,7 +100,7 @@ def test_task_5_who_does_not_read_is_not_served_on(toy: ToyModel) -> None:
             await slow.until(b"data: ")
             slow.stop_reading()
             other = await ask(serving.app, COMPLETIONS, {**LONG, "max_tokens": 20})
-            assert other.json()["choices"][0]["text"] == text_alone(toy, "Once upon", 20), "somebody who reads is served"
+            assert other.json()["choices"][0]["text"] == text_alone(toy, "Once upon", 20), "a client that reads is served"
             await serving.until(
                 lambda: not serving.engine.has_work, "a client that reads nothing should lose its request, not fill the memory"
             )
@@ -111,7 +111,7 @@ def test_task_5_who_does_not_read_is_not_served_on(toy: ToyModel) -> None:
 
 
 class _Endless:
-    """The toy's positions end at 512. This one says the same letter for as long as somebody listens."""
+    """The toy's positions end at 512. This one says the same letter for as long as a client listens."""
 
     def __init__(self, toy: ToyModel) -> None:
         self.toy = toy
@@ -212,7 +212,7 @@ def test_task_5_a_full_queue_sends_clients_away(toy: ToyModel, stream: bool) -> 
             for exchange in waiting:
                 await exchange.__aexit__()
         serving.model.gate.set()
-        await serving.until_empty("everybody has left")
+        await serving.until_empty("all clients have left")
         return refused
 
     with served(toy, max_queue=2, max_num_seqs=1) as serving:
@@ -236,7 +236,7 @@ def test_task_5_choices_that_found_a_place_leave_it_if_others_did_not(toy: ToyMo
     with served(toy, max_queue=3, max_num_seqs=1) as serving:
         refused = asyncio.run(main(serving))
         assert refused.status == 429, f"8 choices do not fit into a queue of 3: {refused.status}"
-        assert len(serving.steps) < 160, "those choices of a refused body that had found a place were served: for whom?"
+        assert len(serving.steps) < 160, "those choices of a refused body that had found a place were served, for no client"
 
 
 def test_task_5_a_prompt_that_the_engine_refuses_is_the_end_of_the_others(toy: ToyModel) -> None:
@@ -257,7 +257,7 @@ def test_task_5_a_prompt_that_the_engine_refuses_is_the_end_of_the_others(toy: T
     with served(toy, num_blocks=16) as serving:
         refused = asyncio.run(main(serving))
         assert refused.status == 400, f"a prompt that can't be served is status 400: {refused.status}, {refused.body!r:.300}"
-        assert serving.model.calls < 30, "the other prompt of a refused body was served: for whom?"
+        assert serving.model.calls < 30, "the other prompt of a refused body was served, for no client"
 
 
 @EVERY_KIND
@@ -291,7 +291,7 @@ def test_task_5_an_engine_s_error_is_never_a_success(toy: ToyModel, stream: bool
 
 
 def test_task_5_one_choice_that_fails_ends_the_others(toy: ToyModel) -> None:
-    """A body has one answer: if a part of it is missing, the rest is of no use, and nobody would fetch it."""
+    """A body has one answer: if a part of it is missing, the rest is of no use, and no client would fetch it."""
     prompts = [[10, 11, 12], [20, 21, 22, 259]]
 
     async def main(serving: Served) -> Exchange:
@@ -317,6 +317,6 @@ def test_task_5_health_is_503_when_the_engine_has_ended(toy: ToyModel) -> None:
         serving.thread.stop()
         exchange = asyncio.run(ask(serving.app, "/health"))
         refused = asyncio.run(ask(serving.app, COMPLETIONS, LONG))
-    assert exchange.status == 503, "HTTP works, and nothing behind it: a load balancer must not send anybody here"
+    assert exchange.status == 503, "HTTP works, and nothing behind it: a load balancer must not send requests here"
     assert exchange.json()["error"]["message"], "the body says why"
-    assert refused.status == 503, "nobody should wait for an engine that is gone"
+    assert refused.status == 503, "no client should wait for an engine that is gone"

@@ -1,4 +1,4 @@
-"""What is wrong is said in OpenAI's shape, whoever notices it, with the status that tells a client what to do."""
+"""What is wrong is said in OpenAI's shape, wherever it is noticed, with the status that tells a client what to do."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def expect_error(exchange: Exchange, status: int, *named: str) -> dict[str, Any]
     __tracebackhide__ = True
     assert exchange.status == status, f"expected status {status}, got {exchange.status}: {exchange.body[:300]!r}"
     body = exchange.json()
-    assert body.keys() == {"error"}, f"an error is {{'error': …}} and nothing beside it: {body}"
+    assert body.keys() == {"error"}, f"an error is {{'error': …}} and nothing else: {body}"
     error: dict[str, Any] = body["error"]
     assert {"message", "type", "param", "code"} <= error.keys(), f"an error has all four fields: {error}"
     for word in named:
@@ -220,7 +220,7 @@ def test_task_5_a_request_without_an_id_is_given_one(toy: ToyModel) -> None:
 
 def test_task_5_what_nobody_has_foreseen_is_told_by_its_kind_alone() -> None:
     told = answer.explain(RuntimeError("/home/me/secret \ud800"))
-    assert told.status == 500, f"nobody has foreseen it, so it is the server's mistake: {told.status}"
+    assert told.status == 500, f"it was not foreseen, so it is the server's mistake: {told.status}"
     assert "secret" not in told.detail.message, f"the text of an exception may hold anything: {told.detail.message!r}"
     assert "RuntimeError" in told.detail.message, f"its kind is told: {told.detail.message!r}"
 
@@ -317,7 +317,7 @@ def test_task_5_a_body_that_never_comes_is_status_408(toy: ToyModel, monkeypatch
 
 
 def _globals_of_guard() -> Any:
-    """Of the module in which `read_body` of the package under test stands."""
+    """The globals of the module that `read_body` of the package under test is in."""
     return answer.read_body.__globals__
 
 
@@ -327,7 +327,7 @@ def test_task_5_a_client_that_leaves_while_it_sends_is_no_mistake_of_the_server(
             await asyncio.sleep(0.01)
             exchange.hang_up()
             await asyncio.wait([exchange.task], timeout=PATIENCE)
-            assert exchange.task.done(), "nobody is there any more, and the request should be over"
+            assert exchange.task.done(), "the client is gone, and the request should be over"
             assert exchange.task.exception() is None, "a client that leaves is no error of the server"
 
     with served(toy) as serving:

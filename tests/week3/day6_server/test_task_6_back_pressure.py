@@ -118,7 +118,7 @@ def test_task_6_a_cancel_makes_room(threads: Threads) -> None:
         await read_error(waiting, answer.Cancelled)
         assert text(await read(*await late)) == "ab"
         first, second = await take(served, asks(2), asks(2))
-        assert text(await read(first)) + text(await read(second)) == "abab", "whoever was cancelled waits no more"
+        assert text(await read(first)) + text(await read(second)) == "abab", "a request that was cancelled waits no more"
 
     run(main)
 
@@ -131,7 +131,7 @@ def test_task_6_a_refused_request_takes_no_place(threads: Threads) -> None:
             with refuses(ValueError, "the engine refuses an empty prompt"):
                 await take(served, lambda: answer.Request([], 3))
         first, second = await take(served, asks(2), asks(2))
-        assert text(await read(first)) + text(await read(second)) == "abab", "nobody waits, and two may"
+        assert text(await read(first)) + text(await read(second)) == "abab", "none waits, and two may"
 
     run(main)
 
@@ -185,7 +185,7 @@ def test_task_6_the_pace_is_that_of_late(threads: Threads) -> None:
         clock.pass_by(200.0)
         error: Any = await refused(served, answer.QueueFull, "two wait, and two may")
         assert 20 <= error.retry_after <= 60, (
-            "ten have ended in the first second, and nobody in the 200 since: the pace counts until now, and two who wait take"
+            "ten have ended in the first second, and none in the 200 since: the pace counts until now, and two that wait take"
             f" about 40 s, not {error.retry_after}"
         )
         gate.open()
@@ -203,7 +203,7 @@ def test_task_6_retry_after_when_nothing_is_known(threads: Threads) -> None:
         first = begin(take(served, asks(1)))
         await gate.reach()
         error: Any = await refused(served, answer.QueueFull, "one waits, and one may")
-        assert error.retry_after == 1, f"before anybody has ended there is no pace to go by: a second, not {error.retry_after}"
+        assert error.retry_after == 1, f"before any has ended there is no pace to go by: a second, not {error.retry_after}"
         gate.open()
         await read(*await first)
 
@@ -217,17 +217,19 @@ def test_task_6_drain_lets_everybody_end(threads: Threads) -> None:
     async def main() -> None:
         tickets = await take(served, asks(8), asks(5), asks(3))
         draining = begin(served.drain(2 * PATIENCE))
-        await happens(lambda: not served.healthy, "a server that is shutting down says so, so that nobody is sent there")
-        await refused(served, answer.Draining, "a server that is shutting down takes nobody new")
-        assert not draining.done(), "it waits for those whom it has taken"
+        await happens(lambda: not served.healthy, "a server that is shutting down says so, so that no client is sent there")
+        await refused(served, answer.Draining, "a server that is shutting down takes no new request")
+        assert not draining.done(), "it waits for those that it has taken"
         gate.open()
         for ticket, length in zip(tickets, (8, 5, 3), strict=True):
             deltas = await read(ticket)
-            assert len(text(deltas)) == length, f"whoever was taken gets a whole answer, the waiting too: {deltas[-1]}"
+            assert len(text(deltas)) == length, (
+                f"each request that was taken gets a whole answer, the waiting too: {deltas[-1]}"
+            )
         assert await within(draining, "`drain` returns when the last answer has ended"), "all have ended by themselves"
         assert not threads.alive, "the thread has ended"
         assert not served.healthy, "a server that has stopped is not healthy"
-        with refuses(answer.ServingError, "nobody is taken after the end"):
+        with refuses(answer.ServingError, "none is taken after the end"):
             await within(served.submit(asks(1)), "`submit` answers")
 
     run(main)
@@ -239,7 +241,7 @@ def test_task_6_drain_does_not_wait_for_who_was_refused(threads: Threads) -> Non
     async def main() -> None:
         with refuses(ValueError, "the engine refuses an empty prompt"):
             await take(served, lambda: answer.Request([], 3))
-        assert await within(served.drain(2 * PATIENCE), "nobody is served, so `drain` returns at once"), (
+        assert await within(served.drain(2 * PATIENCE), "no request is served, so `drain` returns at once"), (
             "a request that was refused has ended: its ticket is settled, and not open any more"
         )
 
@@ -251,7 +253,7 @@ def test_task_6_drain_with_nobody_there(threads: Threads) -> None:
 
     async def main() -> None:
         assert await within(
-            served.drain(2 * PATIENCE), "with nobody there `drain` is over at once: the thread sleeps, and must be woken"
+            served.drain(2 * PATIENCE), "without a request `drain` is over at once: the thread sleeps, and must be woken"
         )
         assert not threads.alive
 

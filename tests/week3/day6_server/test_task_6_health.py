@@ -73,7 +73,7 @@ def test_task_6_healthy_from_the_start_and_when_idle(threads: Threads) -> None:
         clock.pass_by(10_000)
         healthy(served, "it has had nothing to do for hours, which is no illness")
         await read(*await take(served, asks(3)))
-        healthy(served, "it has served somebody")
+        healthy(served, "it has served a request")
 
     run(main)
 
@@ -90,7 +90,7 @@ def test_task_6_a_step_that_hangs(threads: Threads) -> None:
         clock.pass_by(1.0)
         ill(served, "a step has taken 5.5 s, and 5 are allowed")
         assert "5" in str(served.reason), f"the reason says how long the step has taken: {served.reason}"
-        with refuses(answer.EngineDead, "a server whose engine hangs takes nobody: they would wait for ever"):
+        with refuses(answer.EngineDead, "a server whose engine hangs takes no request: it would wait for ever"):
             await within(served.submit(asks(3)), "`submit` answers, though the engine does not")
         gate.open()
         assert text(await read(ticket)) == "abcd", "the step has ended after all"
@@ -115,7 +115,7 @@ def test_task_6_hanging_in_make_is_hanging(threads: Threads) -> None:
         submitting = begin(served.submit(make))
         await gate.reach()
         clock.pass_by(6)
-        ill(served, "the thread has been busy for 6 s with a command, and nobody else gets on")
+        ill(served, "the thread has been busy for 6 s with a command, and no other request gets on")
         gate.open()
         await read(await within(submitting, "`submit` returns"))
 
@@ -168,7 +168,7 @@ def test_task_6_a_killed_thread_is_noticed(threads: Threads) -> None:
         gate.open()
         await read_error(ticket, answer.EngineDead)
         ill(served, "its thread is dead")
-        with refuses(answer.EngineDead, "nobody would serve it"):
+        with refuses(answer.EngineDead, "it would not be served"):
             await within(served.submit(asks(3)), "`submit` answers")
 
     run(main)
@@ -254,11 +254,13 @@ def test_task_6_an_engine_that_only_fails_is_ill(threads: Threads) -> None:
         await fail()
         ill(served, "all that the last three steps brought was errors: HTTP would go on answering, with nothing but those")
         assert "failed" in str(served.reason), f"the reason says what the last error was: {served.reason}"
-        assert text(await read(*await take(served, asks(2)))) == "ab", "who comes all the same is served: it may be over"
-        healthy(served, "somebody has got a token")
+        assert text(await read(*await take(served, asks(2)))) == "ab", (
+            "a request that comes all the same is served: it may be over"
+        )
+        healthy(served, "a request has got a token")
         for _ in range(2):
             await fail()
-        healthy(served, "the count has begun anew")
+        healthy(served, "the count has started over")
 
     run(main)
 
@@ -285,7 +287,7 @@ def test_task_6_a_step_that_brings_nothing_counts_neither_way(threads: Threads) 
             slow = await served.submit(asks(1, "?"))  # steps without a token, and without an error
             await within(read_cancelled(slow), "a request can be cancelled")
             await read_error(*await take(served, asks(3, "!")), RuntimeError)
-        ill(served, "three steps failed, and between them nobody got a token")
+        ill(served, "three steps failed, and between them no request got a token")
 
     async def read_cancelled(ticket: Any) -> None:
         ticket.cancel()

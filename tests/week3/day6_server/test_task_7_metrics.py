@@ -66,7 +66,7 @@ def test_task_7_states() -> None:
         assert watched.value(f"vllm:{name}") == STATS[name]
     watched.stats.num_requests_waiting = 5
     watched.stats.kv_cache_usage_perc = 0.0
-    assert watched.value("vllm:num_requests_waiting") == 5, "a state can fall, and each scrape looks anew"
+    assert watched.value("vllm:num_requests_waiting") == 5, "a state can fall, and each scrape looks again"
     assert watched.value("vllm:kv_cache_usage_perc") == 0, "a state of 0 is told, too"
 
 
@@ -201,7 +201,7 @@ def test_task_7_requests_that_came_before() -> None:
     watched.happens(1.0, "FIRST_TOKEN")
     watched.happens(2.0, "FINISHED", tokens=2)
     watched.close(2)
-    assert watched.value("vllm:time_to_first_token_seconds_count") == 0, "nobody knows when it arrived"
+    assert watched.value("vllm:time_to_first_token_seconds_count") == 0, "it is not known when it arrived"
     assert watched.value("vllm:generation_tokens_total") == 2
 
 

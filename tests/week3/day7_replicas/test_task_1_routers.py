@@ -38,7 +38,7 @@ def test_task_1_choosing_alone_counts_nothing() -> None:
     router = answer.LeastTokens()
     for _ in range(3):
         router.choose(ask(), NAMES)
-    assert [router.requests(name) for name in NAMES] == [0] * 4, "a choice is no start: whoever was ranked may refuse"
+    assert [router.requests(name) for name in NAMES] == [0] * 4, "a choice is no start: a replica that was ranked may refuse"
 
 
 def test_task_1_an_end_counts_once() -> None:
@@ -77,7 +77,7 @@ def test_task_1_starting_again_counts_once() -> None:
     router.progressed(request, "ada", 1)
     router.started(request, "ada")
     assert (router.requests("ada"), router.tokens("ada")) == (1, 15), (
-        "sent to the same replica anew: it is one request, all to do"
+        "sent to the same replica again: it is one request, all to do"
     )
 
 
@@ -155,13 +155,13 @@ def test_task_1_of_two_choices_the_one_with_fewer_requests_is_first() -> None:
         f"two are drawn, each pair equally often, and the one with fewer requests is first, whatever their tokens are: ada wins"
         f" 3 of the 6 pairs, dan none. Shares: {share}"
     )
-    assert min(lasts[name] for name in NAMES) > 0, f"behind the two, the order is random: last came {dict(lasts)}"
+    assert min(lasts[name] for name in NAMES) > 0, f"after the two, the order is random: last came {dict(lasts)}"
 
 
 def test_task_1_two_choices_are_spread_where_loads_are_equal() -> None:
     router = answer.PowerOfTwoChoices()
     firsts = Counter(router.choose(ask(), NAMES)[0] for _ in range(400))
-    assert all(60 < firsts[name] < 140 for name in NAMES), f"nobody has anything to do, so each is first at times: {firsts}"
+    assert all(60 < firsts[name] < 140 for name in NAMES), f"no replica has anything to do, so each is first at times: {firsts}"
     firsts = Counter(router.choose(ask(), NAMES[:2])[0] for _ in range(400))
     assert all(140 < firsts[name] < 260 for name in NAMES[:2]), f"the same with two of them: {firsts}"
 
@@ -182,7 +182,7 @@ def test_task_1_two_choices_even_out_what_chance_does_not() -> None:
     for _ in range(600):
         send(router, ask(), names)
     most = max(router.requests(name) for name in names)
-    assert most <= 33, f"the mean is 30, and with two choices nobody is far above it: {most}"
+    assert most <= 33, f"the mean is 30, and with two choices none is far above it: {most}"
 
 
 def test_task_1_the_fewest_tokens_are_first_and_not_the_fewest_requests() -> None:

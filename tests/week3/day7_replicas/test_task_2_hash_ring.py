@@ -103,7 +103,7 @@ def test_task_2_virtual_nodes_make_equal_parts() -> None:
         return max(parts.values()) / (len(KEYS) / 8)
 
     assert worst(200) < 1.35, "with 200 places per node, the largest part is not far above the mean"
-    assert worst(1) > 1.6, "with one place per node, somebody owns much more than others: are places counted per node?"
+    assert worst(1) > 1.6, "with one place per node, one owns much more than others: are places counted per node?"
 
 
 def test_task_2_ranked_begins_with_the_owner_and_goes_on_with_the_heirs() -> None:
@@ -127,7 +127,7 @@ def test_task_2_a_key_belongs_to_the_first_place_at_or_behind_its_own() -> None:
         place = answer.stable_hash(key)
         expected = places[low] if place <= low or place > high else places[high]
         assert ring.owner(key) == expected, (
-            "the places are stable_hash of 'a#0', 'b#0'; behind the last one the ring begins anew"
+            "the places are stable_hash of 'a#0', 'b#0'; after the last one the ring starts over"
         )
     assert ring.owner(b"a#0") == "a", "a key at the very place of a node is that node's"
     assert ring.owner(b"b#0") == "b", "a key at the very place of a node is that node's"
@@ -135,7 +135,7 @@ def test_task_2_a_key_belongs_to_the_first_place_at_or_behind_its_own() -> None:
 
 def test_task_2_what_is_not_on_the_ring() -> None:
     ring = ring_of()
-    assert ring.ranked(b"key") == [], "nobody is on the ring, so nobody is ranked"
+    assert ring.ranked(b"key") == [], "no node is on the ring, so none is ranked"
     with refuses(ValueError, "an empty ring has no owner"):
         ring.owner(b"key")
     ring.add("ada")
@@ -228,6 +228,6 @@ def test_task_2_hardly_a_session_moves_when_a_replica_comes_or_goes() -> None:
     before = {session: router.choose(ask(session=session), NAMES)[0] for session in sessions}
     more = {session: router.choose(ask(session=session), [*NAMES, "eve"])[0] for session in sessions}
     moved = [session for session in sessions if before[session] != more[session]]
-    assert {more[session] for session in moved} == {"eve"}, "whoever moves goes to eve"
+    assert {more[session] for session in moved} == {"eve"}, "a session that moves goes to eve"
     assert 30 < len(moved) < 100, f"about a fifth moves to a fifth replica: {len(moved)} of 300"
     assert {s: router.choose(ask(session=s), NAMES)[0] for s in sessions} == before, "eve is not in the list any more"

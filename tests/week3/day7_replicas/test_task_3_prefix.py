@@ -22,7 +22,7 @@ def prefix_aware(**options: Any) -> Any:
 
 
 def with_end(beginning: list[int], length: int, seed: int = 0) -> list[int]:
-    """A prompt with a beginning that others share, and an end that nobody does."""
+    """A prompt with a beginning that others share, and an end that none does."""
     return [*beginning, *(-1 - seed * 10_000 - place for place in range(length))]
 
 
@@ -79,7 +79,7 @@ def test_task_3_without_a_match_the_least_loaded_is_first() -> None:
     router.started(ask(20, 10), "dan")
     router.started(ask(5, 10), "ada")
     assert router.choose(ask(64), NAMES) == ["bob", "ada", "cleo", "dan"], (
-        "nobody has this beginning, so loads decide: bob 0, ada 15, cleo 20, dan 30 tokens. How much each remembers does not"
+        "none has this beginning, so loads decide: bob 0, ada 15, cleo 20, dan 30 tokens. How much each remembers does not"
     )
 
 
@@ -90,7 +90,7 @@ def test_task_3_misses_are_spread() -> None:
         name = send(router, request)
         router.finished(request, name)
         got[name] += 1
-    assert got == dict.fromkeys(NAMES, 3), f"all are idle whenever one comes, and nobody has its beginning: in turns. {got}"
+    assert got == dict.fromkeys(NAMES, 3), f"all are idle whenever one comes, and none has its beginning: in turns. {got}"
 
 
 def test_task_3_the_longest_match_is_first() -> None:
@@ -99,7 +99,7 @@ def test_task_3_the_longest_match_is_first() -> None:
     serve(router, ask(beginning), "cleo")
     serve(router, ask(beginning[:20]), "dan")
     assert router.choose(ask(with_end(beginning, 30)), NAMES) == ["cleo", "bob", "dan", "ada"], (
-        "cleo has 6 blocks of this beginning, bob 2, dan 1, ada none, and nobody has anything to do"
+        "cleo has 6 blocks of this beginning, bob 2, dan 1, ada none, and none has anything to do"
     )
 
 
@@ -138,7 +138,7 @@ def test_task_3_a_match_has_no_gap() -> None:
     router = prefix_aware(max_blocks=4)
     serve(router, ask(tokens(64, 1)), "ada")
     other = [*tokens(16, 9), *tokens(64, 1)[16:]]
-    assert router.matched(ask(other), ["ada"]) == {"ada": 0}, "the first block is another, so nothing behind it is of any use"
+    assert router.matched(ask(other), ["ada"]) == {"ada": 0}, "the first block is another, so nothing after it is of any use"
 
 
 def test_task_3_whom_it_was_sent_to_is_remembered_at_once() -> None:
@@ -155,7 +155,7 @@ def test_task_3_whom_it_was_sent_to_is_remembered_at_once() -> None:
 def test_task_3_choosing_is_not_sending() -> None:
     router, beginning = prefix_aware(), tokens(64, 1)
     router.choose(ask(beginning), NAMES)
-    assert router.matched(ask(beginning), NAMES) == dict.fromkeys(NAMES, 0), "nobody was sent anything yet"
+    assert router.matched(ask(beginning), NAMES) == dict.fromkeys(NAMES, 0), "no replica was sent anything yet"
     serve(router, ask(beginning), "dan")
     assert router.choose(ask(beginning), NAMES)[0] == "dan", "it went to dan, and so does the next one"
 
@@ -229,7 +229,7 @@ def test_task_3_whoever_has_too_much_to_do_leaves_it_to_the_least_loaded() -> No
 
 
 def test_task_3_a_match_is_not_left_for_less_than_it_saves() -> None:
-    """With little to do, anybody who does anything is far above the mean."""
+    """With little to do, a replica that does anything is far above the mean."""
     beginning = tokens(320, 1)
     router = prefix_aware()
     serve(router, ask(beginning), "ada")
@@ -292,7 +292,7 @@ def test_task_3_looking_is_not_sending() -> None:
     serve(router, ask(tokens(64, 3)), "ada")
     got = {tenant: router.matched(ask(tokens(64, tenant)), ["ada"])["ada"] for tenant in (1, 2, 3)}
     assert got == {1: 0, 2: 64, 3: 64}, (
-        f"1 was sent longest ago; that somebody was ranked for it since makes it no later. {got}"
+        f"1 was sent longest ago; that a replica was ranked for it since makes it no later. {got}"
     )
 
 
@@ -369,4 +369,4 @@ def test_task_3_tenants_keep_their_replicas_and_loads_stay_even() -> None:
         if len(opened) > 20:
             router.finished(*opened.pop(random.randrange(20)))
     assert hits > 300, f"of 400 requests {hits} went to a replica that has its tenant's 400 tokens"
-    assert max(work.values()) < 1.5 * sum(work.values()) / 4, f"nobody computes far more than the mean: {dict(work)}"
+    assert max(work.values()) < 1.5 * sum(work.values()) / 4, f"no replica computes far more than the mean: {dict(work)}"

@@ -63,7 +63,7 @@ def test_task_4_each_replica_has_its_own_device() -> None:
         [item(0), item(0, first=1), item(7, first=2)], router, 2, PerToken(), sizes(max_num_seqs=1)
     )
     (idle,) = report.replicas[1].requests.values()
-    assert idle.tokens == [8.0], "an idle replica begins when somebody comes, at 7 s, and one launch takes a second"
+    assert idle.tokens == [8.0], "an idle replica begins when a request comes, at 7 s, and one launch takes a second"
     assert report.seconds == 10, "its third token is there at 10 s"
 
 
@@ -74,7 +74,7 @@ def test_task_4_a_request_is_routed_when_it_comes_with_what_is_known_then() -> N
     begun = [("started", 0, R0), ("started", 1, R1)]
     assert router.known[1] == begun[:1], "at 0.5 s nothing has come back; what was sent is known at once"
     assert router.known[2] == [*begun, ("progressed", 0, R0, 1), ("progressed", 1, R1, 1)], (
-        "at 2.25 s the first tokens have come back, at 1 s and at 1.5 s. That request 1 ends at 2.5 s nobody can know yet,"
+        "at 2.25 s the first tokens have come back, at 1 s and at 1.5 s. That request 1 ends at 2.5 s cannot be known yet,"
         f" though its replica may have been simulated up to there: {router.known[2]}"
     )
     assert router.known[3] == [*router.known[2], ("started", 2, R0), ("finished", 1, R1)], (
@@ -107,7 +107,7 @@ def test_task_4_nothing_is_known_before_its_time(seed: int) -> None:
 
 
 def _in_order(report: Any, items: list[WorkItem], router: Listener) -> list[Any]:
-    """The times of all requests, in the order of arrival: each replica's stand in the order in which they were sent to it."""
+    """The times of all requests, in the order of arrival: each replica's are in the order in which they were sent to it."""
     queues = {replica.name: iter(replica.requests.values()) for replica in report.replicas}
     where = {event[1]: event[2] for event in router.heard if event[0] == "started"}
     return [next(queues[where[number]]) for number in range(len(items))]
@@ -201,7 +201,7 @@ def test_task_4_nobody_comes() -> None:
 
 
 def test_task_4_bad_input_is_refused() -> None:
-    with refuses(ValueError, "no replica can serve nobody", "0"):
+    with refuses(ValueError, "0 replicas can serve no request", "0"):
         answer.simulate_replicas([item(0)], answer.RoundRobin(), 0, PerToken(), sizes())
     with refuses(ValueError, "arrivals that do not ascend"):
         answer.simulate_replicas([item(3), item(2)], answer.RoundRobin(), 2, PerToken(), sizes())
@@ -212,7 +212,7 @@ def test_task_4_bad_input_is_refused() -> None:
         def rank(self, request: Any, living: list[str]) -> list[str]:
             return []
 
-    with refuses(ValueError, "a router that ranks nobody", "rank"):
+    with refuses(ValueError, "a router that ranks no replica", "rank"):
         answer.simulate_replicas([item(0)], Nobody(), 2, PerToken(), sizes())
 
 

@@ -1,4 +1,4 @@
-"""Week 3 Day 7, task 5: the request that goes on behind what was delivered, and its tokens and text."""
+"""Week 3 Day 7, task 5: the request that goes on after what was delivered, and its tokens and text."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ def test_task_5_the_same_tokens_follow(toy: ToyModel, params: dict[str, Any]) ->
     for broken in (0, 1, 4, 11):
         rest = serve(toy, answer.engine_request(answer.resume(request, tokens[:broken]))).generated_tokens
         assert rest == tokens[broken:], (
-            f"broken behind token {broken}, the answer goes on with {rest}, unbroken with {tokens[broken:]}: a draw depends on"
+            f"broken after token {broken}, the answer goes on with {rest}, unbroken with {tokens[broken:]}: a draw depends on"
             " seed and position, a penalty on all tokens before. Does the engine get all of them?"
         )
 
@@ -108,7 +108,7 @@ def test_task_5_eos_still_ends_it(toy: ToyModel) -> None:
     request = answer.StreamRequest("with EOS", prompt, 12, eos_token_ids=frozenset({eos}))
     rest = serve(toy, answer.engine_request(answer.resume(request, tokens[:4])))
     assert (rest.generated_tokens, rest.finish_reason) == (tokens[4:], "stop"), (
-        f"an EOS ends the answer behind the break, too: {rest.generated_tokens}, {rest.finish_reason!r}"
+        f"an EOS ends the answer after the break, too: {rest.generated_tokens}, {rest.finish_reason!r}"
     )
 
 
@@ -137,7 +137,7 @@ def test_task_5_no_letter_twice_and_none_lost() -> None:
     for at in range(1, len(text.encode())):
         before, after, _ = broken_text(text, at)
         assert before + after == text, (
-            f"broken behind byte {at}, the client reads {before!r} + {after!r}: the text stream must have seen the delivered"
+            f"broken after byte {at}, the client reads {before!r} + {after!r}: the text stream must have seen the delivered"
             " tokens, and what it said to them is with the client already"
         )
 
@@ -146,7 +146,7 @@ def test_task_5_a_stop_string_over_the_break() -> None:
     for at in range(11, 17):
         before, after, rest = broken_text("It ends here STOP and not later", at, ("STOP",))
         assert (before + after, rest.finish_reason) == ("It ends here ", "stop"), (
-            f"STOP begins at letter 13; broken behind letter {at}, the client reads {before!r} + {after!r}, ended by"
+            f"STOP begins at letter 13; broken after letter {at}, the client reads {before!r} + {after!r}, ended by"
             f" {rest.finish_reason!r}: does the text stream know what came before the break?"
         )
 
@@ -164,7 +164,7 @@ def test_task_5_what_was_held_back_is_not_lost() -> None:
     for at in range(1, 10):
         before, after, rest = broken_text("a STOX b STO", at, ("STOP",))
         assert before + after == "a STOX b STO", (
-            f"STO might have become STOP, and did not; broken behind letter {at}, the client reads {before!r} + {after!r}"
+            f"STO might have become STOP, and did not; broken after letter {at}, the client reads {before!r} + {after!r}"
         )
         assert rest.finish_reason == "length", f"no stop string came: {rest.finish_reason!r}"
 

@@ -48,7 +48,7 @@ def test_task_5_a_stream_that_does_not_break(at_a_time: int) -> None:
     client = listen(router, request, replicas)
     client.received(request)
     assert len(client.pieces) == -(-8 // at_a_time), f"pieces are handed on as they come: {client.pieces}"
-    assert not replicas["b"].asked, "the first replica answers, so nobody else is asked"
+    assert not replicas["b"].asked, "the first replica answers, so no other is asked"
     assert_books_are_closed(router, replicas)
 
 
@@ -70,7 +70,7 @@ def test_task_5_the_router_knows_what_is_left() -> None:
     router, replicas = of_two(dies(3))
     listen(router, ask(), replicas)
     assert [len(request.prompt) for request in router.asked] == [5, 8], (
-        "who goes on is chosen for what is left: a prompt that has grown by the delivered tokens; the router was asked for"
+        "the next replica is chosen for what is left: a prompt that has grown by the delivered tokens; the router was asked for"
         f" prompts of {[len(request.prompt) for request in router.asked]} tokens"
     )
 
@@ -87,7 +87,7 @@ def test_task_5_a_death_at_every_place(dies_somehow: Any, at_a_time: int) -> Non
         router, replicas = of_two(dies_somehow(after), at_a_time=at_a_time)
         request = ask()
         listen(router, request, replicas).received(request)
-        assert router.dead == ["a"], f"a has died behind piece {after}, and the router was told of {router.dead}"
+        assert router.dead == ["a"], f"a has died after piece {after}, and the router was told of {router.dead}"
         assert_books_are_closed(router, replicas)
 
 
@@ -124,7 +124,7 @@ def test_task_5_all_have_died() -> None:
 
 def test_task_5_no_replicas_at_all() -> None:
     client = listen(Notes(), ask(), {})
-    assert isinstance(client.error, answer.GaveUp), f"nobody is there: that is GaveUp, and not {client.error!r}"
+    assert isinstance(client.error, answer.GaveUp), f"no replica is there: that is GaveUp, and not {client.error!r}"
 
 
 def test_task_5_a_request_that_kills() -> None:
@@ -245,7 +245,7 @@ def test_task_5_it_does_not_try_for_ever() -> None:
     router = Notes()
     replicas = {name: Replica(*[is_unreachable()] * 99) for name in "ab"}
     client = listen(router, ask(), replicas, max_rounds=3)
-    assert isinstance(client.error, answer.GaveUp), f"nobody can be reached: that is GaveUp, and not {client.error!r}"
+    assert isinstance(client.error, answer.GaveUp), f"no replica can be reached: that is GaveUp, and not {client.error!r}"
     asked = [len(replica.asked) for replica in replicas.values()]
     assert asked == [3, 3], f"max_rounds is 3, so each is asked three times, and not {asked}"
     assert "nobody listens" in str(client.error), f"GaveUp says why: {client.error}"
@@ -332,7 +332,7 @@ def test_task_5_an_error_in_the_stream_is_an_end() -> None:
     client = listen(router, ask(), {"a": fails, "b": other})
     assert client.finish_reason == "error", f"the replica lives and says how it ended: {client.finish_reason!r}"
     assert not other.asked, "the request has ended with an error of its own, and another replica is asked to go on"
-    assert not router.dead, f"nobody has died, and the router was told of {router.dead}"
+    assert not router.dead, f"no replica has died, and the router was told of {router.dead}"
     assert (client.tokens, client.error) == ([1], None), (
         f"a piece with a finish reason is the last, whatever the reason is; the client got {client.tokens}, {client.error!r}"
     )
@@ -357,7 +357,7 @@ def test_task_5_a_client_that_leaves(failure: Fails | None) -> None:
         await stream(router, ask(), replicas, until=lambda: sum(replica.sent for replica in replicas.values()) == 3)
         assert_books_are_closed(router, replicas)
         assert sum(replica.sent for replica in replicas.values()) == 3, "the client has left, and replicas went on"
-        assert router.dead == (["a"] if failure else []), f"nobody dies of a client that leaves: {router.dead}"
+        assert router.dead == (["a"] if failure else []), f"no replica dies of a client that leaves: {router.dead}"
 
     run(leave())
 
@@ -380,7 +380,7 @@ def test_task_5_a_client_that_is_cancelled() -> None:
         assert not task.done(), f"the replica has more to say, and the stream has ended with {task.result().error!r}"
         task.cancel()
         await asyncio.wait([task])
-        assert task.cancelled(), "who is cancelled ends: CancelledError is no failure of a replica"
+        assert task.cancelled(), "a stream that is cancelled ends: CancelledError is no failure of a replica"
         assert_books_are_closed(router, replicas)
         assert not replicas["b"].asked, "the client has left, and the next replica is asked"
 
@@ -427,6 +427,6 @@ def test_task_5_on_real_engines(toy: ToyModel, params: dict[str, Any]) -> None:
         kill_after[:] = [after]
         client = listen(answer.RoundRobin(), request, {"a": replica, "b": replica})
         assert (client.tokens, client.text, client.finish_reason) == (alone.tokens, alone.text, alone.finish_reason), (
-            f"killed behind token {after - 1}, the client reads {client.text!r} ({client.finish_reason!r}, {client.error!r}),"
+            f"killed after token {after - 1}, the client reads {client.text!r} ({client.finish_reason!r}, {client.error!r}),"
             f" and alone {alone.text!r} ({alone.finish_reason!r})"
         )

@@ -60,7 +60,7 @@ def test_task_6_it_waits_longer_before_there_are_fewer() -> None:
     assert looks(scaler(), [5] * 4 + [25] + [5] * 3, 4) == [4] * 6 + [3, 3], (
         "for 6 seconds fewer than 4 were wanted, and never more than 3: down to 3, not to 1"
     )
-    assert looks(scaler(), ([5] * 5 + [35]) * 5, 4) == [4] * 30, "every sixth look wants all four: nobody goes"
+    assert looks(scaler(), ([5] * 5 + [35]) * 5, 4) == [4] * 30, "every sixth look wants all four: none goes"
 
 
 def test_task_6_after_a_change_the_time_begins_anew() -> None:
@@ -77,7 +77,7 @@ def test_task_6_being_brought_within_the_bounds_is_a_change() -> None:
     got = [bounded.decide(now, 25, replicas) for now, replicas in ((0, 2), (2, 1), (3, 2), (5, 2), (6, 2))]
     assert got == [2, 2, 2, 2, 3], (
         f"three are wanted from second 0 on; at second 2 one of two is missing and comes back at once, which is a change:"
-        f" the time begins anew at second 3. {got}"
+        f" the time starts over at second 3. {got}"
     )
 
 

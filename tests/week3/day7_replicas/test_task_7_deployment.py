@@ -139,8 +139,8 @@ def test_task_7_whoever_stops_listening_cancels(threads: Threads) -> None:
     async def leave() -> None:
         made = threads.replica()
         await listen(made.stream(ask(max_tokens=100)), until=3)
-        await comes_true(lambda: idle(made), f"nobody listens, and the engine still has {made.engine.stats()}")
-        assert made.engine.stats().generation_tokens < 90, "the engine has computed the answer to its end, for nobody"
+        await comes_true(lambda: idle(made), f"no client listens, and the engine still has {made.engine.stats()}")
+        assert made.engine.stats().generation_tokens < 90, "the engine has computed the answer to its end, for no client"
 
     run(leave())
 
@@ -159,7 +159,7 @@ def test_task_7_an_error_of_the_request(threads: Threads) -> None:
         async for _ in made.stream(ask(max_tokens=100)):
             made.engine.post(lambda served: served.abandon(ArithmeticError("as this test wants it")))
 
-    with refuses(ArithmeticError, "what a request ended with is raised, so that whoever asked hears of it"):
+    with refuses(ArithmeticError, "what a request ended with is raised, so that the caller hears of it"):
         run(fails())
 
 
@@ -255,7 +255,7 @@ def test_task_7_rays_stream_is_handed_on_and_cancelled_in_the_end() -> None:
     assert tokens(run(listen(answer.ask_ray(handle, ask())))) == [1, 2], "what the replica sends is handed on"
     left = Handle()
     run(listen(answer.ask_ray(left, ask()), until=1))
-    assert left.cancelled, "whoever stops listening closes the generator, and Ray's response must be cancelled then"
+    assert left.cancelled, "a client that stops listening closes the generator, and Ray's response must be cancelled then"
 
 
 @pytest.mark.usefixtures("ray")
@@ -292,7 +292,7 @@ def test_task_7_killed_in_mid_stream(toy: ToyModel, threads: Threads) -> None:
     assert not first.engine.healthy, "the first has died"
     right = alone(toy, request.prompt, 40)
     assert (tokens(heard), text(heard)) == (right, TOKENIZER.decode(right)), (
-        f"killed behind token 5, the client has {tokens(heard)}, and alone the answer is {right}"
+        f"killed after token 5, the client has {tokens(heard)}, and alone the answer is {right}"
     )
 
 
@@ -345,7 +345,7 @@ def test_task_7_a_ticket_that_is_cancelled() -> None:
             ticket.cancel()
             with refuses(answer.Cancelled, f"a ticket that is cancelled after {deltas} deltas ends with that"):
                 await ticket.whole()
-        assert not replicas["a"].open, "nobody wants the rest, and the replica goes on"
+        assert not replicas["a"].open, "the rest is not wanted, and the replica goes on"
         assert one.stats().num_requests_running == 0, "they have been cancelled, and are still counted"
 
     run(leaves())
@@ -356,7 +356,7 @@ def test_task_7_when_all_have_died_the_server_says_so() -> None:
         one, _ = replicated(Fails(1, answer.UpstreamDied("killed, as this test wants it")))
         del one.upstreams["b"]
         ticket = await one.submit(make_request)
-        with refuses(answer.EngineDead, "nobody is left, which is what the app answers 503 to", "killed"):
+        with refuses(answer.EngineDead, "no replica is left, which is what the app answers 503 to", "killed"):
             await ticket.whole()
 
     run(dies())
@@ -404,7 +404,7 @@ def test_task_7_drain() -> None:
         one, _ = replicated()
         ticket = await one.submit(make_request)
         assert await one.drain(5.0), "the only request can end in time"
-        assert (await ticket.whole()).finish_reason == "length", "who was there before may end"
+        assert (await ticket.whole()).finish_reason == "length", "a request that was there before may end"
         with refuses(answer.Draining, "it shuts down"):
             await one.submit(make_request)
 

@@ -178,7 +178,7 @@ def test_task_7_nobody_is_left() -> None:
     async def nobody() -> None:
         made = routing(answer.RoundRobin(), "a")
         made.router.died("a")
-        assert await choose(made, call()) == [], "nobody lives: no ranks, and no exception, which would end Ray's routing"
+        assert await choose(made, call()) == [], "no replica lives: no ranks, and no exception, which would end Ray's routing"
 
     run(nobody())
 

@@ -54,7 +54,7 @@ def _line_free(place: str) -> str:
 
 
 def show_failures(opened: Opened, day: Day, run: Run, everything: bool = False) -> None:
-    """Of all tasks of the day that have some. `everything`: each failure in full, none folded."""
+    """The failures of each task of the day. `everything`: each failure in full, none folded."""
     paper = opened.paper
     for failure in run.unimportable:
         show_unimportable(opened, failure)
@@ -64,7 +64,7 @@ def show_failures(opened: Opened, day: Day, run: Run, everything: bool = False) 
         left_out = [reason for test, reason in run.left_out.items() if task_number(test) == number]
         if own or left_out:
             if before and all(ended.failure and ended.failure.kind == "stub" for ended in own):
-                paper.line()  # lines about stubs stand together
+                paper.line()  # lines about stubs are kept together
             before = _show_task(opened, day, number, own, everything)
             told_of = before or told_of
         if left_out:

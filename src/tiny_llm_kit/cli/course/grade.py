@@ -1,4 +1,4 @@
-"""`pdm run course grade`: points for what somebody has handed in."""
+"""`pdm run course grade`: points for what a learner has handed in."""
 
 import sys
 from pathlib import Path
@@ -51,7 +51,7 @@ def grade(
     pdm run course grade --submission ~/handed-in/ada --format json --out ada.json
 
     Each task is worth 10 points, times the share of its tests that pass. Tests and kit are those of this clone's last commit.
-    Of the submission, nothing but the source files of its answer package is used. A test that hangs, crashes or breaks a limit
+    Only the source files of the submission's answer package are used. A test that hangs, crashes or breaks a limit
     is lost, and the rest is graded. A task gets no points if its tests make the answer import the reference, call the very
     operator that the task asks for (tests/forbidden.toml lists them), or change what judges it. A task whose kernels cannot run
     for want of a compiler is not graded.

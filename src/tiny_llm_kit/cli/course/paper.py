@@ -55,7 +55,7 @@ class Paper:
         print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n", flush=True)
 
     def labelled(self, rows: Iterable[tuple[str, str | tuple[str, ...]]], indent: int) -> None:
-        """Labels, and beside each its text; the lines of a picture stay as they are. Rows without a text are left out."""
+        """Labels, each with its text next to it; the lines of a picture stay as they are. Rows without a text are left out."""
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
@@ -74,6 +74,6 @@ class Paper:
 
 
 def warn(text: str) -> None:
-    """To stderr, so that it is in nobody's way who reads the output by a program."""
+    """To stderr, out of the way of a program that reads the output."""
     encoding = sys.stderr.encoding or "ascii"
     print(f"course: {harmless(text)}".encode(encoding, "replace").decode(encoding), file=sys.stderr)

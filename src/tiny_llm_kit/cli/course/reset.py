@@ -30,5 +30,5 @@ def reset(week: int, day: int, task: int | None) -> None:
         click.echo(f"src/{LEARNER} has stubs again in the place of:")
         tell_parts(plan.placed)
         for path in plan.whole:
-            click.echo(f"made anew with all that was in it: {path}")
+            click.echo(f"made again, with all that was in it: {path}")
         tell_backup(root, backup)

@@ -1,4 +1,4 @@
-"""`pdm run course solution`: the reference's answer to a task beside a learner's."""
+"""`pdm run course solution`: the reference's answer to a task next to a learner's."""
 
 import click
 
@@ -36,7 +36,7 @@ def solution(week: int, day: int, task: int, give_up: bool) -> None:
                 outcome = run_task_tests(root, course, [chosen])[0]
             if not outcome.all_passed:
                 raise click.ClickException(
-                    f"{outcome}. To get on: pdm run course hint {week} {day} {task}. To see the answer all the same: --give-up"
+                    f"{outcome}. To go on: pdm run course hint {week} {day} {task}. To see the answer all the same: --give-up"
                 )
         for file in find_files(root, course):
             for part in file.parts:

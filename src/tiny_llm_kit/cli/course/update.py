@@ -14,7 +14,7 @@ def update(ref: str | None) -> None:
 
     New docstrings, signatures and given code come into the files of src/tiny_llm around your answers; all other files of the
     course are taken as they are. Where you and the new version have changed the same lines, yours stay, and the new file is
-    laid beside yours, with .new at the end of its name. All files that change are copied first, see `restore`.
+    put next to yours, with .new at the end of its name. All files that change are copied first, see `restore`.
 
     Without --from, the new version is fetched from the upstream of your branch, or else from the main branch of the remote.
     What you have committed stays committed (a merge), and what you have not stays so.

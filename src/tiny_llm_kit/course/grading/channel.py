@@ -25,7 +25,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def make_sender(secret: bytes, descriptor: int) -> Send:
-    """A function that sends a message. Forks of this process cannot: an answer must not go on where nobody looks."""
+    """A function that sends a message. Forks of this process cannot: an answer must not go on unobserved."""
     own, number = os.getpid(), 0
 
     def send(message: Message) -> None:

@@ -1,7 +1,7 @@
 """Notices calls of operators that would be the answer itself. Tests and kit call them freely.
 
-An operator is found by its name in its module, and put behind a function that looks who calls. However the answer has got hold
-of it (an alias, `from … import`, getattr), it is that function, since this is done before the answer is imported.
+An operator is found by its name in its module, and wrapped in a function that looks at its caller. However the answer has got
+hold of it (an alias, `from … import`, getattr), it is that function, since this is done before the answer is imported.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Operators:
     def _watch(self, name: str, rules: list[Forbidden]) -> None:
         owner, attribute = find_owner(name)
         operator = getattr(owner, attribute, None)
-        if operator is None:  # in this version of the library, so nobody can call it
+        if operator is None:  # in this version of the library, so no answer can call it
             return
         watched = self._wrap(operator, name, rules)
         setattr(owner, attribute, staticmethod(watched) if isinstance(owner, type) else watched)

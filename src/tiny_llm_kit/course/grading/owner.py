@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-_GUARDS = f"{Path(__file__).parent}/"  # which lie in the kit, and between the answer and what it calls
+_GUARDS = f"{Path(__file__).parent}/"  # which are in the kit, and between the answer and what it calls
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Owner:
         """The line of the answer that is at work in `frame`, as file:line.
 
         Libraries in between are passed over, and belong to the answer if they work on an object of one of its classes. None if
-        the tests or the kit are at work; "" if nobody of these is, which is so in a thread that has no function of its own.
+        the tests or the kit are at work; "" if none of these is, which is so in a thread that has no function of its own.
         """
         course = f"{self.course}/"
         while frame:

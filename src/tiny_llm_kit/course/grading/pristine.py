@@ -14,7 +14,7 @@ REFERENCE_FOLDER = f"src/{REFERENCE}"
 
 @dataclass(frozen=True)
 class Pristine:
-    """Where they lie: tests and kit in `course`, the reference in `reference`.
+    """Where they are: tests and kit in `course`, the reference in `reference`.
 
     `edited` names files of the clone that are not as committed, and were not used; `note` says which commit was.
     """
@@ -26,7 +26,7 @@ class Pristine:
 
 
 def write_pristine(root: Path, folder: Path) -> Pristine:
-    """Writes them to `folder`, from the commit of the clone at `root`; without git, as they lie."""
+    """Writes them to `folder`, from the commit of the clone at `root`; without git, as they are."""
     course, reference = folder / "course", folder / "reference"
     course.mkdir(parents=True)
     reference.mkdir()
@@ -44,7 +44,7 @@ def write_pristine(root: Path, folder: Path) -> Pristine:
     else:
         for name in wanted:
             _copy(root / name, course / name)
-        note = "This clone has no commit that git can read. Tests and kit were taken as they lie, and may have been edited."
+        note = "This clone has no commit that git can read. Tests and kit were taken as they are, and may have been edited."
     shutil.move(course / REFERENCE_FOLDER, reference / REFERENCE)
     return Pristine(course, reference, edited, note)
 

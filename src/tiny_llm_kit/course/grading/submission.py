@@ -16,7 +16,7 @@ _NO_ANSWERS = {"__pycache__", "node_modules"}
 def find_package(folder: Path, course: Course) -> Path:
     """The answer package: that of a clone, the folder itself, or the one `tiny_llm` in it; ValueError for none, or several."""
     if not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is no folder: give the folder with what was handed in")
+        raise ValueError(f"{str(folder)!r} is not a folder: give the folder with what was handed in")
     for likely in (folder / "src" / LEARNER, folder / LEARNER, folder):
         if _is_answer(likely, course):
             return likely
@@ -47,7 +47,7 @@ def copy_package(package: Path, target: Path) -> list[str]:
             continue
         size += path.stat().st_size
         if size > LARGEST:
-            raise ValueError(f"{str(package)!r} holds more than {LARGEST >> 20} MB, which is no answer")
+            raise ValueError(f"{str(package)!r} holds more than {LARGEST >> 20} MB, which is not an answer")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / name)
     return sorted(left_out)

@@ -153,7 +153,7 @@ def _memory(process: psutil.Process) -> int:
 
 
 def _seconds(process: psutil.Process) -> float:
-    """Of computing, by the process and by those that it has started and waited for."""
+    """Seconds of computing, by the process and by those that it has started and waited for."""
     with contextlib.suppress(psutil.Error):
         times = process.cpu_times()
         return float(times.user + times.system + times.children_user + times.children_system)
@@ -161,7 +161,7 @@ def _seconds(process: psutil.Process) -> float:
 
 
 def end_descendants(leader: int) -> None:
-    """Kills the leader's group, all at once, and then whoever has left the group, until nobody is there."""
+    """Kills the leader's group, all at once, and then all that have left the group, until none is there."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     while left := list(_descendants()):

@@ -8,7 +8,7 @@ const make = (name, attributes) => {
   return element;
 };
 
-// Each request's life stands in its <title>. The card takes its place, and the title becomes the name that is read out.
+// Each request's life is in its <title>. The card takes its place, and the title becomes the name that is read out.
 for (const slice of all(".marks .slice, .marks .wait")) {
   const title = slice.querySelector("title");
   slice.setAttribute("aria-label", title.textContent.split("\n").join(", "));
