@@ -226,6 +226,13 @@ def test_links_of_the_readme_lead_somewhere(root: Path) -> None:
     assert places(sources.find_broken_links(page(root, text))) == [2, 3]
 
 
+@pytest.mark.parametrize("version", ["v0.33.0", "b10964", "release-1.2", "0f" * 20])
+def test_a_link_to_a_file_elsewhere_names_a_version(root: Path, version: str) -> None:
+    moving = "[a](https://github.com/a/b/blob/main/c.py)\n[b](https://github.com/a/b/tree/master)\n"
+    fixed = f"[c](https://github.com/a/b/blob/{version}/c.py) [d](https://github.com/a/b) [e](https://github.com/a/b/pull/1)\n"
+    assert places(sources.find_moving_links(page(root, fixed + moving))) == [2, 3]
+
+
 def test_a_good_chapter_has_no_fault(root: Path) -> None:
     assert not chapters.find_faults([page(root, CHAPTER)], DAY, root)
     assert not chapters.find_faults([page(root, CHAPTER.replace("`double`", "**double**(x)"))], DAY, root), "bold will do, too"
@@ -289,6 +296,11 @@ def test_misspelled_and_repeated_words_are_faults(root: Path) -> None:
         "It reads the blocks where they lie.",
         "It dies in mid-stream.",
         "It is computed anyhow.",
+        "Whoever runs out of blocks waits.",
+        "Nobody waits for long.",
+        "It runs on, while somebody\nelse is preempted.",
+        "A router must not rank\nnobody.",
+        "No room is lost, and nobody's block is evicted.",
     ],
 )
 def test_turns_of_phrase_that_the_style_does_without(root: Path, said: str) -> None:
@@ -309,6 +321,9 @@ def test_turns_of_phrase_that_the_style_does_without(root: Path, said: str) -> N
         "It is looked at four times a second.",
         "So many requests come that the queue grows.",
         "It takes this many seconds.",
+        "Nobody has timed a class yet.",
+        "Ask everybody to try it.",
+        "Let somebody else read your page.",
     ],
 )
 def test_what_is_well_said_passes(root: Path, said: str) -> None:

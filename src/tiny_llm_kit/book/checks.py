@@ -18,7 +18,7 @@ def find_faults(root: Path, course: Course, slow: bool = False) -> list[Fault]:
     allowed = english.load_allowed(root)
     faults = sources.find_unlisted(pages) + sources.find_broken_links(readme) + spelling.find_misspelled([*pages, readme], root)
     for page in [*pages, readme]:
-        faults += sources.find_unknown(page, root)
+        faults += sources.find_unknown(page, root) + sources.find_moving_links(page)
     for page in pages:
         faults += sources.find_wide(page) + spelling.find_repeated(page) + english.find_faults(page, allowed)
         faults += consoles.find_faults(page, root, slow)

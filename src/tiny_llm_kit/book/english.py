@@ -19,6 +19,11 @@ _UNITS = (
     "token|request|row|slot|layer|step|head|query|key|second|minute|page|block|iteration|lane|thread|number|call|batch|line|"
     "prompt|answer|pass|group|matrix|product|weight|element|entry|tile|team|run|replica|task"
 )
+_NOBODY = r"(?:some|no|every|any)body"
+_DONE_BY_REQUESTS = (
+    r"waits?|waited|runs?|ran|decodes?|joins?|joined|arrives?|arrived|(?:is|was)\s(?:served|admitted|preempted|ranked|computed)"
+)
+_DONE_TO_REQUESTS = r"serves?|admits?|preempts?|ranks?|evicts?|computed\sfor|rows?\sfor"
 _IN_ORDER = "row|sequence|last|first|match|new|known|knee|length|gap|drafts?|tokens?|blocks?"
 _RULES = [
     (
@@ -37,6 +42,13 @@ _RULES = [
     (re.compile(r"\b[Ww]here\sthey\slie\b"), "write 'in place', or 'where they are'"),
     (re.compile(r"\bin\smid-stream\b"), "write 'mid-stream'"),
     (re.compile(r"\banyhow\b"), "write 'anyway'"),
+    (
+        re.compile(
+            rf"\b(?:whoever|{_NOBODY}\s(?:else\s)?(?:{_DONE_BY_REQUESTS})|(?:{_DONE_TO_REQUESTS})\s{_NOBODY}|{_NOBODY}'s\s(?:{_MEASURE})s?)\b",
+            re.IGNORECASE,
+        ),
+        "name what it is: a request, a client, a replica",
+    ),
 ]
 
 

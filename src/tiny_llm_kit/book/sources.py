@@ -10,6 +10,7 @@ from tiny_llm_kit.book.signatures import WIDEST
 _COMMAND = re.compile(r"\bpdm run ([\w-]+)")
 _FILE = re.compile(r"(?<![\w/])(?:src|tests|scripts|book)/[\w/.-]*\w")  # not a part of an address
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_BRANCH = re.compile(r"https://github\.com/[\w-]+/[\w.-]+/(?:blob|tree|raw)/([^\s\d/)]+)(?=[\s/)])")  # versions have digits
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -42,6 +43,14 @@ def find_broken_links(page: Page) -> list[Fault]:
         page.fault(page.line_of(found.start()), f"leads to {found[1]}, which is not there")
         for found in _LINK.finditer(page.text)
         if not re.match(r"\w+:", found[1]) and not _leads(page, found[1])
+    ]
+
+
+def find_moving_links(page: Page) -> list[Fault]:
+    """Links to files of other projects at a branch: the file may say something else tomorrow."""
+    return [
+        page.fault(page.line_of(found.start()), f"links to the branch {found[1]!r}, which moves: name a release or a commit")
+        for found in _BRANCH.finditer(page.text)
     ]
 
 
