@@ -129,14 +129,14 @@ class Exchange:
     async def _receive(self) -> dict[str, Any]:
         message = await self._incoming.get()
         if message["type"] == "http.disconnect":
-            self._incoming.put_nowait(message)  # whoever asks again hears it again
+            self._incoming.put_nowait(message)  # an app that asks again hears it again
         self.taken += len(message.get("body", b""))
         return message
 
     async def _send(self, message: Any) -> None:
         await self._reading.wait()
         if self._over:
-            return  # as uvicorn does: the app is not told here that nobody listens
+            return  # as uvicorn does: the app is not told here that no client listens
         if message["type"] == "http.response.start":
             assert self.status is None, "an answer began twice"
             self.status = message["status"]

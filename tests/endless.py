@@ -127,7 +127,7 @@ class Watchdog:
 
 
 def _seconds_of_computing() -> float:
-    """Of this process and of those that it has started, such as a compiler; not of this thread, which only watches."""
+    """The time of this process and of those that it has started, such as a compiler; not of this thread, which only watches."""
     ended = os.times()
     total = time.process_time() - time.thread_time() + ended.children_user + ended.children_system
     for child in psutil.Process().children(recursive=True):

@@ -25,7 +25,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens `start` … `end` − 1 of a sequence that lies in the blocks of `table`."""
+    """The tokens `start` … `end` − 1 of a sequence that is in the blocks of `table`."""
 
     start: int
     end: int

@@ -57,7 +57,7 @@ def test_terms_are_in_alphabetical_order_once_each() -> None:
     terms = [found["term"] for found in _ENTRY.finditer(TEXT)]
     assert len(terms) > 100, f"only {len(terms)} entries were found: a term, then a line that begins with ': '"
     assert terms == sorted(terms, key=place), "put each term where it belongs"
-    assert len({place(term) for term in terms}) == len(terms), "a term stands twice"
+    assert len({place(term) for term in terms}) == len(terms), "a term is there twice"
 
 
 def test_each_term_stands_under_its_letter() -> None:
@@ -66,7 +66,7 @@ def test_each_term_stands_under_its_letter() -> None:
         if line.startswith("## "):
             letter = line[3:]
         else:
-            assert place(line)[0].upper() == letter, f"{line!r} stands under {letter!r}"
+            assert place(line)[0].upper() == letter, f"{line!r} is under {letter!r}"
 
 
 @pytest.mark.parametrize("term", ENTRIES)

@@ -189,7 +189,7 @@ def test_task_5_temperature_divides_the_logits(temperature: float) -> None:
 
 
 def test_task_5_logits_in_half_precision_are_drawn_from_in_float32() -> None:
-    # Of 2,000 tokens, each with a part of a thousandth: bfloat16 knows three digits, and its cumulative sum fewer.
+    # 2,000 tokens, each with a part of a thousandth: bfloat16 knows three digits, and its cumulative sum fewer.
     logits, tokens = normal(2000, seed=6).astype(mx.bfloat16), [[5] * length for length in range(64)]
     one = sampler(temperature=0.7, top_p=0.9, seed=6)
     other = sum(one(logits, before).item() != one(logits.astype(mx.float32), before).item() for before in tokens)

@@ -16,7 +16,7 @@ BEYOND_CACHES = 10
 
 
 def label(decision: Decision) -> str:
-    """Which engine decides, and for whom."""
+    """Which engine decides, and for how many users."""
     if not decision.users:
         return f"{decision.engine}, {decision.strategy}"
     whose = "each their own user" if decision.users >= decision.waiting else f"{decision.users} users"

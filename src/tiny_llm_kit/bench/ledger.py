@@ -121,7 +121,7 @@ class Ledger:
 
 
 def read_ledger(path: Path = CLAIMS) -> Ledger:
-    """The ledger as it stands in the file.
+    """The ledger as it is in the file.
 
     Raises:
         ValueError: naming the claim, if something in it is missing or has no meaning.

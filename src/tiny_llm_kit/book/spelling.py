@@ -30,7 +30,7 @@ def find_misspelled(pages: list[Page], root: Path) -> list[Fault]:
 
 def find_repeated(page: Page) -> list[Fault]:
     return [
-        page.fault(page.line_of(found.start()), f"{found[1]!r} stands twice")
+        page.fault(page.line_of(found.start()), f"{found[1]!r} is written twice")
         for found in _TWICE.finditer(page.prose)
         if found[1] not in _RIGHT_TWICE
     ]

@@ -124,7 +124,7 @@ class KernelFile(AnswerFile):
         return states
 
     def text_of(self, part: Part, text: str) -> str:
-        """The whole text where the given lines have changed: nobody can tell what is the answer."""
+        """The whole text where the given lines have changed: then it is not clear what is the answer."""
         answers = find_answers(text, self._marks.given)
         return text if answers is None else "".join(answers[self.parts.index(part)])
 

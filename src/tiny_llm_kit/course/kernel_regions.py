@@ -74,7 +74,7 @@ def is_stub(lines: Lines, task: tuple[int, int, int]) -> bool:
 def replace_regions(text: str, marked: Marked, new: dict[int, Lines], path: Path) -> str:
     """`text` with other lines in the regions of those numbers (from 0); `marked` is the course's file.
 
-    ValueError if the given lines around a region that is written have changed: nobody can tell what is the answer.
+    ValueError if the given lines around a region that is written have changed: then it is not clear what is the answer.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     fresh = {number: [line.rstrip("\r\n") + newline for line in lines] for number, lines in new.items()}

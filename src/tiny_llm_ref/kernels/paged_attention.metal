@@ -71,7 +71,7 @@ for (int h = 0; h < HEADS; ++h) {
   }
 }
 
-// Each team takes a block at a time, and looks up where it lies once. A team that is left without a block, or a block without
+// Each team takes a block at a time, and looks up where it is once. A team that is left without a block, or a block without
 // a key, computes with zeros and gives them no weight: all lanes have to come to the shuffles.
 for (int first = first_block; first < end_block; first += TEAMS) {
   const int entry = first + team;

@@ -77,7 +77,7 @@ const int position = length - L + (first_pair + row) / G;
 const int end = min(length, length - L + (first_pair + BQ - 1) / G + 1);  // no pair of this tile sees a key from here on
 for (int first = 0; first < end; first += BK) {
   // Each lane looks up the block of one key. The threads of a SIMD group bring numbers of one key at a time, as D is a multiple
-  // of 32, and hear where it lies from the lane that knows.
+  // of 32, and hear where it is from the lane that knows.
   const int lane_key = first + lane;
   const int lane_block = lane_key < end ? int(tables[b * tables_strides[0] + lane_key / BS * tables_strides[1]]) : 0;
   for (int i = t; i < BK * D; i += 32 * GROUPS) {

@@ -34,7 +34,7 @@ from support import (
 
 
 class Interruption(BaseException):
-    """Like Ctrl-C: no Exception, so that nobody who catches those stops it."""
+    """Like Ctrl-C: no Exception, so that code which catches those does not stop it."""
 
 
 def serve(batcher: Batcher, *requests: Any) -> list[Any]:
@@ -69,7 +69,7 @@ def test_task_5_accidents_a_row_of_a_cancelled_request_is_nobody_s(toy: ToyModel
         f" {active}"
     )
     groups = batcher.groups()
-    assert [len(group) for group in groups] == [3, 1], f"a slot that a cancel frees is given to nobody: {groups}"
+    assert [len(group) for group in groups] == [3, 1], f"a slot that a cancel frees is given to no other: {groups}"
     assert len(model.decode_rows) == 11 + 2, (
         "the longest of those who are left wants 12 tokens, and the next group 3, the first of which comes from the prompt: 11"
         f" and 2 decode steps. What the cancelled one wanted is wanted no more, and there were {len(model.decode_rows)}"
@@ -94,7 +94,7 @@ def test_task_5_accidents_all_of_a_group_are_cancelled(toy: ToyModel) -> None:
     ended = batcher.engine.step()
     left = [request.request_id for request in waiting if request.state == "waiting"]
     assert left == [], (
-        "both members were cancelled, so no group runs, though a step may be on its way that nobody needs: the next call"
+        "both members were cancelled, so no group runs, though a step may be on its way that no request needs: the next call"
         f" of step starts the next group, and its requests {left} still wait"
     )
     lengths = sorted(length for _, length in model.calls[calls:])[-2:]
@@ -133,7 +133,7 @@ def test_task_5_accidents_a_client_that_asks_again_is_in_the_next_group(toy: Toy
     ended = serve(batcher, first, second)
     assert_returned(ended, first, second, *again)
     assert_alone(toy, first, second, *again)
-    assert [len(group) for group in batcher.groups()] == [2, 1], f"nobody joins a running group: {batcher.groups()}"
+    assert [len(group) for group in batcher.groups()] == [2, 1], f"no request joins a running group: {batcher.groups()}"
 
 
 @pytest.mark.parametrize("position", [1, 2, 9])
@@ -251,7 +251,7 @@ def test_task_5_accidents_logits_that_say_nothing_are_an_error(toy: ToyModel, pl
     assert_alone(toy, neighbour)
     for successor in successors:
         assert successor.finish_reason == "length", (
-            f"it ended with {successor.error!r}: the next group's rows stand where the victim's was, and what a mask hides is"
+            f"it ended with {successor.error!r}: the next group's rows are where the victim's was, and what a mask hides is"
             " multiplied by 0, and 0 times NaN is NaN"
         )
     assert_alone(toy, *successors)

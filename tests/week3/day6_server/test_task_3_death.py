@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(30)
 DEATHS: dict[str, Callable[[], BaseException]] = {
     "an exception": lambda: RuntimeError("the device is lost"),
     "no memory": lambda: MemoryError("none left"),
-    "an exit": lambda: SystemExit("somebody called sys.exit"),
+    "an exit": lambda: SystemExit("sys.exit was called"),
     "Ctrl-C": lambda: KeyboardInterrupt(),
 }
 
