@@ -32,7 +32,7 @@ const PRESETS = {
   "heavy-tail": {
     name: "Heavy tail",
     about: "Most answers are short, a few are long, and requests come one by one: so it is with chat. A group waits for its longest"
-      + " answer, and all who come meanwhile wait as well.",
+      + " answer, and all that come meanwhile wait as well.",
     settings: { prompts: "log-normal", outputs: "log-normal", outputMean: 20, rate: 16, seed: 5 },
   },
   "long-prompts": {
@@ -45,8 +45,8 @@ const PRESETS = {
   },
   eos: {
     name: "Launching ahead",
-    about: "Answers end by an EOS, which nobody knows before it is read. By then an engine that launches ahead has launched a row more,"
-      + " for nobody. Switch “Launch ahead” off in the settings: no row is wasted, and the device waits for the host in every iteration.",
+    about: "Answers end by an EOS, which is not known before it is read. By then an engine that launches ahead has launched a row more,"
+      + " for nothing. Switch “Launch ahead” off in the settings: no row is wasted, and the device waits for the host in every iteration.",
     settings: { slots: 3, source: "list", list: "3/4, 3/12, 3/8, 3/8, 3/4", ends: "eos", host: 4 },
     axis: "time",
   },
@@ -164,7 +164,7 @@ const names = (ids, most = 12) =>
   ids.slice(0, most).map(nameOf).join(", ") + (ids.length > most ? ` and ${ids.length - most} more` : "");
 const verb = (ids, one, many) => (ids.length === 1 ? one : many);
 
-/* What an iteration does: who leaves, joins, reads a prompt, decodes; who waits. */
+/* What an iteration does: which requests leave, join, read a prompt, decode or wait. */
 function wordsOf(run, { place, running }) {
   if (place < 0) return "Nothing has begun.";
   const column = run.columns[place];
@@ -177,7 +177,7 @@ function wordsOf(run, { place, running }) {
   if (column.joined.length) parts.push(`${names(column.joined)} ${verb(column.joined, "joins", "join")}.`);
   parts.push(...promptWords(run, of("prefill")));
   if (decode.length) parts.push(`${names(decode)} ${verb(decode, "decodes", "decode")}: ${decode.length} ${verb(decode, "token", "tokens")}.`);
-  if (wasted.length) parts.push(`For nobody: ${names(wasted)} (${whyWasted(run, column)}).`);
+  if (wasted.length) parts.push(`For nothing: ${names(wasted)} (${whyWasted(run, column)}).`);
   if (column.queue.length) parts.push(`Waiting: ${names(column.queue)}.`);
   return parts.join(" ");
 }
@@ -294,7 +294,7 @@ function drawFigures() {
     row("Time", (run) => run.figures.time, ms, Math.min),
     row("Tokens per second", (run) => run.figures.tokensPerSecond, (value) => String(round(value, 0)), Math.max),
     row("Places used", (run) => run.figures.utilization, percent, Math.max),
-    row("Rows for nobody", (run) => run.figures.places.wasted, String, Math.min),
+    row("Rows for nothing", (run) => run.figures.places.wasted, String, Math.min),
     row("Time to first token", (run) => run.figures.ttft, ms, Math.min),
     row("Latency", (run) => run.figures.latency, ms, Math.min),
   ]);
@@ -329,7 +329,7 @@ function startPredicting() {
   askNext(state.place >= state.moments.length - 1 ? 0 : state.place);
 }
 
-/* Go on to the next iteration after which somebody joins or leaves, from `place` on. */
+/* Go on to the next iteration after which a request joins or leaves, from `place` on. */
 function askNext(place) {
   const found = Predict.nextPlace(state.runs.continuous, place);
   go(found < 0 ? state.moments.length - 1 : found);
@@ -352,7 +352,7 @@ function askHere() {
     byId("asked").textContent = `${about} How many rows has the next one? Requests that decode or read their prompt count.`;
     byId("choices").append(make("label", {}, "Rows ", make("input", { type: "number", min: 0, max: run.slots, id: "rows" })));
   } else {
-    byId("asked").textContent = `${about} Who joins in the next one? Choose all who do, or nobody. By then ${names(waiting, 99)} ${verb(waiting, "waits", "wait")}.`;
+    byId("asked").textContent = `${about} Which join in the next one? Choose all that do, or none. By then ${names(waiting, 99)} ${verb(waiting, "waits", "wait")}.`;
     byId("choices").append(...waiting.map(choiceOf));
   }
 }
@@ -381,7 +381,7 @@ function checkAnswer() {
   state.asked = null;
   byId("check").disabled = true;
   showScore();
-  const answer = rows ? `${asked.answer} ${asked.answer === 1 ? "row" : "rows"}` : asked.answer.length ? names(asked.answer) : "nobody";
+  const answer = rows ? `${asked.answer} ${asked.answer === 1 ? "row" : "rows"}` : asked.answer.length ? names(asked.answer) : "none";
   byId("verdict").textContent = `${right ? "Right" : "No"}: ${answer}. ${wordsOf(state.runs.continuous, { place: next, running: true })}`;
   byId("verdict").className = right ? "right" : "not-right";
   go(next);

@@ -4,7 +4,7 @@
 const Predict = (() => {
   const changes = (column) => column.joined.length + column.left.length > 0;
 
-  /* From where to ask next: before the next iteration, after `place`, in which somebody joins or leaves; -1 if there is none. */
+  /* From where to ask next: before the next iteration, after `place`, in which a request joins or leaves; -1 if there is none. */
   function nextPlace(run, place) {
     const found = run.columns.findIndex((column, other) => other > place && changes(column));
     return found < 1 ? -1 : found - 1;

@@ -15,7 +15,7 @@ const Scheduler = (() => {
     roofline: (knee) => (calls) => calls.reduce((sum, tokens) => sum + Math.max(PASS, (tokens * PASS) / knee), 0),
   };
 
-  /* A strategy gives a ranking: the lowest goes first, and among equals who came first. FIFO needs none. */
+  /* A strategy gives a ranking: the lowest goes first, and among equals the one that came first. FIFO needs none. */
   const RANKINGS = {
     fifo: null,
     "shortest-remaining": () => (request) => request.prompt - request.offset + request.maxTokens,
@@ -37,7 +37,7 @@ const Scheduler = (() => {
     return [...starving, ...others.slice(0, count - starving.length)];
   }
 
-  /* Everyone who decodes gets a token, and up to `chunk` prompt tokens are computed alongside. Of the prompts only the first
+  /* Each request that decodes gets a token, and up to `chunk` prompt tokens are computed alongside. Of the prompts only the first
      may be cut: a chunk costs a pass over the weights however short it is. */
   function planStep(waiting, running, { slots, chunk, strategy }) {
     const decode = running.filter((request) => request.offset >= request.prompt);
@@ -94,14 +94,14 @@ const Scheduler = (() => {
   const allLaunched = (request) => request.offset >= request.prompt + request.maxTokens - 1;
   const without = (list, gone) => list.filter((request) => request !== gone);
   const idsOf = (requests) => requests.map((request) => request.id);
-  /* A row that decodes. Of an answer that has ended unseen, the token is for nobody. */
+  /* A row that decodes. Of an answer that has ended unseen, the token is for nothing. */
   function decodeCell(request, slot) {
     const token = request.offset - request.prompt + 1;
     return { id: request.id, slot, kind: token > request.output ? "wasted" : "decode", token };
   }
   const prefillCell = ({ request, from, to }, slot) => ({ id: request.id, slot, kind: "prefill", from, to });
 
-  /* What the two engines share: who waits, who runs, and tokens that come back. */
+  /* What the two engines share: what waits, what runs, and tokens that come back. */
   class Engine {
     constructor(settings, device) {
       Object.assign(this, { settings, device, waiting: [], running: [], inFlight: null, log: [], left: [] });
@@ -119,7 +119,7 @@ const Scheduler = (() => {
       this.waiting = without(this.waiting, request);
       this.running.push(request);
     }
-    /* Waits for the tokens of a launch and hands them out; returns who has ended by them. */
+    /* Waits for the tokens of a launch and hands them out; returns those that have ended by them. */
     read(launched) {
       if (!launched || !launched.tokens.length) return [];
       this.device.waitUntil(launched.done);
@@ -196,7 +196,7 @@ const Scheduler = (() => {
 
   const chunksOf = ({ prefill }) => prefill.map(({ request, from, to }) => [request.id, from, to]);
 
-  /* Static and dynamic batching: a group starts together, and nobody joins it before its longest answer is done. A group
+  /* Static and dynamic batching: a group starts together, and none joins it before its longest answer is done. A group
      starts when it is full, or when its oldest member has waited for `maxWait`: 0 is static batching. */
   class Groups extends Engine {
     constructor(settings, device, maxWait) {
@@ -276,7 +276,7 @@ const Scheduler = (() => {
 
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / (values.length || 1);
 
-  /* Of a run, or of its first `columns`. A place is a slot in an iteration; one is used if it brings somebody on. */
+  /* Of a run, or of its first `columns`. A place is a slot in an iteration; one is used if it brings a request on. */
   function placesOf(run, columns = run.columns.length) {
     const cells = run.columns.slice(0, columns).flatMap((column) => column.cells);
     const wasted = cells.filter((cell) => cell.kind === "wasted").length;
