@@ -25,12 +25,20 @@ def tables(text: str) -> list[tuple[list[str], list[list[str]]]]:
     return [(cells(head), [cells(line) for line in body.splitlines()]) for head, body in found]
 
 
+def numbered(columns: list[str]) -> list[tuple[str, int]]:
+    """Each name with the number of columns before it that have the same."""
+    return [(name, columns[:place].count(name)) for place, name in enumerate(columns)]
+
+
 def written(name: str, columns: list[str]) -> list[list[str]]:
-    """The rows of all tables that a command wrote with these columns, of which a page may leave some out."""
+    """The rows of all tables that a command wrote with these columns, of which a page may leave some out.
+
+    Where several columns have one name, as shares have, they are taken in order.
+    """
     rows: list[list[str]] = []
     for all_columns, body in tables((FIGURES / f"{name}.md").read_text(encoding="utf-8")):
-        if set(columns) <= set(all_columns):
-            places = [all_columns.index(column) for column in columns]
+        if set(numbered(columns)) <= set(numbered(all_columns)):
+            places = [numbered(all_columns).index(column) for column in numbered(columns)]
             rows += [[row[place] for place in places] for row in body]
     return rows
 

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from kit.small_course import NUMBERS, WAITING_TEST, edit, is_gone, start_command, wait_until, write, write_small_course
 from tiny_llm_kit.cli.mutants import main
 from tiny_llm_kit.course.course_map import find_root, load_course
-from tiny_llm_kit.course.mutants import load_known
+from tiny_llm_kit.course.mutants import Killers, load_known, run_mutant
+from tiny_llm_kit.course.mutants import Result as MutantResult
 from tiny_llm_kit.course.mutation import find_mutants, mutate
 
 EQUIVALENT = """
@@ -161,6 +162,34 @@ def test_without_a_day_it_takes_them_all(small: Path) -> None:
 def test_an_equivalent_that_describes_no_mutant_is_stale(small: Path) -> None:
     write(small / "tests/mutants/a.toml", EQUIVALENT.replace("start", "begin"))
     assert "stale, describes no mutant: numbers.py count_down: while begin > 0:  →  while begin >= 0:" in run("--list").output
+
+
+def test_the_tests_that_killed_mutants_of_a_function_come_first_for_its_others(small: Path) -> None:
+    course = load_course(small)
+    double, count_down = (find_mutants(small, course, course.find_day(1, 1), task)[0] for task in (1, 2))
+    killers = Killers()
+    assert killers.of(double) == []
+    for test in ("a.py::first", "a.py::second", "a.py::first", ""):
+        killers.add(MutantResult(double, True, "", killer=test))
+    assert killers.of(double) == ["a.py::first", "a.py::second"]
+    assert killers.of(count_down) == []
+
+
+@pytest.mark.parametrize(
+    ("killers", "by"),
+    [
+        (["tests/week1/test_day1_doubling.py::test_task_2_counts"], "by test_task_1_doubles"),
+        (["tests/week1/test_day1_doubling.py::test_of_old"], "by test_task_1_doubles"),
+        (["tests/week1/test_day1_doubling.py::test_task_1_of_lately"], "by test_task_1_of_lately"),
+    ],
+    ids=["one that passes now", "one that is gone", "one that fails"],
+)
+def test_killers_that_do_not_kill_cost_nothing_but_time(small: Path, killers: list[str], by: str) -> None:
+    suite = small / "tests/week1/test_day1_doubling.py"
+    write(suite, f"{suite.read_text()}\n\ndef test_task_1_of_lately():\n    assert answer.double(1) == 2\n")
+    course = load_course(small)
+    mutant = find_mutants(small, course, course.find_day(1, 1), task=1)[0]
+    assert run_mutant(small, course.find_day(1, 1), mutant, 60, killers).detail == by
 
 
 def test_a_suite_that_never_ends_has_killed_its_mutant(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

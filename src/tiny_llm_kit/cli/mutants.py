@@ -13,7 +13,7 @@ from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.cli.progress import Bar, progress_bar, working
 from tiny_llm_kit.course import processes
 from tiny_llm_kit.course.course_map import Course, Day, find_root, load_course
-from tiny_llm_kit.course.mutants import KnownMutants, Result, Tally, load_known, run_mutant, run_original
+from tiny_llm_kit.course.mutants import Killers, KnownMutants, Result, Tally, load_known, run_mutant, run_original
 from tiny_llm_kit.course.mutation import Mutant, find_mutants
 
 WANTED = 0.95
@@ -136,11 +136,17 @@ def _run_all(
     with working(console, f"{day}: the suite on the reference", SILENCE):
         run_original(root, day, LONGEST)
     seconds = _limit(time.perf_counter() - began, workers)
+    killers = Killers()
+
+    def run_one(mutant: Mutant) -> Result:
+        return run_mutant(root, day, mutant, seconds, killers.of(mutant))
+
     with ThreadPoolExecutor(workers) as pool, progress_bar(console, f"{day}: mutants", len(mutants), SILENCE) as bar:
-        futures = [pool.submit(run_mutant, root, day, mutant, seconds) for mutant in mutants]
+        futures = [pool.submit(run_one, mutant) for mutant in mutants]
         try:
             for future in as_completed(futures):
                 result = future.result()
+                killers.add(result)
                 tally.add(result)
                 bar.advance()
                 bar.describe(f"mutants, {tally.survived} survived")

@@ -6,6 +6,7 @@ and that no test kills, with the reason why none does. They name no line numbers
 """
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,35 @@ class Known:
 
 @dataclass(frozen=True)
 class Result:
-    """`detail` says which test killed the mutant, or how else it ended; it is "" for a survivor."""
+    """`detail` says which test killed the mutant, or how else it ended; it is "" for a survivor.
+
+    `killer` is that test as pytest's command line names it, "" if there was none.
+    """
 
     mutant: Mutant
     killed: bool
     detail: str
     hung: bool = False
+    killer: str = ""
+
+
+class Killers:
+    """The tests that killed mutants of each function, the latest first: most of its other mutants fall to the same tests."""
+
+    MOST = 4
+    """More would rarely help, and a mutant that none of them kills has run them in vain."""
+
+    def __init__(self) -> None:
+        self._tests: dict[tuple[str, str], list[str]] = {}
+
+    def of(self, mutant: Mutant) -> list[str]:
+        return self._tests.get((mutant.file, mutant.function), [])[: self.MOST]
+
+    def add(self, result: Result) -> None:
+        if result.killer:
+            key = (result.mutant.file, result.mutant.function)
+            others = [test for test in self._tests.get(key, []) if test != result.killer]
+            self._tests[key] = [result.killer, *others]
 
 
 @dataclass
@@ -118,18 +142,37 @@ def run_original(root: Path, day: Day, seconds: float) -> None:
         raise ValueError(f"some tests of {day} cannot run here, so that mutants prove nothing:\n{run.describe_skipped()}")
 
 
-def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float) -> Result:
-    """Runs the suite of the day on a mutant, its task's tests first, until one fails, for at most this many seconds."""
+def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float, killers: Sequence[str] = ()) -> Result:
+    """Runs the suite of the day on a mutant until a test fails, for at most this many seconds per part.
+
+    First come `killers`, tests that killed its like, then its task's tests, then the others.
+    """
+    own = mutant.task.tests_begin
+    parts = [(files_that_test(mutant.task, root, str(day.tests)), own), ([str(day.tests)], f"not {own}")]
     with copied_reference(root, PACKAGE) as package:
         mutant.apply(package)
-        own = mutant.task.tests_begin
-        for tests, chosen in ((files_that_test(mutant.task, root, str(day.tests)), own), ([str(day.tests)], f"not {own}")):
-            arguments = (root, tests, PACKAGE, "-x", "-q", "-k", chosen, *QUICK)
-            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=IN_VAIN)
+
+        def run_part(tests: Sequence[str], *chosen: str) -> SuiteRun:
+            arguments = ("-x", "-q", *chosen, *QUICK)
+            where = package.parent
+            return run_suites(
+                root, tests, PACKAGE, *arguments, python_path=where, timeout=seconds, forked=True, patience=IN_VAIN
+            )
+
+        if killers and (run := run_part(killers)).failures:
+            return _judge(mutant, run, seconds)
+        for tests, chosen in parts:
+            run = run_part(tests, "-k", chosen)
             if run.exit_code not in (0, NONE_CHOSEN):
                 break
-    killed = run.exit_code not in (0, NONE_CHOSEN)
-    return Result(mutant, killed, _describe(run, seconds) if killed else "", run.exit_code is None)
+    return _judge(mutant, run, seconds)
+
+
+def _judge(mutant: Mutant, run: SuiteRun, seconds: float) -> Result:
+    if run.exit_code in (0, NONE_CHOSEN):
+        return Result(mutant, False, "")
+    killer = run.failures[0].node_id if run.failures else ""
+    return Result(mutant, True, _describe(run, seconds), run.exit_code is None, killer)
 
 
 def _describe(run: SuiteRun, seconds: float) -> str:
