@@ -102,7 +102,7 @@ class Watchdog:
         session = self.item.session
         session.stash[_stopped] = session.stash.get(_stopped, 0) + 1
         if session.stash[_stopped] == ENOUGH:
-            session.shouldstop = f"{ENOUGH} tests had to be stopped, and others may be as endless: mend these first"
+            session.shouldstop = f"{ENOUGH} tests had to be stopped, and others may be as endless: fix these first"
 
     def _describe(self) -> str:
         threads = [calls for frame in sys._current_frames().values() if (calls := describe_calls(frame))]

@@ -10,7 +10,7 @@ _ASYNCIO = str(Path(asyncio.__file__).parent)
 
 
 def run(work: Coroutine[Any, Any, Any], seconds: float = 20.0) -> Any:
-    """Run it in a new event loop. TimeoutError after so many seconds."""
+    """Run it in a new event loop. TimeoutError after this many seconds."""
     __tracebackhide__ = True
     try:
         return asyncio.run(asyncio.wait_for(work, seconds))

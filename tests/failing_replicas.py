@@ -32,7 +32,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Fails:
-    """After so many pieces: raises this, or just ends, as if all was well."""
+    """After this many pieces: raises this, or just ends, as if all was well."""
 
     after: int
     error: Exception | None = None

@@ -25,7 +25,7 @@ class FakeClock:
         return self.now
 
     def pass_by(self, seconds: float) -> None:
-        """Something takes so many seconds."""
+        """Something takes this many seconds."""
         self.now += seconds
 
     def sleep(self, seconds: float) -> None:

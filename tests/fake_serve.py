@@ -41,7 +41,7 @@ class Pending:
 
 
 def call(prompt: int = 10, max_tokens: int = 6, **options: Any) -> Pending:
-    """A request with so many prompt tokens, unlike those of all others."""
+    """A request with this many prompt tokens, unlike those of all others."""
     number = next(_numbers)
     return Pending([answer.RoutedRequest(f"request {number}", [1000 + number] * prompt, max_tokens, **options)])
 

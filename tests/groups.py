@@ -42,7 +42,7 @@ class Batcher:
 
 
 class SlowModel:
-    """Each call takes its time on a clock: so many seconds for `(rows, length)` tokens."""
+    """Each call takes its time on a clock: this many seconds for `(rows, length)` tokens."""
 
     def __init__(self, model: Any, clock: FakeClock, seconds: Callable[[int, int], float]) -> None:
         self.model, self.config, self.clock, self.seconds = model, model.config, clock, seconds

@@ -8,7 +8,7 @@ from support import CountingModel, ToyModel, assert_alone, finish_all, make_prom
 
 
 def engine(model: Any, **options: Any) -> Any:
-    """32 blocks of 4 tokens; 4 requests and 12 tokens a step at most."""
+    """32 blocks of 4 tokens; 4 requests and 12 tokens per step at most."""
     sizes = {"num_blocks": 32, "block_size": 4, "max_num_seqs": 4, "max_num_batched_tokens": 12}
     return answer.Engine(model, **{**sizes, **options})
 

@@ -114,7 +114,7 @@ class Paged:
         self.sequences[name] = Stored(list(tokens), list(table), done)
 
     def step(self, counts: Mapping[str, int]) -> dict[str, mx.array]:
-        """One call that computes so many further tokens of each; for each, the logits `(V,)` of the last of them."""
+        """One call that computes this many further tokens of each; for each, the logits `(V,)` of the last of them."""
         rows = [self.sequences[name] for name in counts]
         spans = [Span(row.done, row.done + count, row.table) for row, count in zip(rows, counts.values(), strict=True)]
         tokens = [token for row, span in zip(rows, spans, strict=True) for token in row.tokens[span.start : span.end]]

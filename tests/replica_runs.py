@@ -22,7 +22,7 @@ def sizes(num_blocks: int = 200, **options: Any) -> Any:
 
 
 def item(arrival: float, prompt: int | Sequence[int] = 8, max_tokens: int = 3, first: int = 0) -> WorkItem:
-    """A request with these prompt tokens, or with so many, which are the same for the same `first`."""
+    """A request with these prompt tokens, or with this many, which are the same for the same `first`."""
     tokens = [1000 * first + place for place in range(prompt)] if isinstance(prompt, int) else prompt
     return WorkItem(tuple(tokens), max_tokens, arrival)
 

@@ -12,7 +12,7 @@ _numbers = count()
 
 
 def ask(prompt: int | Sequence[int] = 10, max_tokens: int = 5, session: str = "") -> Any:
-    """A request with so many prompt tokens, which no other request begins with, or with these."""
+    """A request with this many prompt tokens, which no other request begins with, or with these."""
     number = next(_numbers)
     tokens = [1_000_000 + number] * prompt if isinstance(prompt, int) else list(prompt)
     return answer.RoutedRequest(f"request {number}", tokens, max_tokens, session)

@@ -55,7 +55,7 @@ def sequence_of(toy: ToyModel, request: Any) -> list[int]:
 
 
 def engine(model: Any, drafter: Callable[[], Any], **options: Any) -> Any:
-    """4 drafts at a time; 32 blocks of 4 tokens; 4 requests and 24 tokens a step at most."""
+    """4 drafts at a time; 32 blocks of 4 tokens; 4 requests and 24 tokens per step at most."""
     sizes = {"num_blocks": 32, "block_size": 4, "max_num_seqs": 4, "max_num_batched_tokens": 24, "adaptive": None}
     return answer.SpeculativeEngine(model, drafter=drafter, **{**sizes, **options})
 

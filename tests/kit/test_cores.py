@@ -15,7 +15,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def stat(*cores: tuple[int, ...]) -> str:
-    """/proc/stat of a machine whose cores had so many seconds of: user nice system idle iowait irq softirq steal guest."""
+    """/proc/stat of a machine whose cores had this many seconds of: user nice system idle iowait irq softirq steal guest."""
     lines = [f"cpu{number} " + " ".join(str(kind * TICKS) for kind in kinds) for number, kinds in enumerate(cores)]
     return "\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "intr 5 1 1", "procs_running 3\n"])
 

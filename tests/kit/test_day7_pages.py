@@ -18,7 +18,7 @@ PREDICTING = (ROOT / "book/src/week2-07b-predicting.md").read_text(encoding="utf
 
 
 class SecondsPerLaunch:
-    """A cost model: so many seconds for each launch, or for each call."""
+    """A cost model: this many seconds for each launch, or for each call."""
 
     launch_waits = False
 

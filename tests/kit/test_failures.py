@@ -82,7 +82,7 @@ def test_a_suite_of_tests_that_never_end_is_not_run_to_its_end(small: Path) -> N
     write(small / TESTS, f"{test}def test_task_1_doubles(x):\n    assert answer.double(x) == 2 * x\n")
     done = run_tests(small, "--timeout", "1")
     assert "3 failed" in done.stdout
-    assert "3 tests had to be stopped, and others may be as endless: mend these first" in done.stdout
+    assert "3 tests had to be stopped, and others may be as endless: fix these first" in done.stdout
 
 
 def test_hypothesis_does_not_try_a_hang_again(small: Path) -> None:

@@ -57,7 +57,7 @@ def test_task_2_every_row_has_its_own_offset(offsets: list[int]) -> None:
 
 def test_task_2_one_token_a_row_as_in_decoding() -> None:
     got = answer.RoPE(16).rotation(mx.array([9, 0, 130], dtype=mx.int32), 1)
-    assert_rotation(got, 10000.0, [9, 0, 130], 1, "length 1, one offset a row: (B, 1, 1, head_dim/2)")
+    assert_rotation(got, 10000.0, [9, 0, 130], 1, "length 1, one offset per row: (B, 1, 1, head_dim/2)")
 
 
 @pytest.mark.parametrize("offset", [4095, 100_000])
@@ -79,7 +79,7 @@ def test_task_2_every_token_may_have_its_own_position(positions: list[list[int]]
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 1), (2, 6)])
 def test_task_2_there_is_a_position_for_each_token(shape: tuple[int, int]) -> None:
-    look_at = f"positions {shape} for 5 tokens a row: there must be one for each token, or one offset a row"
+    look_at = f"positions {shape} for 5 tokens per row: there must be one for each token, or one offset per row"
     with refuses(ValueError, look_at, named="5"):
         answer.RoPE(16).rotation(mx.zeros(shape, dtype=mx.int32), 5)
 

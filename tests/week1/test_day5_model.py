@@ -64,7 +64,7 @@ def test_task_1_fused_layers_give_what_each_gives_alone(with_bias: bool, packed:
     if packed:
         weights = [quantized(weight, 4, 32) for weight in weights]
     got = answer.FusedLinear([answer.Linear(w, b) for w, b in zip(weights, biases, strict=True)])(x)
-    assert len(got) == 3, "one result a layer, in their order"
+    assert len(got) == 3, "one result per layer, in their order"
     for y, weight, bias in zip(got, weights, biases, strict=True):
         full = weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else weight
         want = to_numpy(x) @ to_numpy(full).T + (0.0 if bias is None else to_numpy(bias))
@@ -322,7 +322,7 @@ def test_task_5_without_a_cache_only_distances_count() -> None:
     model, oracle, tokens = model_case()
     # Angles near 50 lose a digit against those near 5.
     got = model(tokens, mx.array([0, 50]))
-    assert_close(got, oracle(tokens), "one offset a row, no cache: all positions of a row move alike", 10 * LOGITS)
+    assert_close(got, oracle(tokens), "one offset per row, no cache: all positions of a row move alike", 10 * LOGITS)
 
 
 @FORMATS

@@ -46,7 +46,7 @@ def wave_size(capacity: float) -> int:
     size = round(sum(seconds * times for seconds, times in PARTS) * capacity)
     if not LEAST <= size <= MOST:
         raise ValueError(
-            f"one replica gets through {capacity:,.3g} requests a second, and a wave would have {size:,}, where {LEAST} to"
+            f"one replica gets through {capacity:,.3g} requests per second, and a wave would have {size:,}, where {LEAST} to"
             f" {MOST:,} make sense: leave --autoscale out, or take another machine or model"
         )
     return size

@@ -72,7 +72,7 @@ class AnswerEngines:
     def recorded(self, schedule: str, batch_size: int, name: str) -> Recorder:
         """Serve once more, for a timeline of this name and not for its figures."""
         options = self.options(batch_size)
-        rows = "one at a time" if schedule == "sequential" else f"{batch_size} slots"  # or the memory of so many
+        rows = "one at a time" if schedule == "sequential" else f"{batch_size} slots"  # or the memory of this many
         recorder = record_schedule(f"{name}: {schedule}, {rows}", schedule, options)
         self.scheduled(schedule, batch_size, [recorder.read])
         return recorder

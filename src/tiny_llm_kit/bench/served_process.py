@@ -161,7 +161,7 @@ def _environment() -> dict[str, str]:
 
 
 def _start(command: Sequence[str], output: Any, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """In a session of its own: Ctrl-C reaches us alone, and we end it in good order."""
+    """In a session of its own: Ctrl-C reaches us alone, and we end it cleanly."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -151,7 +151,7 @@ def kill_one(name: str, front: Front, bodies: Sequence[dict[str, Any]], right: S
 
 
 def is_whole(one: Asked) -> bool:
-    """An answer without a finish reason has no end, even if its connection was closed in good order."""
+    """An answer without a finish reason has no end, even if its connection was closed properly."""
     return not one.error and bool(one.finish_reason)
 
 

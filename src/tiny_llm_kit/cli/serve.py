@@ -132,7 +132,7 @@ def longest_item(loaded: LoadedModel, max_seq_len: int | None, sizes: PagedSizes
     """A stand-in for the longest request that may come; if the pool's size is given, one that fits into it.
 
     Raises:
-        ValueError: if the model was not made for so many tokens.
+        ValueError: if the model was not made for this many tokens.
     """
     most = loaded.config.max_position_embeddings
     if max_seq_len is not None and max_seq_len > most:

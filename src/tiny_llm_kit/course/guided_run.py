@@ -112,7 +112,7 @@ def _give_up_hopeless(run: Run) -> None:
     broke = Counter(task_number(result.test) for result in run.failures if _kind(result) in ("crashed", "endless"))
     for test in run.tests:
         if test not in run.results and broke[task_number(test)] >= ENOUGH:
-            run.left_out[test] = f"{ENOUGH} tests of this task crashed or never ended: mend these first"
+            run.left_out[test] = f"{ENOUGH} tests of this task crashed or never ended: fix these first"
 
 
 def _kind(result: Ended) -> str:

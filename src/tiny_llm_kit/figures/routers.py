@@ -27,7 +27,7 @@ FIRST = {"A": 192, "B": 64, "C": 128, "D": 64, "E": 96}
 TURN, ANSWER = 48, 32
 """Tokens that each later turn adds, and tokens of an answer at most."""
 OPEN = 4
-"""A request has ended when so many others have come after it."""
+"""A request has ended when this many others have come after it."""
 
 
 @dataclass(frozen=True)

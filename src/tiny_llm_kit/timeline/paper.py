@@ -55,7 +55,7 @@ class Paper:
         self.labels.append(f'<text class="label {kind}" x="100%" dx="-10" y="{y:g}">{escape(text)}</text>')
 
     def needs(self, pixels: float, length: float) -> str:
-        """Attributes of what is shown only where `length` of the axis has so many pixels."""
+        """Attributes of what is shown only where `length` of the axis has this many pixels."""
         hidden = ' visibility="hidden"' if length / self.until * ORDINARY_WIDTH < pixels else ""
         return f'data-room="{pixels:g}"{hidden}'
 

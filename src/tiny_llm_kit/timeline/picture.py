@@ -113,6 +113,6 @@ def ticks(run: Run) -> int:
 
 
 def nice_step(length: float, parts: int) -> float:
-    """The smallest of …, 0.1, 0.2, 0.5, 1, 2, 5, … that divides a length into at most so many parts."""
+    """The smallest of …, 0.1, 0.2, 0.5, 1, 2, 5, … that divides a length into at most this many parts."""
     power = 10.0 ** math.floor(math.log10(length / parts))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= length / parts * (1 - 1e-9))

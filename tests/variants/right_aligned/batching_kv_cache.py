@@ -100,7 +100,7 @@ class BatchingKvCache(DenseKvCache):
         self.slabs = [mx.slice_update(slab, part, start, axes=[0, 2]) for slab, part in zip(self.slabs, new, strict=True)]
 
     def _let_end_be(self, end: int, new: Sequence[mx.array], rows: int) -> None:
-        """Move all tokens to the right, so that rows end at `end`, and let there be so many rows."""
+        """Move all tokens to the right, so that rows end at `end`, and let there be this many rows."""
         slabs = self.slabs or [mx.zeros((0, part.shape[1], 0, part.shape[3]), dtype=part.dtype) for part in new]
         had_rows, _, room, _ = slabs[0].shape
         shift = end - self.end

@@ -369,7 +369,7 @@ def test_task_4_runner_samples_a_first_token_after_the_prompt(way: dict[str, Any
 @pytest.mark.parametrize("came_back", [2, 3])
 @pytest.mark.parametrize("way", WAYS[1:4])
 def test_task_4_runner_draws_the_same_whatever_has_come_back(way: dict[str, Any], came_back: int) -> None:
-    """`offset` − 6 = 2 tokens of the answer are in the cache, the one after them is in `last_tokens`, and so many were read."""
+    """`offset` − 6 = 2 tokens of the answer are in the cache, the next one is in `last_tokens`, and this many were read."""
     generated = [11, 12, 13]
     request, logits = asked(way), scores(1)
     for token in generated[:came_back]:

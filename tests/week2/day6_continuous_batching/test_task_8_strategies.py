@@ -236,7 +236,7 @@ def test_task_8_the_running_are_looked_at_once() -> None:
 
 
 def starved(strategy: Any, *overtaken: int, max_overtakes: int = 3) -> list[int]:
-    """The order of prompts of 50, 40, 30 … tokens, of which the last is the shortest, overtaken so many times."""
+    """The order of prompts of 50, 40, 30 … tokens, of which the last is the shortest, overtaken this many times."""
     strategy.max_overtakes = max_overtakes
     return order(strategy, [made(50 - 10 * place, overtaken=times) for place, times in enumerate(overtaken)], [])
 

@@ -48,7 +48,7 @@ class Engine:
         return caches
 
     def resize(self, layer: int, slot: int, tokens: int) -> None:
-        """Let one layer hold so many tokens in a slot; 0: the slot is free there."""
+        """Let one layer hold this many tokens in a slot; 0: the slot is free there."""
         if slot in self.layers[layer].lengths:
             self.layers[layer].remove_request(slot)
         if tokens:

@@ -42,7 +42,7 @@ def read(*states: Any) -> Any:
 
 
 def told_of(*requests: Sequence[Told], at_once: int = 3) -> Any:
-    """A recorder that was told of these requests' events, in the order of their times, so many in an iteration."""
+    """A recorder that was told of these requests' events, in the order of their times, this many in an iteration."""
     events = sorted((event for request in requests for event in request), key=lambda event: event[0])
     groups = [events[begin : begin + at_once] for begin in range(0, len(events), at_once)]
     return read(*(state(group[-1][0], group, step=step) for step, group in enumerate(groups)))

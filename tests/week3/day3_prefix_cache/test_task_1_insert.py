@@ -260,7 +260,7 @@ def test_task_1_each_prefix_is_filed_once(block_size: int, sequences: list[list[
 
 
 def insert_among(others: int, length: int = 4) -> int:
-    """The work of filing one sequence of so many blocks where so many others are filed."""
+    """The work of filing one sequence of this many blocks where this many others are filed."""
     cache, pool = new_cache(others + 2 * length, 1)
     for other in range(others):
         file_new(cache, pool, [other])

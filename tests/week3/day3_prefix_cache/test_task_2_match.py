@@ -144,7 +144,7 @@ def test_task_2_what_is_found_is_what_was_filed(block_size: int, filed: list[lis
 
 
 def match_among(others: int, length: int = 4) -> int:
-    """The work of finding so many blocks where so many others are filed."""
+    """The work of finding this many blocks where this many others are filed."""
     cache, pool = new_cache(others + length, 1)
     for other in range(others):
         file_new(cache, pool, [other])

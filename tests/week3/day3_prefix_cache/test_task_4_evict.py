@@ -246,7 +246,7 @@ def test_task_4_who_goes_is_who_should(block_size: int, num_blocks: int, events:
 
 
 def evict_among(others: int) -> int:
-    """The work of evicting four blocks where so many others could be evicted, too."""
+    """The work of evicting four blocks where this many others could be evicted, too."""
     cache, pool = new_cache(others + 4, 1)
     for other in range(others):
         file_idle(cache, pool, [other])

@@ -72,7 +72,7 @@ class Sequences:
         return self.keys[name].shape[1]
 
     def step(self, counts: Mapping[str, int]) -> None:
-        """Compute so many further tokens of each sequence in one call, and compare with each alone."""
+        """Compute this many further tokens of each sequence in one call, and compare with each alone."""
         __tracebackhide__ = True
         starts = {name: self.done(name) for name in counts}
         rows = [row(starts[name], starts[name] + count, self.tables[name]) for name, count in counts.items()]

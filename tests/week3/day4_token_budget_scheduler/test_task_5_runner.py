@@ -30,7 +30,7 @@ def seat(request: Any, *blocks: int) -> Any:
 
 
 def plan(decodes: Sequence[Any] = (), chunks: Sequence[tuple[Any, int]] = ()) -> Any:
-    """A token for each of `decodes`, and so many further tokens of each of the other requests."""
+    """A token for each of `decodes`, and this many further tokens of each of the other requests."""
     parts = [answer.Chunk(request, request.offset, request.offset + count) for request, count in chunks]
     return answer.MixedPlan(list(decodes), parts, [])
 

@@ -179,8 +179,8 @@ def test_task_6_metrics_count_whoever_is_computed_for(toy: ToyModel) -> None:
         served.step()
         rows = sum(length for _, length in model.calls)
         assert served.metrics.active_requests == rows, (
-            f"each of these requests has one token in a step, and {rows} were given to the model: so many requests were active,"
-            " also those whose end is read in the same step"
+            f"each of these requests has one token in a step, and {rows} were given to the model: this many requests were"
+            " active, also those whose end is read in the same step"
         )
     kept = sum(len(request.generated_tokens) for request in requests)
     assert served.metrics.total_tokens == kept, "an EOS is no token of the answer, and none that comes after it is kept"

@@ -101,7 +101,7 @@ def rounded_logits(model: Any, tokens: Sequence[int], bits: int | None) -> mx.ar
 
 
 def assert_said(model: Any, bits: int | None, *requests: Any) -> None:
-    """Each token is the likeliest one after those before it, for the sequence alone over keys and values in so many bits.
+    """Each token is the likeliest one after those before it, for the sequence alone over keys and values in this many bits.
 
     A number that lies in the middle between two integers is rounded up or down as the last digit of a sum has it, which moves
     the logits by up to 0.05, and the best one of a wrong answer is several units below.

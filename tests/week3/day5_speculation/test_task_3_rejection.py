@@ -131,7 +131,7 @@ def test_task_3_places_are_independent() -> None:
     target, draft = [[0.5, 0.5, 0.0, 0.0]] * 3, [[0.0, 0.0, 0.5, 0.5]] * 2
     target[:2] = [[0.25, 0.25, 0.25, 0.25]] * 2  # of what is drafted, half is kept
     lengths = [len(kept) - 1 for _, kept in sample_often(target, draft, seed=4)]
-    assert_distributed(lengths, [0.5, 0.25, 0.25], "so many drafts are kept, each with probability 1/2, independently")
+    assert_distributed(lengths, [0.5, 0.25, 0.25], "this many drafts are kept, each with probability 1/2, independently")
 
 
 def test_task_3_the_coin_and_the_token_that_replaces_are_independent() -> None:

@@ -27,7 +27,7 @@ def assert_length(adaptive: Any, rows: int, expected: int, look_at: str) -> None
 
 
 def play(adaptive: Any, rows: int, steps: int, right: bool) -> list[int]:
-    """The lengths of so many steps in which all drafts are right, or none."""
+    """The lengths of this many steps in which all drafts are right, or none."""
     lengths = []
     for _ in range(steps):
         length = adaptive.length(rows)
@@ -50,7 +50,7 @@ def test_task_4_drafts_that_are_always_right_are_as_long_as_they_may_be(most: in
 @pytest.mark.parametrize(
     ("accepted", "rows", "expected"),
     [
-        # p = accepted / (accepted + 1): so many were right, and one was wrong
+        # p = accepted / (accepted + 1): this many were right, and one was wrong
         (1, 1, 4),  # 1/2: 0.0625 > 0.045, 0.0312 is not
         (1, 4, 2),  # 0.25 > 0.18, 0.125 is not
         (1, 8, 1),  # 0.5 > 0.36, 0.25 is not
@@ -109,7 +109,7 @@ def test_task_4_nothing_proposed_is_nothing_learnt() -> None:
 @pytest.mark.parametrize("rows", [1, 4, 8])
 def test_task_4_wrong_drafts_end_it(rows: int) -> None:
     lengths = play(answer.AdaptiveDraft(), rows, 60, right=False)
-    assert sum(lengths[:40]) <= 80, f"all drafts are wrong from the beginning, and so many are made: {lengths}"
+    assert sum(lengths[:40]) <= 80, f"all drafts are wrong from the beginning, and this many are made: {lengths}"
     assert sum(lengths[44:]) <= 1, f"after 40 steps without a right draft, only one in 16 is tried: {lengths}"
 
 

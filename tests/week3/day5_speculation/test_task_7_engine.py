@@ -18,7 +18,7 @@ each_bits = pytest.mark.parametrize("bits", [8, 4])
 
 
 def engine(model: Any, bits: int | None, **options: Any) -> Any:
-    """48 blocks of 4 tokens; 4 requests and 12 tokens a step at most."""
+    """48 blocks of 4 tokens; 4 requests and 12 tokens per step at most."""
     sizes = {"num_blocks": 48, "block_size": 4, "max_num_seqs": 4, "max_num_batched_tokens": 12}
     return answer.Engine(model, kv_bits=bits, **{**sizes, **options})
 

@@ -41,7 +41,7 @@ DEATHS: dict[str, Callable[[], BaseException]] = {
 
 
 def dying(death: Callable[[], BaseException], alive: int) -> Callable[[], Any]:
-    """An engine for one request at a time whose step raises when it has made so many."""
+    """An engine for one request at a time whose step raises when it has made this many."""
 
     def die(engine: ScriptedEngine) -> None:
         if engine.steps > alive:

@@ -229,7 +229,7 @@ def test_task_5_what_nobody_has_foreseen_is_told_by_its_kind_alone() -> None:
 
 
 def padded(size: int) -> bytes:
-    """A valid body of so many bytes."""
+    """A valid body of this many bytes."""
     text = json.dumps(BODY).encode()
     return text + b" " * (size - len(text))
 

@@ -185,7 +185,7 @@ def test_task_3_what_is_found_is_no_load() -> None:
 
 
 def overloaded(router: Any, ahead: int, beginning: list[int]) -> Any:
-    """Ada has the beginning, and so many tokens more to do than the others, who have 1000 each."""
+    """Ada has the beginning, and this many tokens more to do than the others, who have 1000 each."""
     serve(router, ask(beginning), "ada")
     for name in NAMES:
         router.started(ask(999 + ahead * (name == "ada"), 1), name)

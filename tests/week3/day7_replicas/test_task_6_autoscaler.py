@@ -118,7 +118,7 @@ def run(items: list[Any], router: Any, autoscaler: Any, replicas: int = 1, **opt
 
 
 def test_task_6_a_new_replica_is_cold() -> None:
-    """Four requests a second; more than one replica is wanted from the first look on, at 1 s."""
+    """Four requests per second; more than one replica is wanted from the first look on, at 1 s."""
     router, items = Listener(), crowd(120, gap=0.25)
     run(items, router, scaler(up_delay=0.0, cold_start=10.0, down_delay=100.0, most=2, target_load=2))
     when = [one.arrival for one, offered in zip(items, router.offered, strict=True) if len(offered) > 1]

@@ -52,7 +52,7 @@ def ask(length: int = 6, max_tokens: int = 10, **options: Any) -> Any:
 
 
 async def listen(deltas: AsyncGenerator[Any], until: int | None = None) -> list[Any]:
-    """All deltas, or so many; then the generator is closed."""
+    """All deltas, or this many; then the generator is closed."""
     heard: list[Any] = []
     if asyncio.iscoroutine(deltas):  # a stub, which says so
         await deltas

@@ -62,4 +62,4 @@ def _check(root: Path, course: Course, kept: Sequence["Part"], day: Day) -> None
     for task in wrong:
         click.echo(f"its tests fail: {task}")
     if wrong:
-        click.echo(f"mend it, or: pdm run course start {day.week} {day.number} --replace")
+        click.echo(f"fix it, or: pdm run course start {day.week} {day.number} --replace")

@@ -92,7 +92,7 @@ def _show_tasks(paper: Paper, found: DayStanding) -> None:
 
 
 def show_broken(opened: Opened, standing: Standing) -> None:
-    """Files that cannot be read: no test can run before they are mended."""
+    """Files that cannot be read: no test can run before they are fixed."""
     for path, reason in standing.broken.items():
         opened.paper.line(f"✗ src/{opened.package}/{path.as_posix()} cannot be read: {reason}", "red")
 

@@ -91,5 +91,5 @@ def _has_mistakes(opened: Opened, changed: Iterable[Path]) -> bool:
             opened.paper.line(text, indent=4)
             found = True
     if found:
-        opened.paper.line("The tests run when that is mended and saved.", "dim")
+        opened.paper.line("The tests run when that is fixed and saved.", "dim")
     return found

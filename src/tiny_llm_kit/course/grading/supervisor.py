@@ -28,7 +28,7 @@ EVERY = 0.1
 """Seconds between two looks at the processes."""
 
 PATIENCE = 10
-"""A test may take so many times its seconds, if it computes little: others may keep the machine busy. See tests/endless.py."""
+"""A test may take its seconds this many times, if it computes little: others may keep the machine busy. See endless.py."""
 
 IDLE = 0.002
 """Share of one core. Whoever computes less waits for what never comes."""
