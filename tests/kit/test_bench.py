@@ -271,7 +271,7 @@ def test_a_request_that_fails_is_no_measurement(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--batch-sizes", "1,x"], "no list of numbers"),
+        (["--batch-sizes", "1,x"], "not a list of numbers"),
         (["--batch-sizes", "0"], "0 is too few"),
         (["--batch-sizes", "1000000000"], "would fit"),
         (["--seed", "99999999999999999999"], "not in the range"),

@@ -304,7 +304,7 @@ def test_a_request_that_fails_is_no_measurement(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rates", "1,x"], "no list of rates"),
+        (["--rates", "1,x"], "not a list of rates"),
         (["--rates", "0,1"], "above 0"),
         (["--rates", "inf"], "above 0"),
         (["--slo-ttft", "0"], "not in the range"),

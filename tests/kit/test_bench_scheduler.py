@@ -141,7 +141,7 @@ def test_users_are_named() -> None:
     ("arguments", "message"),
     [
         (["--waiting", "0"], "0 is too few"),
-        (["--waiting", "10,x"], "no list of numbers"),
+        (["--waiting", "10,x"], "not a list of numbers"),
         (["--running", "5000"], "5000 is too many: it must be at most 4,096"),
         (["--waiting", "1000000000000"], "are free: give fewer with --waiting and --running"),
         (["--quick", "--running", "1000"], "--quick leaves nothing"),

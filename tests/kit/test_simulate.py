@@ -375,7 +375,7 @@ def test_chat_prompts_come_again_and_again(tmp_path: Path) -> None:
         (("--trace", "results/a.json", "--json", "results/a.json"), "are the same file, 'results/a.json'"),
         (("--trace", "results/a.json", "--json", "results/a.html"), "are the same file, 'results/a.html'"),
         (("--trace-in", "results/a.csv", "--trace", "results/../results/a.csv"), "are the same file"),
-        (("--trace", "/dev/null"), "no ordinary file"),
+        (("--trace", "/dev/null"), "not an ordinary file"),
         (("--rate", "0"), "0"),
         (("--solution", "nobody"), "nobody"),
     ],

@@ -89,9 +89,9 @@ def test_a_trace_is_read_again_as_it_was(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "no trace that --trace wrote"),
-        ('{"traceEvents": []}', "no trace that --trace wrote"),
-        ('{"otherData": {"made_by": "tiny-llm timeline", "runs": [{}]}}', "no trace that --trace wrote"),
+        ("[]", "not a trace that --trace wrote"),
+        ('{"traceEvents": []}', "not a trace that --trace wrote"),
+        ('{"otherData": {"made_by": "tiny-llm timeline", "runs": [{}]}}', "not a trace that --trace wrote"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
