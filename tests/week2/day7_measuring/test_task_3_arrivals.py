@@ -223,7 +223,7 @@ def test_task_3_arrivals_refuse_a_burstiness_that_is_not_above_0(burstiness: flo
 
 
 def test_task_3_arrivals_refuse_a_negative_count() -> None:
-    with refuses(ValueError, "a count of -2", named="-2"):
-        answer.arrival_times(-2, 1.0)
+    with refuses(ValueError, "a count of -1", named="-1"):
+        answer.arrival_times(-1, 1.0)
     with refuses(ValueError, "a rate of 0 for no requests", named="0"):
         answer.arrival_times(0, 0.0)

@@ -1,6 +1,7 @@
 """Task 4, first part: an open loop. Requests come when they come, whatever the server does, on a clock of the test's own."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import inf, nan
 from typing import Any
 
@@ -205,6 +206,19 @@ def test_task_4_open_a_sleep_that_lasts_too_long_shows_in_the_lateness() -> None
     late, recorder = serve(server, requests, [2.0, 2.25, 8.0])
     assert late == [0.375, 0.125, 0.375], f"the generator overslept by 0.375 s each time, and says that it was late by {late}"
     assert [time - 64 for time in recorder.of(requests)] == [2.0, 2.25, 8.0], "they were wanted all the same at their times"
+
+
+def test_task_4_open_time_passes_between_two_looks_at_the_clock() -> None:
+    """time.sleep refuses a negative number, and so does this one."""
+
+    class MovingClock(FakeClock):
+        def __call__(self) -> float:
+            self.pass_by(0.25)
+            return self.now
+
+    server = TimedServer(MovingClock(), seconds=lambda step: 0.0)
+    gaps = [number / 16 for number in range(100, 0, -1)]  # from one in which it sleeps to one in which it comes late
+    serve(server, some(*[1] * 100), list(accumulate(gaps)))
 
 
 def test_task_4_open_time_that_submitting_takes_is_lateness_of_those_behind() -> None:

@@ -210,6 +210,14 @@ def test_task_6_fit_an_iteration_that_took_no_time_is_refused(seconds: float) ->
         answer.fit_cost([*iterations, (calls, seconds)])
 
 
+def test_task_6_fit_a_bend_after_the_first_token() -> None:
+    """Each call has a first token, so its weight and that of a call cannot be told apart; the sum can."""
+    iterations = measured((0.05, 0.001, 0.003, *TRUE[-3:]), (1,))
+    fit = answer.fit_cost(iterations, (1,))
+    for calls, seconds in iterations:
+        assert fit.seconds(calls) == pytest.approx(seconds), f"{fit.seconds(calls)} s instead of {seconds} s for {calls}"
+
+
 @pytest.mark.parametrize("bends", [(32, 8), (8, 8), (0, 8), (-1,)])
 def test_task_6_fit_bends_that_do_not_ascend_are_refused(bends: tuple[int, ...]) -> None:
     iterations = measured()

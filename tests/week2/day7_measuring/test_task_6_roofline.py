@@ -99,6 +99,13 @@ def test_task_6_roofline_reading() -> None:
     )
 
 
+def test_task_6_roofline_weights_of_half_a_byte() -> None:
+    changes = {"bytes_per_weight": 0.5, "kv_bytes_per_number": 0.5, "bandwidth": 0.5}
+    seconds = answer.roofline_of(CONFIG, **MACHINE | changes).seconds([answer.Call(tokens=3, outputs=2, context=40, pairs=90)])
+    expected = (WEIGHTS + OUTPUT + 40 * 2 * 3 * 8) * 0.5 / 0.5
+    assert seconds == pytest.approx(expected), f"{seconds} s to read half a byte per number, by hand {expected}"
+
+
 def test_task_6_roofline_computing() -> None:
     seconds = roofline(flops=100.0).seconds([answer.Call(tokens=3, outputs=2, context=40, pairs=90)])
     expected = (2 * 3 * 1000 + 2 * 2 * 200 + 90 * 30) / 100

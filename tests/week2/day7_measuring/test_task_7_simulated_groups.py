@@ -237,7 +237,7 @@ def test_task_7_groups_of_a_long_answer() -> None:
     [
         ({"batch_size": 0}, "0"),
         ({"prefill_step": 0}, "0"),
-        ({"max_wait": -1.5}, "-1.5"),
+        ({"max_wait": -0.5}, "-0.5"),
         ({"max_wait": nan}, "nan"),
         ({"max_wait": inf}, "inf"),
     ],
