@@ -327,7 +327,7 @@ def test_overhead_is_measured() -> None:
     config = tiny_config()
     model = tiny_llm_ref.Model(config, random_weights(config))
     items = [WorkItem((1, 2, 3), 4), WorkItem((4, 5), 6)]
-    assert 0 < overhead.share_beside_model(tiny_llm_ref, model, items, 2, 8) < 1
+    assert 0 < overhead.share_outside_model(tiny_llm_ref, model, items, 2, 8) < 1
 
 
 def test_the_log_is_measured_with_all_its_readers() -> None:

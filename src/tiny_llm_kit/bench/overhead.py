@@ -95,7 +95,7 @@ def arrays_in(held: Any, seen: set[int] | None = None) -> Iterator[mx.array]:
         yield from arrays_in(vars(held), seen)
 
 
-def share_beside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int) -> float:
+def share_outside_model(answer: ModuleType, model: Any, items: Sequence[WorkItem], batch_size: int, prefill_step: int) -> float:
     """Share of a run's time, 0 … 1, that is not spent in the model's calls."""
     fenced = FencedModel(model)
     requests = make_requests(answer, items)

@@ -93,7 +93,7 @@ def _row(result: Result) -> list[str]:
     ]
 
 
-def targets(measured: Sequence[Measured], slots: int, beside_model: float, host_us: float) -> list[Target]:
+def targets(measured: Sequence[Measured], slots: int, outside_model: float, host_us: float) -> list[Target]:
     """What continuous batching should reach at `slots` slots; ratios are geometric means over the workloads."""
     continuous = [find(workload.results, "continuous", slots) for workload in measured]
     ran = [result for result in continuous if result]
@@ -118,7 +118,7 @@ def targets(measured: Sequence[Measured], slots: int, beside_model: float, host_
         ratio(f"continuous / sequential{over}", "sequential", 1, 2.5),
         Target("answers equal to the request alone", min(same, default=None), 1.0, True, share),
         Target("slots in use while requests wait", lowest, 0.95, True, share),
-        Target("time beside the model's calls", beside_model, 0.02, False, share),
+        Target("time outside the model's calls", outside_model, 0.02, False, share),
         Target("host time of a step, 64 slots, fake model", host_us, 100, False, "{:.0f} µs".format),
     ]
 

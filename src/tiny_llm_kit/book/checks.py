@@ -18,9 +18,9 @@ def find_faults(root: Path, course: Course, slow: bool = False) -> list[Fault]:
     allowed = english.load_allowed(root)
     faults = sources.find_unlisted(pages) + sources.find_broken_links(readme) + spelling.find_misspelled([*pages, readme], root)
     for page in [*pages, readme]:
-        faults += sources.find_unknown(page, root) + sources.find_moving_links(page)
+        faults += sources.find_unknown(page, root) + sources.find_moving_links(page) + english.find_faults(page, allowed)
     for page in pages:
-        faults += sources.find_wide(page) + spelling.find_repeated(page) + english.find_faults(page, allowed)
+        faults += sources.find_wide(page) + spelling.find_repeated(page)
         faults += consoles.find_faults(page, root, slow)
     for day in course.ready_days:
         chapter = [page for name in day.pages for page in pages if page.name == name]

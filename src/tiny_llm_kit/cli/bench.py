@@ -147,7 +147,7 @@ def main(
     first = next(iter(lists.values()))
     try:
         with working(console, "Measuring what an iteration costs outside the model"):
-            beside_model = overhead.share_beside_model(answer, network, first, slots, prefill_step)
+            outside_model = overhead.share_outside_model(answer, network, first, slots, prefill_step)
             host_us = overhead.host_microseconds(answer)
         measured, recorders = [], []
         for number, ((workload_name, list_seed), items) in enumerate(lists.items(), start=1):
@@ -176,7 +176,7 @@ def main(
         logging = log_cost.log_share(answer, network)
         profile = step_profile.step_profile(answer, network)
     goals = [
-        *report.targets([one for one in measured if one.workload == names[0]], slots, beside_model, host_us),
+        *report.targets([one for one in measured if one.workload == names[0]], slots, outside_model, host_us),
         *build_time.targets(building),
         *log_cost.targets(logging),
     ]
