@@ -186,7 +186,7 @@ def test_a_package_that_cannot_be_imported_names_the_line(root: Path, monkeypatc
     assert "tiny_llm cannot be imported" in done.output
     assert "src/tiny_llm/numbers.py" in done.output
     assert "SyntaxError" in done.output
-    assert "SyntaxError" in guide(root, monkeypatch, "status").output
+    assert "✗ src/tiny_llm/numbers.py:" in guide(root, monkeypatch, "status").output
 
 
 def test_an_answer_that_uses_the_reference_does_not_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

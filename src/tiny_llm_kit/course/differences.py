@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tiny_llm_kit.course.failure import EXPECTED
+
 WIDTH = 56
 MOST_ROWS, MOST_COLUMNS = 12, 24
 _FEW = 12
@@ -172,7 +174,7 @@ def _unequal(one: object, other: object) -> bool:
 
 def _aligned(got: Sequence[Any], expected: Sequence[Any], first: int, text: bool, cut: bool) -> tuple[tuple[str, str], int]:
     """The two lines, and the column of item `first`, to which both are padded."""
-    names = ("yours     ", "expected  ")
+    names = ("yours     ", EXPECTED)
     if text:
         pieces = [[repr(letter)[1:-1] for letter in one[: first + WIDTH]] for one in (got, expected)]
         gap, left = "", "…" if cut else ""

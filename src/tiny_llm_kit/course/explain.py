@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FrameType
 
 from tiny_llm_kit.course.calls import Called, Frames, find_called, find_compared, is_one_statement
-from tiny_llm_kit.course.differences import as_array, compare, describe, draw_mask
-from tiny_llm_kit.course.failure import STUB, Failure, Kind
+from tiny_llm_kit.course.differences import WIDTH, as_array, clip, compare, describe, draw_mask
+from tiny_llm_kit.course.failure import STUB, Failure, Kind, is_drawn
 
 _GOT, _EXPECTED = ("got",), ("want", "expected", "wanted")
 
@@ -52,13 +52,16 @@ def _values(frames: Frames, compared: Comparison | None, called: Called) -> tupl
     """What came back, what was expected, and how they differ."""
     if compared and compared.frame is frames[-1][0] and is_one_statement(compared.frame, compared.line, frames[-1][1]):
         about = find_compared(*frames[-1])
+        about = "" if about in ("got", called.name) else about
         got = describe(compared.left) if compared.right is None else _describe_result(compared.left)
         expected = describe(compared.right)
         picture = compare(compared.left, compared.right) if compared.operator == "==" else ()
-        got = f"{got}   ({about})" if about and about not in ("got", called.name) else got
+        got = f"{got}   ({about})" if about else got
         expected = expected if compared.operator == "==" else f"{compared.operator} {expected}"
         if picture and as_array(compared.left) is not None:
             return got, expected, picture
+        if about and is_drawn(picture):
+            picture = (clip(f"{about}:", WIDTH), *picture)
         return got, expected, picture + _mask(frames, called)
     for frame, _ in reversed(frames):
         names = frame.f_locals

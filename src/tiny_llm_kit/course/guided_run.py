@@ -34,7 +34,7 @@ _TASK = re.compile(r"::(?:\w+::)*test_task_(\d+)_")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a test ended: passed, failed, error (it could not begin), or skipped for a `reason`."""
+    """How a test ended: passed, failed, error (not begun), skipped for a `reason`, or not run for want of an answer."""
 
     test: str
     outcome: str

@@ -55,5 +55,12 @@ def tell_parts(parts: Iterable["Part"], by_day: bool = False) -> None:
         click.echo(f"  {title}: {count(names, 'function') if by_day else ', '.join(names)}")
 
 
+def tell_rebound(places: Collection[str]) -> None:
+    if places:
+        click.echo("but these lines give the function another meaning after it, and stay. Take them out:")
+    for place in places:
+        click.echo(f"  {place}")
+
+
 def _short(task: Task) -> str:
     return f"Week {task.week} Day {task.day}, task {task.number}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tiny_llm_kit.cli.course.opened import Opened
 from tiny_llm_kit.course.course_map import Day
-from tiny_llm_kit.course.failure import STUB, Failure
+from tiny_llm_kit.course.failure import STUB, Failure, is_drawn
 from tiny_llm_kit.course.guided_run import Ended, Run, task_number
 from tiny_llm_kit.course.sections import find_section
 
@@ -136,7 +136,7 @@ def _show_fold(opened: Opened, found: Fold) -> None:
     paper, failure = opened.paper, found.failure
     paper.line()
     paper.line(f"✗ {_sentence(found.first.test)}", "red", 2)
-    drawn = bool(failure.picture) and failure.picture[0].startswith("yours ")
+    drawn = is_drawn(failure.picture)
     first = failure.example[0] if failure.example else ""
     rows: list[tuple[str, str | tuple[str, ...]]] = [
         ("called", failure.called),

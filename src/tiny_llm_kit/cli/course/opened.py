@@ -35,6 +35,11 @@ class Opened:
         answers: Answers = read_answers(self.root, self.package)
         return find_standing(self.course, answers, self.results)
 
+    def find_unwritten(self, day: Day) -> list[Task]:
+        """The tasks of a day of which no function is written yet."""
+        answers = read_answers(self.root, self.package)
+        return [task for task in day.tasks if answers.are_stubs(task)]
+
     def find_day(self, week: int, number: int) -> Day:
         """A day that has tests; BadInput for others."""
         try:

@@ -81,6 +81,7 @@ def run_day(
     arguments = [*(["-k", f"test_task_{number}_"] if number else []), *(["-x"] if exitfirst else [])]
     arguments += ["-vv", "--tb=short"] if verbose else ["--tb=short"]
     arguments += [f"--timeout={timeout}"] if timeout else []
+    arguments += [] if verbose else [f"--unwritten={','.join(task.tests_begin for task in opened.find_unwritten(day))}"]
     before = fingerprint(opened.root, opened.course, day, opened.package)
     interrupted = False
     try:
