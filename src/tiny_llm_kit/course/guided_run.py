@@ -34,7 +34,10 @@ _TASK = re.compile(r"::(?:\w+::)*test_task_(\d+)_")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a test ended: passed, failed, error (not begun), skipped for a `reason`, or not run for want of an answer."""
+    """How a test ended: passed, failed, error (it could not begin), skipped for a `reason`, or not run.
+
+    Not run are tests that would meet the same stub as one before them, and `failure` is that one's.
+    """
 
     test: str
     outcome: str

@@ -59,12 +59,14 @@ class _Observer:
             self.write("uncollected", file=report.nodeid, failure=asdict(failure))
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Once a test of a task without any answer has met a stub, the others of that task need not run: they would, too."""
-        stub = next((self.stubs[begin] for begin in self.stubs if item.name.startswith(begin)), None)
-        if stub:
-            self.write("end", test=item.nodeid, outcome="not run", reason="", failure=asdict(stub))
-        return True if stub else None
+        stub = next((failure for begin, failure in self.stubs.items() if item.name.startswith(begin)), None)
+        if stub is None:
+            return None
+        self.write("end", test=item.nodeid, outcome="not run", reason="", failure=asdict(stub))
+        item.session._setupstate.teardown_exact(nextitem)  # the test before has left what this one would have needed
+        return True
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.compared = None
@@ -97,11 +99,11 @@ class _Observer:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
             failure = self._complete(report) if report.failed else None
-            reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
-            outcome = "error" if report.failed and report.when != "call" else report.outcome
             if failure and failure.kind == "stub":
                 name = report.nodeid.rpartition("::")[2]
                 self.stubs |= {begin: failure for begin in self.unwritten if name.startswith(begin)}
+            reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+            outcome = "error" if report.failed and report.when != "call" else report.outcome
             self.write("end", test=report.nodeid, outcome=outcome, reason=reason, failure=failure and asdict(failure))
 
     def _complete(self, report: pytest.TestReport) -> Failure:
