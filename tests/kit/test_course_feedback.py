@@ -105,6 +105,56 @@ def test_lists_are_shown_over_each_other_and_v_shows_everything(root: Path, monk
     assert done.output.count("✗ doubles [") == 4, "none is folded"
 
 
+STUBS = """\
+import pytest
+from answer import answer
+
+
+class TestCounting:
+    @pytest.fixture(scope="class")
+    def start(self):
+        yield 3
+
+    @pytest.mark.parametrize("again", range(4))
+    def test_task_2_counts(self, start, again):
+        open("began", "a").write("one\\n")
+        assert list(answer.count_down(start)) == [3, 2, 1]
+
+
+def test_of_no_task():
+    assert True
+"""
+
+
+@pytest.mark.parametrize(("arguments", "began"), [([], 1), (["-v"], 4)])
+def test_of_a_task_without_an_answer_one_test_meets_the_stub(
+    root: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], began: int
+) -> None:
+    write(root / TESTS, STUBS)
+    done = guide(root, monkeypatch, "test", "1", "1", *arguments)
+    assert "Task 2 is not written yet (4 tests)" in done.output
+    assert "0 of 4 pass" in done.output
+    assert "1 of 1 pass" in done.output, f"what comes after the tests that were not run is not disturbed:\n{done.output}"
+    assert (root / "began").read_text().count("one") == began
+    assert "not begun" in guide(root, monkeypatch, "status").output
+
+
+def test_a_compared_attribute_is_named_and_none_is_no_surprise_where_it_may_come(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = "from answer import answer\n\n\ndef test_task_1_{0}():\n    {1} = answer.double(3)\n    assert {2} == [6, 6]\n\n\n"
+    write(root / TESTS, test.format("parts", "got", "got.parts") + test.format("lists", "mine", "[one for one in mine]"))
+    answer_double(root, "from types import SimpleNamespace\n    return SimpleNamespace(parts=[6, 7])")
+    said = guide(root, monkeypatch, "test", "1", "1", "1").output.splitlines()
+    place = next(number for number, line in enumerate(said) if line.strip() == "got.parts:")
+    assert said[place + 1].split() == ["yours", "6,", "7"]
+    write(root / TESTS, test.format("none", "mine", "mine"))
+    edit(root / NUMBERS, "return SimpleNamespace(parts=[6, 7])", "return None")
+    assert "is a `return` missing?" in guide(root, monkeypatch, "test", "1", "1", "1").output
+    edit(root / NUMBERS, "def double(x: int) -> int", "def double(x: int) -> int | None")
+    assert "is a `return` missing?" not in guide(root, monkeypatch, "test", "1", "1", "1").output
+
+
 def test_a_terminal_without_unicode_gets_plain_signs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = Failure("wrong", "2·x, not √x, for you, 猫", picture=("■·+",))
 

@@ -356,6 +356,19 @@ def test_a_broken_file_can_be_reset_as_a_whole(small: Path) -> None:
     assert b"my work" in backups.list_all(small)[0].read(Path("src/tiny_llm/numbers.py"))
 
 
+def test_a_line_that_gives_an_answer_another_meaning_is_named(small: Path) -> None:
+    numbers(small).write_text(numbers(small).read_text() + "\n\ndef mine(x):\n    return x + x\n\n\ndouble = mine\n")
+    place = f"  src/tiny_llm/numbers.py:{len(numbers(small).read_text().splitlines())}: double\n"
+    output = succeed("reset", "1", "1", "1")
+    assert "nothing to do" in output
+    assert place in output
+    assert place not in succeed("reset", "1", "1", "2")
+    assert "Week 1 Day 1, task 1: double\n" in succeed("start", "1", "2").partition("kept")[2]
+    output = succeed("start", "1", "2", "--replace")
+    line = numbers(small).read_text().splitlines().index("double = mine") + 1
+    assert f"  src/tiny_llm/numbers.py:{line}: double\n" in output
+
+
 # restore
 
 

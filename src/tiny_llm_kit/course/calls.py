@@ -25,12 +25,13 @@ Frames = list[tuple[FrameType, int]]
 @dataclass(frozen=True)
 class Called:
     """`text` is the call as the test writes it, `given` what its names stood for, `name` what it went into, `place` where what
-    was called is defined."""
+    was called is defined, `may_be_none` whether it says that it may return None."""
 
     text: str
     given: tuple[str, ...] = ()
     name: str = ""
     place: str = ""
+    may_be_none: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ def _is_of_tests(frame: FrameType, tests: Path) -> bool:
 
 
 def find_compared(frame: FrameType, line: int) -> str:
-    """The left side of a comparison that is asserted in that line, as source text; "" if it is a call."""
+    """The left side of a comparison that is asserted in that line, as source text; "" if it is plain, or calls a method."""
     failing = _failing([(frame, line)])
     if failing and isinstance(failing.statement, ast.Assert) and isinstance(failing.statement.test, ast.Compare):
         left = failing.statement.test.left
-        return "" if isinstance(left, ast.Call | ast.Constant) else _short(left, 60)
+        calls = any(isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) for node in ast.walk(left))
+        return "" if calls or isinstance(left, ast.Call | ast.Constant) else _short(left, 60)
     return ""
 
 
@@ -177,7 +179,9 @@ def _describe(call: ast.Call, name: str, names: Mapping[str, Any], package: str)
     )
     given = [(used_name, names[used_name]) for used_name in used if used_name in names]
     told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if not _is_code(value)]
-    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, _place(_look_up(call.func, names)))
+    function = _look_up(call.func, names)
+    may_be_none = "None" in str(getattr(function, "__annotations__", {}).get("return", ""))
+    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, _place(function), may_be_none)
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:

@@ -53,7 +53,7 @@ def _values(frames: Frames, compared: Comparison | None, called: Called) -> tupl
     if compared and compared.frame is frames[-1][0] and is_one_statement(compared.frame, compared.line, frames[-1][1]):
         about = find_compared(*frames[-1])
         about = "" if about in ("got", called.name) else about
-        got = describe(compared.left) if compared.right is None else _describe_result(compared.left)
+        got = describe(compared.left) if compared.right is None else _describe_result(compared.left, called)
         expected = describe(compared.right)
         picture = compare(compared.left, compared.right) if compared.operator == "==" else ()
         got = f"{got}   ({about})" if about else got
@@ -69,13 +69,13 @@ def _values(frames: Frames, compared: Comparison | None, called: Called) -> tupl
         if mine is not ... and right is not ...:
             tolerance = names.get("tolerance")
             picture = compare(mine, right, *([tolerance] if isinstance(tolerance, float) else []))
-            return _describe_result(mine), describe(right), picture
+            return _describe_result(mine, called), describe(right), picture
     value = _result(frames, called)
-    return (_describe_result(value) if value is not ... else ""), "", _mask(frames, called)
+    return (_describe_result(value, called) if value is not ... else ""), "", _mask(frames, called)
 
 
-def _describe_result(value: object) -> str:
-    return "None: is a `return` missing?" if value is None else describe(value)
+def _describe_result(value: object, called: Called) -> str:
+    return "None: is a `return` missing?" if value is None and not called.may_be_none else describe(value)
 
 
 def _mask(frames: Frames, called: Called) -> tuple[str, ...]:
