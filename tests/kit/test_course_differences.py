@@ -84,6 +84,16 @@ def test_a_caret_stands_under_the_first_difference(got: object, expected: object
     assert right[:10].strip() == "expected"
 
 
+def test_objects_in_sequences_go_by_what_the_test_calls_them() -> None:
+    first, second = object(), object()
+    names = {id(first): "first", id(second): "queue[1]"}
+    assert [line.split() for line in compare([first, second], [second, first], names=names)[:2]] == [
+        ["yours", "first,", "queue[1]"],
+        ["expected", "queue[1],", "first"],
+    ]
+    assert compare([(first, 2)], [(first, 3)], names=names)[0].split() == ["yours", "(first,", "2)"]
+
+
 def test_tables_and_sets_name_what_differs_only() -> None:
     assert compare({"a": 1, "b": 2}, {"a": 1, "c": 3}) == ("at 'b': 2, expected nothing", "at 'c': nothing, expected 3")
     assert compare({1, 2}, {2, 3}) == ("too many: 1", "missing: 3")

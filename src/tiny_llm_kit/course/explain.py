@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from tiny_llm_kit.course.calls import Called, Frames, find_called, find_compared, is_one_statement
-from tiny_llm_kit.course.differences import WIDTH, as_array, clip, compare, describe, draw_mask
+from tiny_llm_kit.course.differences import TOLERANCE, WIDTH, as_array, clip, compare, describe, draw_mask
 from tiny_llm_kit.course.failure import STUB, Failure, Kind, is_drawn
 
 _GOT, _EXPECTED = ("got",), ("want", "expected", "wanted")
@@ -50,12 +50,13 @@ def kind_of(error: BaseException) -> Kind:
 
 def _values(frames: Frames, compared: Comparison | None, called: Called) -> tuple[str, str, tuple[str, ...]]:
     """What came back, what was expected, and how they differ."""
+    objects = _name_objects(frames)
     if compared and compared.frame is frames[-1][0] and is_one_statement(compared.frame, compared.line, frames[-1][1]):
         about = find_compared(*frames[-1])
         about = "" if about in ("got", called.name) else about
         got = describe(compared.left) if compared.right is None else _describe_result(compared.left, called)
         expected = describe(compared.right)
-        picture = compare(compared.left, compared.right) if compared.operator == "==" else ()
+        picture = compare(compared.left, compared.right, names=objects) if compared.operator == "==" else ()
         got = f"{got}   ({about})" if about else got
         expected = expected if compared.operator == "==" else f"{compared.operator} {expected}"
         if picture and as_array(compared.left) is not None:
@@ -68,10 +69,23 @@ def _values(frames: Frames, compared: Comparison | None, called: Called) -> tupl
         mine, right = (next((names[name] for name in known if name in names), ...) for known in (_GOT, _EXPECTED))
         if mine is not ... and right is not ...:
             tolerance = names.get("tolerance")
-            picture = compare(mine, right, *([tolerance] if isinstance(tolerance, float) else []))
+            picture = compare(mine, right, tolerance if isinstance(tolerance, float) else TOLERANCE, objects)
             return _describe_result(mine, called), describe(right), picture
     value = _result(frames, called)
     return (_describe_result(value, called) if value is not ... else ""), "", _mask(frames, called)
+
+
+def _name_objects(frames: Frames) -> dict[int, str]:
+    """What the test, and what it calls, call their objects, by their ids: `first`, `queue[2]`. Numbers and arrays speak for
+    themselves."""
+    names: dict[int, str] = {}
+    for frame, _ in frames[-3:]:
+        for name, value in frame.f_locals.items():
+            items = {f"{name}[{i}]": item for i, item in enumerate(value)} if type(value) in (list, tuple) else {name: value}
+            for shown, item in items.items():
+                if type(item).__module__ != "builtins" and as_array(item) is None:
+                    names.setdefault(id(item), shown)
+    return names
 
 
 def _describe_result(value: object, called: Called) -> str:
