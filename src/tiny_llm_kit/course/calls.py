@@ -7,10 +7,10 @@ import ast
 import functools
 import inspect
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, FunctionType, MethodType, ModuleType
+from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from tiny_llm_kit.course.differences import describe
@@ -25,13 +25,21 @@ Frames = list[tuple[FrameType, int]]
 @dataclass(frozen=True)
 class Called:
     """`text` is the call as the test writes it, `given` what its names stood for, `name` what it went into, `place` where what
-    was called is defined, `may_be_none` whether it says that it may return None."""
+    was called is defined, `may_be_none` whether it says that it may return None.
+
+    `checked` is what the test was checking, where no call is known.
+    """
 
     text: str
     given: tuple[str, ...] = ()
     name: str = ""
     place: str = ""
     may_be_none: bool = False
+    checked: str = ""
+
+
+Wanted = Callable[[ast.expr, Mapping[str, Any]], bool]
+"""Whether an expression, by what its names stand for, is a function whose calls are looked for."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,27 @@ class Failing:
 
 
 def find_called(frames: Frames, tests: Path, package: str) -> Called:
-    """The call behind a failure whose traceback has these frames. `tests`: the folder of tests; `package`: the answer."""
+    """The call behind a failure whose traceback has these frames: of the answer, else of a helper of the tests that uses it.
+
+    `tests`: the folder of tests; `package`: the answer.
+    """
     own = [(frame, line) for frame, line in frames if _is_of_tests(frame, tests)]
     failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
-    for failing in failings:
-        if found := _call_behind(failing, package):
-            return found
-    return Called(_short(_head(failings[-1].statement))) if failings else Called("")
+    running = {frame.f_code for frame, _ in own}
+
+    def is_own(function: ast.expr, names: Mapping[str, Any]) -> bool:
+        owner = _look_up(function.value, names) if isinstance(function, ast.Attribute) else None
+        return _is_of(_look_up(function, names), package) or _is_of(type(owner), package)
+
+    def is_helper(function: ast.expr, names: Mapping[str, Any]) -> bool:
+        value = _look_up(function, names)
+        return _is_helper(value, tests) and getattr(value, "__code__", None) not in running  # a running one is what checks
+
+    for wanted in (is_own, is_helper):
+        for failing in failings:
+            if found := _call_behind(failing, wanted):
+                return found if wanted is is_own else replace(found, place="")  # of the answer nothing is known
+    return Called("", checked=_short(_head(failings[-1].statement))) if failings else Called("")
 
 
 def _is_of_tests(frame: FrameType, tests: Path) -> bool:
@@ -101,11 +123,11 @@ def _covers(node: ast.stmt, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 
-def _call_behind(failing: Failing, package: str) -> Called | None:
+def _call_behind(failing: Failing, is_wanted: Wanted) -> Called | None:
     """The call in the failing statement; else in the last assignment before it of a name that it uses, and so on."""
     wanted = _names_in(_seen_part(failing.statement))
-    if call := _own_call(failing.statement, failing.names, package):
-        return _describe(call, "", failing.names, package)
+    if call := _find_call(failing.statement, failing.names, is_wanted):
+        return _describe(call, "", failing.names)
     assignments = [node for node in ast.walk(failing.function) if isinstance(node, ast.Assign | ast.AnnAssign | ast.For)]
     for node in sorted(assignments, key=lambda node: -node.lineno):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -113,9 +135,9 @@ def _call_behind(failing: Failing, package: str) -> Called | None:
         source = node.iter if isinstance(node, ast.For) else node.value
         if node.lineno >= failing.statement.lineno or not into & wanted or source is None:
             continue
-        if call := _own_call(source, failing.names, package):
+        if call := _find_call(source, failing.names, is_wanted):
             name = next(iter(into)) if len(into) == 1 and not isinstance(node, ast.For) else ""
-            return _describe(call, name, failing.names, package)
+            return _describe(call, name, failing.names)
         wanted |= _names_in(source)
     return None
 
@@ -142,16 +164,18 @@ def _names_in(node: ast.AST) -> set[str]:
     return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
 
 
-def _own_call(node: ast.AST, names: Mapping[str, Any], package: str) -> ast.Call | None:
-    """The outermost call within a node that goes to the answer."""
+def _find_call(node: ast.AST, names: Mapping[str, Any], is_wanted: Wanted) -> ast.Call | None:
+    """The outermost call within a node that goes to such a function."""
     scope = _seen_part(node) if isinstance(node, ast.stmt) else node
-    return next((call for call in ast.walk(scope) if isinstance(call, ast.Call) and _is_own(call.func, names, package)), None)
+    return next((call for call in ast.walk(scope) if isinstance(call, ast.Call) and is_wanted(call.func, names)), None)
 
 
-def _is_own(function: ast.expr, names: Mapping[str, Any], package: str) -> bool:
-    value = _look_up(function, names)
-    owner = _look_up(function.value, names) if isinstance(function, ast.Attribute) else None
-    return _is_of(value, package) or _is_of(type(owner), package)
+def _is_helper(value: object, tests: Path) -> bool:
+    """Whether it is a function of the tests that names the answer."""
+    if not isinstance(value, FunctionType) or not Path(value.__code__.co_filename).is_relative_to(tests):
+        return False
+    inner = [part for part in value.__code__.co_consts if isinstance(part, CodeType)]
+    return any("answer" in code.co_names for code in (value.__code__, *inner))
 
 
 def _is_of(value: object, package: str) -> bool:
@@ -173,7 +197,7 @@ def _look_up(node: ast.expr, names: Mapping[str, Any]) -> object:
     return None
 
 
-def _describe(call: ast.Call, name: str, names: Mapping[str, Any], package: str) -> Called:
+def _describe(call: ast.Call, name: str, names: Mapping[str, Any]) -> Called:
     used = dict.fromkeys(
         node.id for argument in _arguments(call) for node in _walk_in_order(argument) if isinstance(node, ast.Name)
     )

@@ -33,7 +33,7 @@ def explain(error: BaseException, compared: Comparison | None, tests: Path, pack
     if kind == "stub":
         return Failure(kind, str(error))
     called = find_called(frames, tests, package)
-    failure = Failure(kind, "", called.text, called.given, where=called.place)
+    failure = Failure(kind, "", called.text, called.checked, called.given, where=called.place)
     if kind != "wrong":
         return failure
     got, expected, picture = _values(frames, compared, called)

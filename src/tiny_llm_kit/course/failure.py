@@ -20,6 +20,7 @@ class Failure:
     kind: Kind
     why: str
     called: str = ""
+    checked: str = ""
     given: tuple[str, ...] = ()
     got: str = ""
     expected: str = ""
