@@ -1,10 +1,18 @@
 """How two values differ, in words and small pictures, and what a failing test had called."""
 
+from dataclasses import dataclass
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from tiny_llm_kit.course.differences import WIDTH, compare, describe, draw_mask
+
+
+@dataclass
+class Weight:
+    numbers: mx.array
+    bits: int
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,7 @@ from tiny_llm_kit.course.differences import WIDTH, compare, describe, draw_mask
         (mx.float16, "float16"),
         (mx.full((3, 4), 0.123456), "float32 (3, 4)"),
         ([mx.zeros((3, 9)), mx.zeros(20)], "[float32 (3, 9), float32 (20,)]"),
+        (Weight(mx.zeros((3, 9)), 4), "Weight(numbers=float32 (3, 9), bits=4)"),
         ("a\nb", r"'a\nb'"),
         (list(range(100)), "[0, 1, 2, 3,"),
     ],

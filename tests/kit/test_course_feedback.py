@@ -221,6 +221,7 @@ class Silence:
 
 def test_an_import_that_never_ends_is_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr("tiny_llm_kit.course.stuck.LOADING", 0.8)
     write(root / "src/tiny_llm/__init__.py", "while True:\n    pass\n")
     run = Run()
     run_tests(root, run, [TESTS], "tiny_llm", Silence(), timeout=0.8)

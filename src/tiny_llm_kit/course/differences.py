@@ -3,6 +3,7 @@
 Pictures and lines stay within 56 columns, so that they can be indented in a terminal of 60.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -38,6 +39,10 @@ def describe(value: object, most: int = 120) -> str:
     if array is None:
         if type(value).__module__.startswith("mlx.") and type(value).__name__ == "Dtype":
             return str(value).removeprefix("mlx.core.")
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value) if field.repr}
+            if any(as_array(item) is not None for item in fields.values()):  # which as Python writes them tell nothing
+                return clip(f"{type(value).__name__}({', '.join(f'{n}={describe(item)}' for n, item in fields.items())})", most)
         if isinstance(value, list | tuple) and value and all(as_array(item) is not None for item in value):
             return clip(f"[{', '.join(map(describe, value))}]", most)
         return clip(repr(value), most)
