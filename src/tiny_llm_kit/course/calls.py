@@ -27,7 +27,7 @@ class Called:
     """`text` is the call as the test writes it, `given` what its names stood for, `name` what it went into, `place` where what
     was called is defined, `may_be_none` whether it says that it may return None.
 
-    `checked` is what the test was checking, where no call is known.
+    `checked` is what the test was checking, where no call of the answer itself is known.
     """
 
     text: str
@@ -58,6 +58,7 @@ def find_called(frames: Frames, tests: Path, package: str) -> Called:
     """
     own = [(frame, line) for frame, line in frames if _is_of_tests(frame, tests)]
     failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
+    checked = _short(_head(failings[-1].statement)) if failings else ""
     running = {frame.f_code for frame, _ in own}
 
     def is_own(function: ast.expr, names: Mapping[str, Any]) -> bool:
@@ -71,8 +72,8 @@ def find_called(frames: Frames, tests: Path, package: str) -> Called:
     for wanted in (is_own, is_helper):
         for failing in failings:
             if found := _call_behind(failing, wanted):
-                return found if wanted is is_own else replace(found, place="")  # of the answer nothing is known
-    return Called("", checked=_short(_head(failings[-1].statement))) if failings else Called("")
+                return found if wanted is is_own else replace(found, place="", checked=checked)
+    return Called("", checked=checked)
 
 
 def _is_of_tests(frame: FrameType, tests: Path) -> bool:

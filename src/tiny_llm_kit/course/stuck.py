@@ -5,7 +5,6 @@ import time
 
 import psutil
 
-
 LOADING = 50.0
 """Seconds that loading the package and the tests may take at least, however short the time of a test."""
 

@@ -145,8 +145,8 @@ def _show_fold(opened: Opened, found: Fold) -> None:
     first = failure.example[0] if failure.example else ""
     rows: list[tuple[str, str | tuple[str, ...]]] = [
         ("called", failure.called),
-        ("checked", failure.checked),
         *(("with" if i == 0 else "", text) for i, text in enumerate(failure.given)),
+        ("checked", failure.checked),
         ("got", "" if drawn else failure.got),
         ("expected", "" if drawn else failure.expected),
         ("", failure.picture),

@@ -103,7 +103,8 @@ def run_day(
     if lost and not interrupted and not exitfirst:
         paper.line(f"✗ The tests were ended before {lost} of them had run: does the answer raise KeyboardInterrupt?", "red")
     if interrupted:
-        paper.line(f"Interrupted: {len(run.results)} of {len(run.tests)} tests were run.", "yellow")
+        told = f"{len(run.results)} of {len(run.tests)} tests were run" if run.tests else "no test had begun"
+        paper.line(f"Interrupted: {told}.", "yellow")
         raise KeyboardInterrupt
     return 0 if run.passed else 1
 
