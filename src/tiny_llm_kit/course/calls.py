@@ -7,7 +7,7 @@ import ast
 import functools
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
@@ -25,9 +25,9 @@ Frames = list[tuple[FrameType, int]]
 @dataclass(frozen=True)
 class Called:
     """`text` is the call as the test writes it, `given` what its names stood for, `name` what it went into, `place` where what
-    was called is defined, `may_be_none` whether it says that it may return None.
+    was called is defined, `may_be_none` whether it says that it may return None, `makes_object` whether it is a class.
 
-    `checked` is what the test was checking, where no call of the answer itself is known.
+    `checked` is what the test was checking, where the call does not say it.
     """
 
     text: str
@@ -35,11 +35,8 @@ class Called:
     name: str = ""
     place: str = ""
     may_be_none: bool = False
+    makes_object: bool = False
     checked: str = ""
-
-
-Wanted = Callable[[ast.expr, Mapping[str, Any]], bool]
-"""Whether an expression, by what its names stand for, is a function whose calls are looked for."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +48,54 @@ class Failing:
     names: Mapping[str, Any]
 
 
-def find_called(frames: Frames, tests: Path, package: str) -> Called:
-    """The call behind a failure whose traceback has these frames: of the answer, else of a helper of the tests that uses it.
+@dataclass(frozen=True)
+class Sought:
+    """The calls that are looked for: of the `package` under test, and where `helpers`, of functions of the `tests` that use it.
 
-    `tests`: the folder of tests; `package`: the answer.
+    Functions that are `running` are those that check, so they are no helpers.
+    """
+
+    package: str
+    tests: Path
+    running: frozenset[CodeType]
+    helpers: bool
+
+    def find(self, node: ast.AST, names: Mapping[str, Any]) -> ast.Call | None:
+        """The outermost such call within a node."""
+        scope = _seen_part(node) if isinstance(node, ast.stmt) else node
+        calls = [call for call in ast.walk(scope) if isinstance(call, ast.Call)]
+        own = (call for call in calls if self.is_own(call, names))
+        return next(own, None) or next((call for call in calls if self.helpers and self._is_helper(call, names)), None)
+
+    def is_own(self, call: ast.Call, names: Mapping[str, Any]) -> bool:
+        owner = _look_up(call.func.value, names) if isinstance(call.func, ast.Attribute) else None
+        return _is_of(_look_up(call.func, names), self.package) or _is_of(type(owner), self.package)
+
+    def _is_helper(self, call: ast.Call, names: Mapping[str, Any]) -> bool:
+        code = getattr(_look_up(call.func, names), "__code__", None)
+        if code is None or code in self.running or not Path(code.co_filename).is_relative_to(self.tests):
+            return False
+        inner = [part for part in code.co_consts if isinstance(part, CodeType)]
+        given = [type(_look_up(argument, names)) for argument in _arguments(call)]
+        return any("answer" in part.co_names for part in (code, *inner)) or any(_is_of(kind, self.package) for kind in given)
+
+
+def find_called(frames: Frames, tests: Path, package: str) -> Called:
+    """The call behind a failure whose traceback has these frames: of the answer, or of a helper of the test that uses it.
+
+    A call that only makes an object counts where there is no other. `tests`: the folder of tests; `package`: the answer.
     """
     own = [(frame, line) for frame, line in frames if _is_of_tests(frame, tests)]
     failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
-    checked = _short(_head(failings[-1].statement)) if failings else ""
-    running = {frame.f_code for frame, _ in own}
-
-    def is_own(function: ast.expr, names: Mapping[str, Any]) -> bool:
-        owner = _look_up(function.value, names) if isinstance(function, ast.Attribute) else None
-        return _is_of(_look_up(function, names), package) or _is_of(type(owner), package)
-
-    def is_helper(function: ast.expr, names: Mapping[str, Any]) -> bool:
-        value = _look_up(function, names)
-        return _is_helper(value, tests) and getattr(value, "__code__", None) not in running  # a running one is what checks
-
-    for wanted in (is_own, is_helper):
-        for failing in failings:
-            if found := _call_behind(failing, wanted):
-                return found if wanted is is_own else replace(found, place="", checked=checked)
-    return Called("", checked=checked)
+    if not failings:
+        return Called("")
+    running = frozenset(frame.f_code for frame, _ in own)
+    found = [_call_behind(each, Sought(package, tests, running, helpers=each is failings[-1])) for each in failings]
+    calls = sorted(filter(None, found), key=lambda called: called.makes_object)
+    checked = _short(_head(failings[-1].statement))
+    if not calls:
+        return Called("", checked=checked)
+    return calls[0] if calls[0].place and not calls[0].makes_object else replace(calls[0], checked=checked)
 
 
 def _is_of_tests(frame: FrameType, tests: Path) -> bool:
@@ -124,11 +146,11 @@ def _covers(node: ast.stmt, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 
-def _call_behind(failing: Failing, is_wanted: Wanted) -> Called | None:
+def _call_behind(failing: Failing, sought: Sought) -> Called | None:
     """The call in the failing statement; else in the last assignment before it of a name that it uses, and so on."""
     wanted = _names_in(_seen_part(failing.statement))
-    if call := _find_call(failing.statement, failing.names, is_wanted):
-        return _describe(call, "", failing.names)
+    if call := sought.find(failing.statement, failing.names):
+        return _describe(call, "", failing.names, sought)
     assignments = [node for node in ast.walk(failing.function) if isinstance(node, ast.Assign | ast.AnnAssign | ast.For)]
     for node in sorted(assignments, key=lambda node: -node.lineno):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -136,9 +158,9 @@ def _call_behind(failing: Failing, is_wanted: Wanted) -> Called | None:
         source = node.iter if isinstance(node, ast.For) else node.value
         if node.lineno >= failing.statement.lineno or not into & wanted or source is None:
             continue
-        if call := _find_call(source, failing.names, is_wanted):
+        if call := sought.find(source, failing.names):
             name = next(iter(into)) if len(into) == 1 and not isinstance(node, ast.For) else ""
-            return _describe(call, name, failing.names)
+            return _describe(call, name, failing.names, sought)
         wanted |= _names_in(source)
     return None
 
@@ -165,20 +187,6 @@ def _names_in(node: ast.AST) -> set[str]:
     return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
 
 
-def _find_call(node: ast.AST, names: Mapping[str, Any], is_wanted: Wanted) -> ast.Call | None:
-    """The outermost call within a node that goes to such a function."""
-    scope = _seen_part(node) if isinstance(node, ast.stmt) else node
-    return next((call for call in ast.walk(scope) if isinstance(call, ast.Call) and is_wanted(call.func, names)), None)
-
-
-def _is_helper(value: object, tests: Path) -> bool:
-    """Whether it is a function of the tests that names the answer."""
-    if not isinstance(value, FunctionType) or not Path(value.__code__.co_filename).is_relative_to(tests):
-        return False
-    inner = [part for part in value.__code__.co_consts if isinstance(part, CodeType)]
-    return any("answer" in code.co_names for code in (value.__code__, *inner))
-
-
 def _is_of(value: object, package: str) -> bool:
     if isinstance(value, FunctionType | MethodType | type):
         return f"{value.__module__}.".startswith(f"{package}.")
@@ -198,7 +206,7 @@ def _look_up(node: ast.expr, names: Mapping[str, Any]) -> object:
     return None
 
 
-def _describe(call: ast.Call, name: str, names: Mapping[str, Any]) -> Called:
+def _describe(call: ast.Call, name: str, names: Mapping[str, Any], sought: Sought) -> Called:
     used = dict.fromkeys(
         node.id for argument in _arguments(call) for node in _walk_in_order(argument) if isinstance(node, ast.Name)
     )
@@ -206,7 +214,8 @@ def _describe(call: ast.Call, name: str, names: Mapping[str, Any]) -> Called:
     told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if not _is_code(value)]
     function = _look_up(call.func, names)
     may_be_none = "None" in str(getattr(function, "__annotations__", {}).get("return", ""))
-    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, _place(function), may_be_none)
+    place = _place(function) if sought.is_own(call, names) else ""
+    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, place, may_be_none, isinstance(function, type))
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:

@@ -57,7 +57,7 @@ def tell_parts(parts: Iterable["Part"], by_day: bool = False) -> None:
 
 def tell_rebound(places: Collection[str]) -> None:
     if places:
-        click.echo("but these lines give the function another meaning after it, and stay. Take them out:")
+        click.echo("but these lines further down give the function another meaning, and stay. Take them out:")
     for place in places:
         click.echo(f"  {place}")
 
