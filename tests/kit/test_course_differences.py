@@ -101,6 +101,7 @@ def test_objects_in_sequences_go_by_what_the_test_calls_them() -> None:
         ["expected", "queue[1],", "first"],
     ]
     assert compare([(first, 2)], [(first, 3)], names=names)[0].split() == ["yours", "(first,", "2)"]
+    assert compare(([first], 2), ([], 2), names=names)[0].split() == ["yours", "[first],", "2"]
 
 
 def test_tables_and_sets_name_what_differs_only() -> None:

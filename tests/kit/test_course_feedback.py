@@ -151,6 +151,8 @@ def test_a_compared_attribute_is_named_and_none_is_no_surprise_where_it_may_come
     write(root / TESTS, test.format("none", "mine", "mine"))
     edit(root / NUMBERS, "return SimpleNamespace(parts=[6, 7])", "return None")
     assert "is a `return` missing?" in guide(root, monkeypatch, "test", "1", "1", "1").output
+    write(root / TESTS, "from answer import answer\n\n\ndef test_task_1_adds():\n    assert sum(answer.double(3)) == 6\n")
+    assert "is a `return` missing?" in guide(root, monkeypatch, "test", "1", "1", "1").output
     edit(root / NUMBERS, "def double(x: int) -> int", "def double(x: int) -> int | None")
     assert "is a `return` missing?" not in guide(root, monkeypatch, "test", "1", "1", "1").output
 

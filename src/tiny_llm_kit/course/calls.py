@@ -85,7 +85,7 @@ def find_called(frames: Frames, tests: Path, package: str) -> Called:
 
     A call that only makes an object counts where there is no other. `tests`: the folder of tests; `package`: the answer.
     """
-    own = [(frame, line) for frame, line in frames if _is_of_tests(frame, tests)]
+    own = [(frame, line) for frame, line in frames if is_in(frame, tests)]
     failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
     if not failings:
         return Called("")
@@ -95,10 +95,10 @@ def find_called(frames: Frames, tests: Path, package: str) -> Called:
     checked = _short(_head(failings[-1].statement))
     if not calls:
         return Called("", checked=checked)
-    return calls[0] if calls[0].place and not calls[0].makes_object else replace(calls[0], checked=checked)
+    return calls[0] if calls[0].place else replace(calls[0], checked=checked)
 
 
-def _is_of_tests(frame: FrameType, tests: Path) -> bool:
+def is_in(frame: FrameType, tests: Path) -> bool:
     """Whether it runs a test, or what one calls; a suite's own hooks are frames around it."""
     return Path(frame.f_code.co_filename).is_relative_to(tests) and not frame.f_code.co_name.startswith("pytest_")
 
@@ -211,7 +211,7 @@ def _describe(call: ast.Call, name: str, names: Mapping[str, Any], sought: Sough
         node.id for argument in _arguments(call) for node in _walk_in_order(argument) if isinstance(node, ast.Name)
     )
     given = [(used_name, names[used_name]) for used_name in used if used_name in names]
-    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if not _is_code(value)]
+    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if _says_something(value)]
     function = _look_up(call.func, names)
     may_be_none = "None" in str(getattr(function, "__annotations__", {}).get("return", ""))
     place = _place(function) if sought.is_own(call, names) else ""
@@ -228,20 +228,21 @@ def _walk_in_order(node: ast.AST) -> Iterator[ast.AST]:
         yield from _walk_in_order(child)
 
 
-def _is_code(value: object) -> bool:
-    return isinstance(value, FunctionType | MethodType | ModuleType | type) or inspect.isbuiltin(value)
+def _says_something(value: object) -> bool:
+    """Whether it is neither code nor an object that Python writes as an address."""
+    is_code = isinstance(value, FunctionType | MethodType | ModuleType | type) or inspect.isbuiltin(value)
+    return not is_code and type(value).__repr__ is not object.__repr__
 
 
 def _place(value: object) -> str:
-    """Where a function or class is defined: `name (file:line)`; "" if that can't be told."""
-    if not isinstance(value, FunctionType | type):
+    """Where a function is defined: `name (file:line)`; "" if that can't be told."""
+    if not isinstance(value, FunctionType):
         return ""
     try:
         path, line = Path(inspect.getsourcefile(value) or ""), inspect.getsourcelines(value)[1]
     except (OSError, TypeError):
         return ""
-    if isinstance(value, FunctionType):
-        line = next((i for i, text in enumerate(inspect.getsource(value).splitlines(), line) if "def " in text), line)
+    line = next((i for i, text in enumerate(inspect.getsource(value).splitlines(), line) if "def " in text), line)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return f"{value.__qualname__} ({path.as_posix()}:{line})"
 

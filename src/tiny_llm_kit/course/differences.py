@@ -204,8 +204,9 @@ def _aligned(
 def _item(item: object, names: Mapping[int, str]) -> str:
     if id(item) in names:
         return names[id(item)]
-    if isinstance(item, tuple) and any(id(part) in names for part in item):
-        return clip(f"({', '.join(_item(part, names) for part in item)})", 24)
+    if isinstance(item, list | tuple) and any(id(part) in names for part in item):
+        parts = ", ".join(_item(part, names) for part in item)
+        return clip(f"[{parts}]" if isinstance(item, list) else f"({parts})", 24)
     return _number(item) if isinstance(item, float) else clip(describe(item), 24)
 
 

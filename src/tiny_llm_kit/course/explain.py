@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from tiny_llm_kit.course.calls import Called, Frames, find_called, find_compared, is_one_statement
+from tiny_llm_kit.course.calls import Called, Frames, find_called, find_compared, is_in, is_one_statement
 from tiny_llm_kit.course.differences import TOLERANCE, WIDTH, as_array, clip, compare, describe, draw_mask
 from tiny_llm_kit.course.failure import STUB, Failure, Kind, is_drawn
 
@@ -34,6 +34,8 @@ def explain(error: BaseException, compared: Comparison | None, tests: Path, pack
         return Failure(kind, str(error))
     called = find_called(frames, tests, package)
     failure = Failure(kind, "", called.text, called.checked, called.given, where=called.place)
+    if "NoneType" in str(error) and called.place and not called.may_be_none and is_in(frames[-1][0], tests):
+        return replace(failure, got="None, it seems: is a `return` missing?")  # the test has stumbled over what came back
     if kind != "wrong":
         return failure
     got, expected, picture = _values(frames, compared, called)
