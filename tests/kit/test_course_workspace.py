@@ -16,7 +16,7 @@ from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course import backups
 from tiny_llm_kit.course.answer_files import find_files
 from tiny_llm_kit.course.course_map import Course, Task, find_root, load_course
-from tiny_llm_kit.course.skeleton import generate, remove_answers
+from tiny_llm_kit.course.skeleton import generate, remove_answers, stub_file
 from tiny_llm_kit.course.skeleton import write as write_skeleton
 from tiny_llm_kit.course.suite import SuiteRun, TestResult
 from tiny_llm_kit.course.swap import alone, interrupted_run
@@ -33,10 +33,22 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+_stubs: dict[tuple[Path, bytes], str] = {}
+
+
+def remembered_stub_file(root: Path, path: Path, course: Course) -> str:
+    """`stub_file`, once for each text: it starts a formatter, which takes longer than all else here."""
+    key = path, (root / "src/tiny_llm_ref" / path).read_bytes()
+    if key not in _stubs:
+        _stubs[key] = stub_file(root, path, course)
+    return _stubs[key]
+
+
 @pytest.fixture
 def small(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tiny_llm_kit.cli.course.common.find_root", lambda: tmp_path)
     monkeypatch.setattr("tiny_llm_kit.course.task_tests.run_task_tests", lambda root, course, tasks: [])
+    monkeypatch.setattr("tiny_llm_kit.course.answer_files.stub_file", remembered_stub_file)
     return shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)
 
 
