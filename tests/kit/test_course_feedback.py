@@ -139,15 +139,16 @@ def test_of_a_task_without_an_answer_one_test_meets_the_stub(
     assert "not begun" in guide(root, monkeypatch, "status").output
 
 
-def test_a_compared_attribute_is_named_and_none_is_no_surprise_where_it_may_come(
+def test_what_was_called_and_compared_is_named_and_none_is_no_surprise_where_it_may_come(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = "from answer import answer\n\n\ndef test_task_1_{0}():\n    {1} = answer.double(3)\n    assert {2} == [6, 6]\n\n\n"
-    write(root / TESTS, test.format("parts", "got", "got.parts") + test.format("lists", "mine", "[one for one in mine]"))
+    helper = "def doubled(x):\n    return answer.double(x)\n\n\ndef test_task_1_helps():\n    assert doubled(4).parts == [8]\n"
+    write(root / TESTS, test.format("parts", "got", "got.parts") + helper)
     answer_double(root, "from types import SimpleNamespace\n    return SimpleNamespace(parts=[6, 7])")
-    said = guide(root, monkeypatch, "test", "1", "1", "1").output.splitlines()
-    place = next(number for number, line in enumerate(said) if line.strip() == "got.parts:")
-    assert said[place + 1].split() == ["yours", "6,", "7"]
+    said = [" ".join(line.split()) for line in guide(root, monkeypatch, "test", "1", "1", "1").output.splitlines()]
+    assert said[said.index("got.parts:") + 1] == "yours 6, 7"
+    assert said[said.index("called doubled(4)") + 1] == "checked doubled(4).parts == [8]", "a helper that calls the answer"
     write(root / TESTS, test.format("none", "mine", "mine"))
     edit(root / NUMBERS, "return SimpleNamespace(parts=[6, 7])", "return None")
     assert "is a `return` missing?" in guide(root, monkeypatch, "test", "1", "1", "1").output

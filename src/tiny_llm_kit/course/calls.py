@@ -5,15 +5,15 @@ It reads the test's source, and looks names up where the test failed. It never c
 
 import ast
 import functools
-import inspect
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import CodeType, FrameType
 from typing import Any
 
 from tiny_llm_kit.course.differences import describe
+from tiny_llm_kit.course.lookup import is_of, look_up, place_of, says_something
 
 _MOST_NAMES = 5
 _LONGEST = 200
@@ -52,12 +52,12 @@ class Failing:
 class Sought:
     """The calls that are looked for: of the `package` under test, and where `helpers`, of functions of the `tests` that use it.
 
-    Functions that are `running` are those that check, so they are no helpers.
+    Functions in `checking` are no helpers.
     """
 
     package: str
     tests: Path
-    running: frozenset[CodeType]
+    checking: frozenset[CodeType]
     helpers: bool
 
     def find(self, node: ast.AST, names: Mapping[str, Any]) -> ast.Call | None:
@@ -68,29 +68,34 @@ class Sought:
         return next(own, None) or next((call for call in calls if self.helpers and self._is_helper(call, names)), None)
 
     def is_own(self, call: ast.Call, names: Mapping[str, Any]) -> bool:
-        owner = _look_up(call.func.value, names) if isinstance(call.func, ast.Attribute) else None
-        return _is_of(_look_up(call.func, names), self.package) or _is_of(type(owner), self.package)
+        owner = look_up(call.func.value, names) if isinstance(call.func, ast.Attribute) else None
+        return is_of(look_up(call.func, names), self.package) or is_of(type(owner), self.package)
 
     def _is_helper(self, call: ast.Call, names: Mapping[str, Any]) -> bool:
-        code = getattr(_look_up(call.func, names), "__code__", None)
-        if code is None or code in self.running or not Path(code.co_filename).is_relative_to(self.tests):
+        code = getattr(look_up(call.func, names), "__code__", None)
+        if code is None or code in self.checking or not Path(code.co_filename).is_relative_to(self.tests):
             return False
         inner = [part for part in code.co_consts if isinstance(part, CodeType)]
-        given = [type(_look_up(argument, names)) for argument in _arguments(call)]
-        return any("answer" in part.co_names for part in (code, *inner)) or any(_is_of(kind, self.package) for kind in given)
+        given = [type(look_up(argument, names)) for argument in _arguments(call)]
+        return any("answer" in part.co_names for part in (code, *inner)) or any(is_of(kind, self.package) for kind in given)
 
 
-def find_called(frames: Frames, tests: Path, package: str) -> Called:
+def find_called(frames: Frames, tests: Path, package: str, wrong: bool) -> Called:
     """The call behind a failure whose traceback has these frames: of the answer, or of a helper of the test that uses it.
 
-    A call that only makes an object counts where there is no other. `tests`: the folder of tests; `package`: the answer.
+    A call that only makes an object counts where there is no other.
+
+    Args:
+        tests: the folder of tests.
+        package: the answer.
+        wrong: whether a check has failed, and nothing else was raised.
     """
     own = [(frame, line) for frame, line in frames if is_in(frame, tests)]
     failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
     if not failings:
         return Called("")
-    running = frozenset(frame.f_code for frame, _ in own)
-    found = [_call_behind(each, Sought(package, tests, running, helpers=each is failings[-1])) for each in failings]
+    checking = frozenset(frame.f_code for frame, _ in own if wrong)
+    found = [_call_behind(each, Sought(package, tests, checking, helpers=each is failings[-1])) for each in failings]
     calls = sorted(filter(None, found), key=lambda called: called.makes_object)
     checked = _short(_head(failings[-1].statement))
     if not calls:
@@ -187,34 +192,15 @@ def _names_in(node: ast.AST) -> set[str]:
     return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
 
 
-def _is_of(value: object, package: str) -> bool:
-    if isinstance(value, FunctionType | MethodType | type):
-        return f"{value.__module__}.".startswith(f"{package}.")
-    return False
-
-
-def _look_up(node: ast.expr, names: Mapping[str, Any]) -> object:
-    """What an expression of names and dots stands for, without running any code; None for others."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id)
-    if isinstance(node, ast.Attribute) and (owner := _look_up(node.value, names)) is not None:
-        try:
-            value = vars(owner)[node.attr] if isinstance(owner, ModuleType) else inspect.getattr_static(owner, node.attr)
-        except (AttributeError, KeyError):
-            return None
-        return value.__func__ if isinstance(value, staticmethod | classmethod) else value
-    return None
-
-
 def _describe(call: ast.Call, name: str, names: Mapping[str, Any], sought: Sought) -> Called:
     used = dict.fromkeys(
         node.id for argument in _arguments(call) for node in _walk_in_order(argument) if isinstance(node, ast.Name)
     )
     given = [(used_name, names[used_name]) for used_name in used if used_name in names]
-    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if _says_something(value)]
-    function = _look_up(call.func, names)
+    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if says_something(value)]
+    function = look_up(call.func, names)
     may_be_none = "None" in str(getattr(function, "__annotations__", {}).get("return", ""))
-    place = _place(function) if sought.is_own(call, names) else ""
+    place = place_of(function) if sought.is_own(call, names) else ""
     return Called(_short(call), tuple(told[:_MOST_NAMES]), name, place, may_be_none, isinstance(function, type))
 
 
@@ -226,25 +212,6 @@ def _walk_in_order(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
         yield from _walk_in_order(child)
-
-
-def _says_something(value: object) -> bool:
-    """Whether it is neither code nor an object that Python writes as an address."""
-    is_code = isinstance(value, FunctionType | MethodType | ModuleType | type) or inspect.isbuiltin(value)
-    return not is_code and type(value).__repr__ is not object.__repr__
-
-
-def _place(value: object) -> str:
-    """Where a function is defined: `name (file:line)`; "" if that can't be told."""
-    if not isinstance(value, FunctionType):
-        return ""
-    try:
-        path, line = Path(inspect.getsourcefile(value) or ""), inspect.getsourcelines(value)[1]
-    except (OSError, TypeError):
-        return ""
-    line = next((i for i, text in enumerate(inspect.getsource(value).splitlines(), line) if "def " in text), line)
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{value.__qualname__} ({path.as_posix()}:{line})"
 
 
 def _short(node: ast.AST, most: int = _LONGEST) -> str:

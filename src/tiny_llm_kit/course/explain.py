@@ -32,7 +32,7 @@ def explain(error: BaseException, compared: Comparison | None, tests: Path, pack
     kind = kind_of(error)
     if kind == "stub":
         return Failure(kind, str(error))
-    called = find_called(frames, tests, package)
+    called = find_called(frames, tests, package, kind == "wrong")
     failure = Failure(kind, "", called.text, called.checked, called.given, where=called.place)
     if "NoneType" in str(error) and called.place and not called.may_be_none and is_in(frames[-1][0], tests):
         return replace(failure, got="None, it seems: is a `return` missing?")  # the test has stumbled over what came back
