@@ -85,8 +85,8 @@ def clone(cloned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     root = tmp_path / "clone"
     for name in ("origin", "clone"):
         shutil.copytree(cloned / name, tmp_path / name)
-    monkeypatch.setattr("tiny_llm_kit.cli.course.common.find_root", lambda: root)
-    monkeypatch.setattr("tiny_llm_kit.cli.course.common.load_course", lambda root: None)
+    monkeypatch.setattr("tiny_llm_kit.cli.course.opened.find_root", lambda: root)
+    monkeypatch.setattr("tiny_llm_kit.cli.course.opened.load_course", lambda root: None)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("EMAIL", "")
     return root

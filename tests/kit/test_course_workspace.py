@@ -46,7 +46,7 @@ def remembered_stub_file(root: Path, path: Path, course: Course) -> str:
 
 @pytest.fixture
 def small(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tiny_llm_kit.cli.course.common.find_root", lambda: tmp_path)
+    monkeypatch.setattr("tiny_llm_kit.cli.course.opened.find_root", lambda: tmp_path)
     monkeypatch.setattr("tiny_llm_kit.course.task_tests.run_task_tests", lambda root, course, tasks: [])
     monkeypatch.setattr("tiny_llm_kit.course.answer_files.stub_file", remembered_stub_file)
     return shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)

@@ -100,7 +100,7 @@ def find_called(frames: Frames, tests: Path, package: str, wrong: bool) -> Calle
     checked = _short(_head(failings[-1].statement))
     if not calls:
         return Called("", checked=checked)
-    return calls[0] if calls[0].place else replace(calls[0], checked=checked)
+    return calls[0] if calls[0].place or calls[0].text == checked else replace(calls[0], checked=checked)
 
 
 def is_in(frame: FrameType, tests: Path) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiny_llm_kit.cli.course.common import opened_course, tell_backup, tell_parts, tell_rebound
+from tiny_llm_kit.cli.course.common import tell_backup, tell_parts, tell_rebound
+from tiny_llm_kit.cli.course.opened import opened_course
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day
 
 if TYPE_CHECKING:
