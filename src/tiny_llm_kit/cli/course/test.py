@@ -79,7 +79,7 @@ def run_day(
     paper, run = opened.paper, Run()
     paper.line(str(day), "bold")
     arguments = [*(["-k", f"test_task_{number}_"] if number else []), *(["-x"] if exitfirst else [])]
-    arguments += ["-vv", "--tb=short"] if verbose else ["--tb=short"]
+    arguments += ["-vv", "--tb=short"] if verbose else ["-q", "--tb=short"]
     arguments += [f"--timeout={timeout}"] if timeout else []
     arguments += [] if verbose else [f"--unwritten={','.join(task.tests_begin for task in opened.find_unwritten(day))}"]
     before = fingerprint(opened.root, opened.course, day, opened.package)
