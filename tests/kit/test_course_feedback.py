@@ -187,6 +187,7 @@ def test_when_the_process_dies_the_tests_that_are_left_run_in_another(root: Path
     assert "doubles [1] crashed in this test, the process ended with exit code 0: does something call os._exit?" in said
     assert said.count("in this test, the process crashed (SIGSEGV)") == 1, "equal crashes are folded"
     assert "and 1 more test fails the same way" in said
+    assert "where count_down (src/tiny_llm/numbers.py:" in said
     assert "2 tests of this task not run: 2 tests of this task crashed or never ended" in said
 
 
