@@ -1,10 +1,18 @@
 """How two values differ, in words and small pictures, and what a failing test had called."""
 
+from dataclasses import dataclass
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from tiny_llm_kit.course.differences import WIDTH, compare, describe, draw_mask
+
+
+@dataclass
+class Weight:
+    numbers: mx.array
+    bits: int
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,7 @@ from tiny_llm_kit.course.differences import WIDTH, compare, describe, draw_mask
         (mx.float16, "float16"),
         (mx.full((3, 4), 0.123456), "float32 (3, 4)"),
         ([mx.zeros((3, 9)), mx.zeros(20)], "[float32 (3, 9), float32 (20,)]"),
+        (Weight(mx.zeros((3, 9)), 4), "Weight(numbers=float32 (3, 9), bits=4)"),
         ("a\nb", r"'a\nb'"),
         (list(range(100)), "[0, 1, 2, 3,"),
     ],
@@ -82,6 +91,17 @@ def test_a_caret_stands_under_the_first_difference(got: object, expected: object
     assert max(map(len, (yours, right, caret))) <= WIDTH
     assert yours[:10].strip() == "yours"
     assert right[:10].strip() == "expected"
+
+
+def test_objects_in_sequences_go_by_what_the_test_calls_them() -> None:
+    first, second = object(), object()
+    names = {id(first): "first", id(second): "queue[1]"}
+    assert [line.split() for line in compare([first, second], [second, first], names=names)[:2]] == [
+        ["yours", "first,", "queue[1]"],
+        ["expected", "queue[1],", "first"],
+    ]
+    assert compare([(first, 2)], [(first, 3)], names=names)[0].split() == ["yours", "(first,", "2)"]
+    assert compare(([first], 2), ([], 2), names=names)[0].split() == ["yours", "[first],", "2"]
 
 
 def test_tables_and_sets_name_what_differs_only() -> None:

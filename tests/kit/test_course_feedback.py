@@ -105,6 +105,59 @@ def test_lists_are_shown_over_each_other_and_v_shows_everything(root: Path, monk
     assert done.output.count("✗ doubles [") == 4, "none is folded"
 
 
+STUBS = """\
+import pytest
+from answer import answer
+
+
+class TestCounting:
+    @pytest.fixture(scope="class")
+    def start(self):
+        yield 3
+
+    @pytest.mark.parametrize("again", range(4))
+    def test_task_2_counts(self, start, again):
+        open("began", "a").write("one\\n")
+        assert list(answer.count_down(start)) == [3, 2, 1]
+
+
+def test_of_no_task():
+    assert True
+"""
+
+
+@pytest.mark.parametrize(("arguments", "began"), [([], 1), (["-v"], 4)])
+def test_of_a_task_without_an_answer_one_test_meets_the_stub(
+    root: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], began: int
+) -> None:
+    write(root / TESTS, STUBS)
+    done = guide(root, monkeypatch, "test", "1", "1", *arguments)
+    assert "Task 2 is not written yet (4 tests)" in done.output
+    assert "0 of 4 pass" in done.output
+    assert "1 of 1 pass" in done.output, f"what comes after the tests that were not run is not disturbed:\n{done.output}"
+    assert (root / "began").read_text().count("one") == began
+    assert "not begun" in guide(root, monkeypatch, "status").output
+
+
+def test_what_was_called_and_compared_is_named_and_none_is_no_surprise_where_it_may_come(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = "from answer import answer\n\n\ndef test_task_1_{0}():\n    {1} = answer.double(3)\n    assert {2} == [6, 6]\n\n\n"
+    helper = "def doubled(x):\n    return answer.double(x)\n\n\ndef test_task_1_helps():\n    assert doubled(4).parts == [8]\n"
+    write(root / TESTS, test.format("parts", "got", "got.parts") + helper)
+    answer_double(root, "from types import SimpleNamespace\n    return SimpleNamespace(parts=[6, 7])")
+    said = [" ".join(line.split()) for line in guide(root, monkeypatch, "test", "1", "1", "1").output.splitlines()]
+    assert said[said.index("got.parts:") + 1] == "yours 6, 7"
+    assert said[said.index("called doubled(4)") + 1] == "checked doubled(4).parts == [8]", "a helper that calls the answer"
+    write(root / TESTS, test.format("none", "mine", "mine"))
+    edit(root / NUMBERS, "return SimpleNamespace(parts=[6, 7])", "return None")
+    assert "is a `return` missing?" in guide(root, monkeypatch, "test", "1", "1", "1").output
+    write(root / TESTS, "from answer import answer\n\n\ndef test_task_1_adds():\n    assert sum(answer.double(3)) == 6\n")
+    assert "is a `return` missing?" in guide(root, monkeypatch, "test", "1", "1", "1").output
+    edit(root / NUMBERS, "def double(x: int) -> int", "def double(x: int) -> int | None")
+    assert "is a `return` missing?" not in guide(root, monkeypatch, "test", "1", "1", "1").output
+
+
 def test_a_terminal_without_unicode_gets_plain_signs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = Failure("wrong", "2·x, not √x, for you, 猫", picture=("■·+",))
 
@@ -134,6 +187,7 @@ def test_when_the_process_dies_the_tests_that_are_left_run_in_another(root: Path
     assert "doubles [1] crashed in this test, the process ended with exit code 0: does something call os._exit?" in said
     assert said.count("in this test, the process crashed (SIGSEGV)") == 1, "equal crashes are folded"
     assert "and 1 more test fails the same way" in said
+    assert "where count_down (src/tiny_llm/numbers.py:" in said
     assert "2 tests of this task not run: 2 tests of this task crashed or never ended" in said
 
 
@@ -171,6 +225,7 @@ class Silence:
 
 def test_an_import_that_never_ends_is_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr("tiny_llm_kit.course.stuck.LOADING", 0.8)
     write(root / "src/tiny_llm/__init__.py", "while True:\n    pass\n")
     run = Run()
     run_tests(root, run, [TESTS], "tiny_llm", Silence(), timeout=0.8)
@@ -186,7 +241,7 @@ def test_a_package_that_cannot_be_imported_names_the_line(root: Path, monkeypatc
     assert "tiny_llm cannot be imported" in done.output
     assert "src/tiny_llm/numbers.py" in done.output
     assert "SyntaxError" in done.output
-    assert "SyntaxError" in guide(root, monkeypatch, "status").output
+    assert "✗ src/tiny_llm/numbers.py:" in guide(root, monkeypatch, "status").output
 
 
 def test_an_answer_that_uses_the_reference_does_not_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,17 +66,27 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def clone(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A learner's clone of the first version; the second can be fetched."""
-    origin, root = tmp_path / "origin", tmp_path / "clone"
-    git(tmp_path, "clone", "-q", str(published), str(origin))
-    git(origin, "branch", "-q", "new")
+@pytest.fixture(scope="module")
+def cloned(published: Path) -> Path:
+    """A folder with `origin`, which has the second version, and `clone`, which has the first. Both can be copied."""
+    folder = published.parent
+    origin, root = folder / "origin", folder / "clone"
+    git(folder, "clone", "-q", "--template=", str(published), str(origin))
     git(origin, "reset", "-q", "--hard", "HEAD~1")
-    git(tmp_path, "clone", "-q", "--branch", "main", str(origin), str(root))
-    git(origin, "reset", "-q", "--hard", "new")
-    monkeypatch.setattr("tiny_llm_kit.cli.course.common.find_root", lambda: root)
-    monkeypatch.setattr("tiny_llm_kit.cli.course.common.load_course", lambda root: None)
+    git(folder, "clone", "-q", "--template=", "--branch", "main", str(origin), str(root))
+    git(root, "remote", "set-url", "origin", "../origin")
+    git(origin, "reset", "-q", "--hard", "origin/main")
+    return folder
+
+
+@pytest.fixture
+def clone(cloned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A learner's clone of the first version; the second can be fetched."""
+    root = tmp_path / "clone"
+    for name in ("origin", "clone"):
+        shutil.copytree(cloned / name, tmp_path / name)
+    monkeypatch.setattr("tiny_llm_kit.cli.course.opened.find_root", lambda: root)
+    monkeypatch.setattr("tiny_llm_kit.cli.course.opened.load_course", lambda root: None)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("EMAIL", "")
     return root

@@ -58,7 +58,7 @@ def test_saves_during_a_run_make_one_more_run_and_a_mistake_makes_none(root: Pat
     assert done.exit_code == 0, done.exception
     assert runs == ["Week 1 Day 1: Doubling"] * 3
     assert "✗ src/tiny_llm/numbers.py:1: SyntaxError" in done.output
-    assert "saved: numbers.py" in done.output
+    assert "changed: numbers.py" in done.output
     assert "notes.txt" not in done.output, "a file that is no code is nobody's business"
     assert done.output.endswith("No longer watching.\n")
 

@@ -16,7 +16,7 @@ from tiny_llm_kit.cli.course import main
 from tiny_llm_kit.course import backups
 from tiny_llm_kit.course.answer_files import find_files
 from tiny_llm_kit.course.course_map import Course, Task, find_root, load_course
-from tiny_llm_kit.course.skeleton import generate, remove_answers
+from tiny_llm_kit.course.skeleton import generate, remove_answers, stub_file
 from tiny_llm_kit.course.skeleton import write as write_skeleton
 from tiny_llm_kit.course.suite import SuiteRun, TestResult
 from tiny_llm_kit.course.swap import alone, interrupted_run
@@ -33,10 +33,22 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+_stubs: dict[tuple[Path, bytes], str] = {}
+
+
+def remembered_stub_file(root: Path, path: Path, course: Course) -> str:
+    """`stub_file`, once for each text: it starts a formatter, which takes longer than all else here."""
+    key = path, (root / "src/tiny_llm_ref" / path).read_bytes()
+    if key not in _stubs:
+        _stubs[key] = stub_file(root, path, course)
+    return _stubs[key]
+
+
 @pytest.fixture
 def small(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tiny_llm_kit.cli.course.common.find_root", lambda: tmp_path)
+    monkeypatch.setattr("tiny_llm_kit.cli.course.opened.find_root", lambda: tmp_path)
     monkeypatch.setattr("tiny_llm_kit.course.task_tests.run_task_tests", lambda root, course, tasks: [])
+    monkeypatch.setattr("tiny_llm_kit.course.answer_files.stub_file", remembered_stub_file)
     return shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)
 
 
@@ -354,6 +366,19 @@ def test_a_broken_file_can_be_reset_as_a_whole(small: Path) -> None:
     assert "made again, with all that was in it: src/tiny_llm/numbers.py" in succeed("reset", "1", "1")
     assert package(small) == before
     assert b"my work" in backups.list_all(small)[0].read(Path("src/tiny_llm/numbers.py"))
+
+
+def test_a_line_that_gives_an_answer_another_meaning_is_named(small: Path) -> None:
+    numbers(small).write_text(numbers(small).read_text() + "\n\ndef mine(x):\n    return x + x\n\n\ndouble = mine\n")
+    place = f"  src/tiny_llm/numbers.py:{len(numbers(small).read_text().splitlines())}: double\n"
+    output = succeed("reset", "1", "1", "1")
+    assert "nothing to do" in output
+    assert place in output
+    assert place not in succeed("reset", "1", "1", "2")
+    assert "Week 1 Day 1, task 1: double\n" in succeed("start", "1", "2").partition("kept")[2]
+    output = succeed("start", "1", "2", "--replace")
+    line = numbers(small).read_text().splitlines().index("double = mine") + 1
+    assert f"  src/tiny_llm/numbers.py:{line}: double\n" in output
 
 
 # restore

@@ -66,6 +66,10 @@ class AnswerFile(ABC):
     def replace(self, text: str, parts: Collection[Part], source: str) -> str:
         """`text` with these parts as `source` has them. ValueError if they can't be put there."""
 
+    def find_rebound(self, text: str) -> dict[Part, int]:
+        """The parts to which a later statement gives another meaning, with its line: see `Function`."""
+        return {}
+
     def differs(self, part: Part, text: str, other: str) -> bool:
         """Whether a part is not the same in two texts, spaces apart."""
         return self.text_of(part, text).split() != self.text_of(part, other).split()
@@ -98,6 +102,10 @@ class PythonFile(AnswerFile):
 
     def replace(self, text: str, parts: Collection[Part], source: str) -> str:
         return graft(text, source, {part.name for part in parts}, self.shown)
+
+    def find_rebound(self, text: str) -> dict[Part, int]:
+        lines = {function.name: function.rebound for function in find_functions(text, self.shown)}
+        return {part: line for part in self.parts if (line := lines.get(part.name, 0))}
 
 
 class KernelFile(AnswerFile):

@@ -5,15 +5,15 @@ It reads the test's source, and looks names up where the test failed. It never c
 
 import ast
 import functools
-import inspect
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, FunctionType, MethodType, ModuleType
+from types import CodeType, FrameType
 from typing import Any
 
 from tiny_llm_kit.course.differences import describe
+from tiny_llm_kit.course.lookup import is_of, look_up, place_of, says_something
 
 _MOST_NAMES = 5
 _LONGEST = 200
@@ -25,12 +25,18 @@ Frames = list[tuple[FrameType, int]]
 @dataclass(frozen=True)
 class Called:
     """`text` is the call as the test writes it, `given` what its names stood for, `name` what it went into, `place` where what
-    was called is defined."""
+    was called is defined, `may_be_none` whether it says that it may return None, `makes_object` whether it is a class.
+
+    `checked` is what the test was checking, where the call does not say it.
+    """
 
     text: str
     given: tuple[str, ...] = ()
     name: str = ""
     place: str = ""
+    may_be_none: bool = False
+    makes_object: bool = False
+    checked: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,27 +48,73 @@ class Failing:
     names: Mapping[str, Any]
 
 
-def find_called(frames: Frames, tests: Path, package: str) -> Called:
-    """The call behind a failure whose traceback has these frames. `tests`: the folder of tests; `package`: the answer."""
-    own = [(frame, line) for frame, line in frames if _is_of_tests(frame, tests)]
+@dataclass(frozen=True)
+class Sought:
+    """The calls that are looked for: of the `package` under test, and where `helpers`, of functions of the `tests` that use it.
+
+    Functions in `checking` are no helpers.
+    """
+
+    package: str
+    tests: Path
+    checking: frozenset[CodeType]
+    helpers: bool
+
+    def find(self, node: ast.AST, names: Mapping[str, Any]) -> ast.Call | None:
+        """The outermost such call within a node."""
+        scope = _seen_part(node) if isinstance(node, ast.stmt) else node
+        calls = [call for call in ast.walk(scope) if isinstance(call, ast.Call)]
+        own = (call for call in calls if self.is_own(call, names))
+        return next(own, None) or next((call for call in calls if self.helpers and self._is_helper(call, names)), None)
+
+    def is_own(self, call: ast.Call, names: Mapping[str, Any]) -> bool:
+        owner = look_up(call.func.value, names) if isinstance(call.func, ast.Attribute) else None
+        return is_of(look_up(call.func, names), self.package) or is_of(type(owner), self.package)
+
+    def _is_helper(self, call: ast.Call, names: Mapping[str, Any]) -> bool:
+        code = getattr(look_up(call.func, names), "__code__", None)
+        if code is None or code in self.checking or not Path(code.co_filename).is_relative_to(self.tests):
+            return False
+        inner = [part for part in code.co_consts if isinstance(part, CodeType)]
+        given = [type(look_up(argument, names)) for argument in _arguments(call)]
+        return any("answer" in part.co_names for part in (code, *inner)) or any(is_of(kind, self.package) for kind in given)
+
+
+def find_called(frames: Frames, tests: Path, package: str, wrong: bool) -> Called:
+    """The call behind a failure whose traceback has these frames: of the answer, or of a helper of the test that uses it.
+
+    A call that only makes an object counts where there is no other.
+
+    Args:
+        tests: the folder of tests.
+        package: the answer.
+        wrong: whether a check has failed, and nothing else was raised.
+    """
+    own = [(frame, line) for frame, line in frames if is_in(frame, tests)]
     failings = [failing for i in reversed(range(len(own))) if (failing := _failing(own[: i + 1]))]
-    for failing in failings:
-        if found := _call_behind(failing, package):
-            return found
-    return Called(_short(_head(failings[-1].statement))) if failings else Called("")
+    if not failings:
+        return Called("")
+    checking = frozenset(frame.f_code for frame, _ in own if wrong)
+    found = [_call_behind(each, Sought(package, tests, checking, helpers=each is failings[-1])) for each in failings]
+    calls = sorted(filter(None, found), key=lambda called: called.makes_object)
+    checked = _short(_head(failings[-1].statement))
+    if not calls:
+        return Called("", checked=checked)
+    return calls[0] if calls[0].place or calls[0].text == checked else replace(calls[0], checked=checked)
 
 
-def _is_of_tests(frame: FrameType, tests: Path) -> bool:
+def is_in(frame: FrameType, tests: Path) -> bool:
     """Whether it runs a test, or what one calls; a suite's own hooks are frames around it."""
     return Path(frame.f_code.co_filename).is_relative_to(tests) and not frame.f_code.co_name.startswith("pytest_")
 
 
 def find_compared(frame: FrameType, line: int) -> str:
-    """The left side of a comparison that is asserted in that line, as source text; "" if it is a call."""
+    """The left side of a comparison that is asserted in that line, as source text; "" if it is plain, or calls a method."""
     failing = _failing([(frame, line)])
     if failing and isinstance(failing.statement, ast.Assert) and isinstance(failing.statement.test, ast.Compare):
         left = failing.statement.test.left
-        return "" if isinstance(left, ast.Call | ast.Constant) else _short(left, 60)
+        calls = any(isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) for node in ast.walk(left))
+        return "" if calls or isinstance(left, ast.Call | ast.Constant) else _short(left, 60)
     return ""
 
 
@@ -99,11 +151,11 @@ def _covers(node: ast.stmt, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 
-def _call_behind(failing: Failing, package: str) -> Called | None:
+def _call_behind(failing: Failing, sought: Sought) -> Called | None:
     """The call in the failing statement; else in the last assignment before it of a name that it uses, and so on."""
     wanted = _names_in(_seen_part(failing.statement))
-    if call := _own_call(failing.statement, failing.names, package):
-        return _describe(call, "", failing.names, package)
+    if call := sought.find(failing.statement, failing.names):
+        return _describe(call, "", failing.names, sought)
     assignments = [node for node in ast.walk(failing.function) if isinstance(node, ast.Assign | ast.AnnAssign | ast.For)]
     for node in sorted(assignments, key=lambda node: -node.lineno):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -111,9 +163,9 @@ def _call_behind(failing: Failing, package: str) -> Called | None:
         source = node.iter if isinstance(node, ast.For) else node.value
         if node.lineno >= failing.statement.lineno or not into & wanted or source is None:
             continue
-        if call := _own_call(source, failing.names, package):
+        if call := sought.find(source, failing.names):
             name = next(iter(into)) if len(into) == 1 and not isinstance(node, ast.For) else ""
-            return _describe(call, name, failing.names, package)
+            return _describe(call, name, failing.names, sought)
         wanted |= _names_in(source)
     return None
 
@@ -140,44 +192,16 @@ def _names_in(node: ast.AST) -> set[str]:
     return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
 
 
-def _own_call(node: ast.AST, names: Mapping[str, Any], package: str) -> ast.Call | None:
-    """The outermost call within a node that goes to the answer."""
-    scope = _seen_part(node) if isinstance(node, ast.stmt) else node
-    return next((call for call in ast.walk(scope) if isinstance(call, ast.Call) and _is_own(call.func, names, package)), None)
-
-
-def _is_own(function: ast.expr, names: Mapping[str, Any], package: str) -> bool:
-    value = _look_up(function, names)
-    owner = _look_up(function.value, names) if isinstance(function, ast.Attribute) else None
-    return _is_of(value, package) or _is_of(type(owner), package)
-
-
-def _is_of(value: object, package: str) -> bool:
-    if isinstance(value, FunctionType | MethodType | type):
-        return f"{value.__module__}.".startswith(f"{package}.")
-    return False
-
-
-def _look_up(node: ast.expr, names: Mapping[str, Any]) -> object:
-    """What an expression of names and dots stands for, without running any code; None for others."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id)
-    if isinstance(node, ast.Attribute) and (owner := _look_up(node.value, names)) is not None:
-        try:
-            value = vars(owner)[node.attr] if isinstance(owner, ModuleType) else inspect.getattr_static(owner, node.attr)
-        except (AttributeError, KeyError):
-            return None
-        return value.__func__ if isinstance(value, staticmethod | classmethod) else value
-    return None
-
-
-def _describe(call: ast.Call, name: str, names: Mapping[str, Any], package: str) -> Called:
+def _describe(call: ast.Call, name: str, names: Mapping[str, Any], sought: Sought) -> Called:
     used = dict.fromkeys(
         node.id for argument in _arguments(call) for node in _walk_in_order(argument) if isinstance(node, ast.Name)
     )
     given = [(used_name, names[used_name]) for used_name in used if used_name in names]
-    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if not _is_code(value)]
-    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, _place(_look_up(call.func, names)))
+    told = [f"{used_name} = {describe(value, 90)}" for used_name, value in given if says_something(value)]
+    function = look_up(call.func, names)
+    may_be_none = "None" in str(getattr(function, "__annotations__", {}).get("return", ""))
+    place = place_of(function) if sought.is_own(call, names) else ""
+    return Called(_short(call), tuple(told[:_MOST_NAMES]), name, place, may_be_none, isinstance(function, type))
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
@@ -188,24 +212,6 @@ def _walk_in_order(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
         yield from _walk_in_order(child)
-
-
-def _is_code(value: object) -> bool:
-    return isinstance(value, FunctionType | MethodType | ModuleType | type) or inspect.isbuiltin(value)
-
-
-def _place(value: object) -> str:
-    """Where a function or class is defined: `name (file:line)`; "" if that can't be told."""
-    if not isinstance(value, FunctionType | type):
-        return ""
-    try:
-        path, line = Path(inspect.getsourcefile(value) or ""), inspect.getsourcelines(value)[1]
-    except (OSError, TypeError):
-        return ""
-    if isinstance(value, FunctionType):
-        line = next((i for i, text in enumerate(inspect.getsource(value).splitlines(), line) if "def " in text), line)
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{value.__qualname__} ({path.as_posix()}:{line})"
 
 
 def _short(node: ast.AST, most: int = _LONGEST) -> str:

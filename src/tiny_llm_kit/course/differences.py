@@ -3,6 +3,7 @@
 Pictures and lines stay within 56 columns, so that they can be indented in a terminal of 60.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -10,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tiny_llm_kit.course.failure import EXPECTED
+
 WIDTH = 56
+TOLERANCE = 1e-4
 MOST_ROWS, MOST_COLUMNS = 12, 24
 _FEW = 12
 
@@ -35,6 +39,10 @@ def describe(value: object, most: int = 120) -> str:
     if array is None:
         if type(value).__module__.startswith("mlx.") and type(value).__name__ == "Dtype":
             return str(value).removeprefix("mlx.core.")
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value) if field.repr}
+            if any(as_array(item) is not None for item in fields.values()):  # which as Python writes them tell nothing
+                return clip(f"{type(value).__name__}({', '.join(f'{n}={describe(item)}' for n, item in fields.items())})", most)
         if isinstance(value, list | tuple) and value and all(as_array(item) is not None for item in value):
             return clip(f"[{', '.join(map(describe, value))}]", most)
         return clip(repr(value), most)
@@ -46,8 +54,11 @@ def describe(value: object, most: int = 120) -> str:
     return clip(f"{dtype}{array.shape}{numbers}{''.join(f', with {text}' for text in strange)}", most)
 
 
-def compare(got: object, expected: object, tolerance: float = 1e-4) -> tuple[str, ...]:
-    """How the two differ, in lines; none where their descriptions say all."""
+def compare(got: object, expected: object, tolerance: float = TOLERANCE, names: Mapping[int, str] = {}) -> tuple[str, ...]:
+    """How the two differ, in lines; none where their descriptions say all.
+
+    `names`: what to call objects that are items of sequences, by their ids.
+    """
     a, b = as_array(got), as_array(expected)
     if (a is None) != (b is None):  # an array against a list
         a = _list_as_array(got) if a is None else a
@@ -55,9 +66,9 @@ def compare(got: object, expected: object, tolerance: float = 1e-4) -> tuple[str
     if a is not None and b is not None:
         return _compare_arrays(a, b, tolerance)
     if isinstance(got, str) and isinstance(expected, str):
-        return _compare_sequences(got, expected)
+        return _compare_sequences(got, expected, names)
     if isinstance(got, list | tuple) and isinstance(expected, list | tuple):
-        return _compare_sequences(got, expected)
+        return _compare_sequences(got, expected, names)
     if isinstance(got, Mapping) and isinstance(expected, Mapping):
         return _compare_mappings(got, expected)
     if isinstance(got, Set) and isinstance(expected, Set):
@@ -147,14 +158,14 @@ def _two_masks(got: np.ndarray, expected: np.ndarray) -> list[str]:
     return [*rows, f"{SEEN} seen  {HIDDEN} hidden  {EXTRA} should be hidden  {MISSING} should be seen"]
 
 
-def _compare_sequences(got: Sequence[Any], expected: Sequence[Any]) -> tuple[str, ...]:
+def _compare_sequences(got: Sequence[Any], expected: Sequence[Any], names: Mapping[int, str]) -> tuple[str, ...]:
     """Both from a little before the first difference on, one over the other, and a caret under it."""
     first = next((i for i, pair in enumerate(itertools.zip_longest(got, expected, fillvalue=...)) if _unequal(*pair)), None)
     if first is None:
         return ()
     text = isinstance(got, str)
     for start in range(first + 1):  # the latest start is the difference itself
-        lines, place = _aligned(got[start:], expected[start:], first - start, text, start > 0)
+        lines, place = _aligned(got[start:], expected[start:], first - start, text, start > 0, names)
         if place < WIDTH * 2 // 3:
             break
     about = f"first difference: {'character' if text else 'item'} {first}"
@@ -170,25 +181,32 @@ def _unequal(one: object, other: object) -> bool:
         return repr(one) != repr(other)
 
 
-def _aligned(got: Sequence[Any], expected: Sequence[Any], first: int, text: bool, cut: bool) -> tuple[tuple[str, str], int]:
+def _aligned(
+    got: Sequence[Any], expected: Sequence[Any], first: int, text: bool, cut: bool, names: Mapping[int, str]
+) -> tuple[tuple[str, str], int]:
     """The two lines, and the column of item `first`, to which both are padded."""
-    names = ("yours     ", "expected  ")
+    labels = ("yours     ", EXPECTED)
     if text:
         pieces = [[repr(letter)[1:-1] for letter in one[: first + WIDTH]] for one in (got, expected)]
         gap, left = "", "…" if cut else ""
     else:
-        pieces = [[_item(item) for item in one[: first + WIDTH]] for one in (got, expected)]
+        pieces = [[_item(item, names) for item in one[: first + WIDTH]] for one in (got, expected)]
         gap, left = ", ", "… " if cut else ""
     wide = [max(map(len, pair)) for pair in itertools.zip_longest(*pieces, fillvalue="")]
     lines = [
-        f"{name}{left}{gap.join(piece.rjust(wide[i]) for i, piece in enumerate(one)) or '(nothing)'}"
-        for name, one in zip(names, pieces, strict=True)
+        f"{label}{left}{gap.join(piece.rjust(wide[i]) for i, piece in enumerate(one)) or '(nothing)'}"
+        for label, one in zip(labels, pieces, strict=True)
     ]
-    place = len(names[0]) + len(left) + sum(wide[:first]) + len(gap) * first + max(wide[first] - 1, 0)
+    place = len(labels[0]) + len(left) + sum(wide[:first]) + len(gap) * first + max(wide[first] - 1, 0)
     return (lines[0], lines[1]), place
 
 
-def _item(item: object) -> str:
+def _item(item: object, names: Mapping[int, str]) -> str:
+    if id(item) in names:
+        return names[id(item)]
+    if isinstance(item, list | tuple) and any(id(part) in names for part in item):
+        parts = ", ".join(_item(part, names) for part in item)
+        return clip(f"[{parts}]" if isinstance(item, list) else f"({parts})", 24)
     return _number(item) if isinstance(item, float) else clip(describe(item), 24)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from tiny_llm_kit.course.calls import Called, Frames, find_called, find_compared, is_one_statement
-from tiny_llm_kit.course.differences import as_array, compare, describe, draw_mask
-from tiny_llm_kit.course.failure import STUB, Failure, Kind
+from tiny_llm_kit.course.calls import Called, Frames, find_called, find_compared, is_in, is_one_statement
+from tiny_llm_kit.course.differences import TOLERANCE, WIDTH, as_array, clip, compare, describe, draw_mask
+from tiny_llm_kit.course.failure import STUB, Failure, Kind, is_drawn
 
 _GOT, _EXPECTED = ("got",), ("want", "expected", "wanted")
 
@@ -32,8 +32,10 @@ def explain(error: BaseException, compared: Comparison | None, tests: Path, pack
     kind = kind_of(error)
     if kind == "stub":
         return Failure(kind, str(error))
-    called = find_called(frames, tests, package)
-    failure = Failure(kind, "", called.text, called.given, where=called.place)
+    called = find_called(frames, tests, package, kind == "wrong")
+    failure = Failure(kind, "", called.text, called.checked, called.given, where=called.place)
+    if "NoneType" in str(error) and called.place and not called.may_be_none and is_in(frames[-1][0], tests):
+        return replace(failure, got="None, it seems: is a `return` missing?")  # the test has stumbled over what came back
     if kind != "wrong":
         return failure
     got, expected, picture = _values(frames, compared, called)
@@ -50,29 +52,46 @@ def kind_of(error: BaseException) -> Kind:
 
 def _values(frames: Frames, compared: Comparison | None, called: Called) -> tuple[str, str, tuple[str, ...]]:
     """What came back, what was expected, and how they differ."""
+    objects = _name_objects(frames)
     if compared and compared.frame is frames[-1][0] and is_one_statement(compared.frame, compared.line, frames[-1][1]):
         about = find_compared(*frames[-1])
-        got = describe(compared.left) if compared.right is None else _describe_result(compared.left)
+        about = "" if about in ("got", called.name) else about
+        got = describe(compared.left) if compared.right is None else _describe_result(compared.left, called)
         expected = describe(compared.right)
-        picture = compare(compared.left, compared.right) if compared.operator == "==" else ()
-        got = f"{got}   ({about})" if about and about not in ("got", called.name) else got
+        picture = compare(compared.left, compared.right, names=objects) if compared.operator == "==" else ()
+        got = f"{got}   ({about})" if about else got
         expected = expected if compared.operator == "==" else f"{compared.operator} {expected}"
         if picture and as_array(compared.left) is not None:
             return got, expected, picture
+        if about and is_drawn(picture):
+            picture = (clip(f"{about}:", WIDTH), *picture)
         return got, expected, picture + _mask(frames, called)
     for frame, _ in reversed(frames):
         names = frame.f_locals
         mine, right = (next((names[name] for name in known if name in names), ...) for known in (_GOT, _EXPECTED))
         if mine is not ... and right is not ...:
             tolerance = names.get("tolerance")
-            picture = compare(mine, right, *([tolerance] if isinstance(tolerance, float) else []))
-            return _describe_result(mine), describe(right), picture
+            picture = compare(mine, right, tolerance if isinstance(tolerance, float) else TOLERANCE, objects)
+            return _describe_result(mine, called), describe(right), picture
     value = _result(frames, called)
-    return (_describe_result(value) if value is not ... else ""), "", _mask(frames, called)
+    return (_describe_result(value, called) if value is not ... else ""), "", _mask(frames, called)
 
 
-def _describe_result(value: object) -> str:
-    return "None: is a `return` missing?" if value is None else describe(value)
+def _name_objects(frames: Frames) -> dict[int, str]:
+    """What the test, and what it calls, call their objects, by their ids: `first`, `queue[2]`. Numbers and arrays speak for
+    themselves."""
+    names: dict[int, str] = {}
+    for frame, _ in frames[-3:]:
+        for name, value in frame.f_locals.items():
+            items = {f"{name}[{i}]": item for i, item in enumerate(value)} if type(value) in (list, tuple) else {name: value}
+            for shown, item in items.items():
+                if type(item).__module__ != "builtins" and as_array(item) is None:
+                    names.setdefault(id(item), shown)
+    return names
+
+
+def _describe_result(value: object, called: Called) -> str:
+    return "None: is a `return` missing?" if value is None and not called.may_be_none else describe(value)
 
 
 def _mask(frames: Frames, called: Called) -> tuple[str, ...]:

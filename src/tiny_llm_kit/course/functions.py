@@ -4,6 +4,7 @@ Functions are known by their names, such as `softmax` or `FairQueue.push`: a lea
 """
 
 import ast
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
 @dataclass(frozen=True)
 class Function:
-    """Its lines are `[start, end)`, counted from 0, decorators included; those from `body` on come after the docstring."""
+    """Its lines are `[start, end)`, counted from 0, decorators included; those from `body` on come after the docstring.
+
+    `rebound`: the line, counted from 1, in which a later statement (`softmax = mine`) gives the name another meaning; else 0.
+    """
 
     name: str
     start: int
@@ -23,6 +27,7 @@ class Function:
     indent: str
     stub: bool
     task: tuple[int, int, int] | None
+    rebound: int
     node: ast.FunctionDef | ast.AsyncFunctionDef
 
     @property
@@ -34,6 +39,14 @@ class Function:
 def split_lines(text: str) -> list[str]:
     """The lines as Python counts them, with their ends; `str.splitlines` would cut at form feeds as well."""
     return _LINES.findall(text)
+
+
+def decode(content: bytes, path: Path) -> str:
+    """The text of a file, without the byte order mark of some editors. ValueError if it is not UTF-8."""
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: this is not UTF-8 ({error}). Save it as UTF-8 first") from None
 
 
 def parse(text: str, path: Path) -> ast.Module:
@@ -48,8 +61,23 @@ def parse(text: str, path: Path) -> ast.Module:
 
 def find_functions(text: str, path: Path) -> list[Function]:
     """All functions of a module and of its classes, in their order. ValueError as in `parse`."""
-    lines = split_lines(text)
-    return [_describe(node, owner, lines) for node, owner in _walk(parse(text, path).body, "")]
+    lines, tree = split_lines(text), parse(text, path)
+    rebound = _find_rebound(tree.body, "")
+    return [_describe(node, owner, lines, rebound.get(owner + node.name, 0)) for node, owner in _walk(tree.body, "")]
+
+
+def _find_rebound(body: list[ast.stmt], owner: str) -> dict[str, int]:
+    """The lines of assignments and imports by the names that they bind, if no `def` of that name comes after them."""
+    lines: dict[str, int] = {}
+    for node in body:
+        match node:
+            case ast.Assign() | ast.AnnAssign() | ast.Import() | ast.ImportFrom():
+                lines |= {owner + name: node.lineno for name in bound_names(node)}
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                lines.pop(owner + node.name, None)
+            case ast.ClassDef():
+                lines |= _find_rebound(node.body, f"{owner}{node.name}.")
+    return lines
 
 
 def _walk(body: list[ast.stmt], owner: str) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
@@ -63,7 +91,7 @@ def _walk(body: list[ast.stmt], owner: str) -> Iterator[tuple[ast.FunctionDef | 
                 yield from _walk([*node.body, *node.orelse], owner)
 
 
-def _describe(node: ast.FunctionDef | ast.AsyncFunctionDef, owner: str, lines: list[str]) -> Function:
+def _describe(node: ast.FunctionDef | ast.AsyncFunctionDef, owner: str, lines: list[str], rebound: int) -> Function:
     start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
     indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
     documented = ast.get_docstring(node, clean=False) is not None
@@ -75,9 +103,9 @@ def _describe(node: ast.FunctionDef | ast.AsyncFunctionDef, owner: str, lines: l
         while lines[body - 1].lstrip().startswith("#") or not lines[body - 1].strip():
             body -= 1  # comments on top belong to the body
     end = node.end_lineno or 0
-    return Function(
-        owner + node.name, start, body, _end_of_comments(lines, end, indent), indent, _is_stub(statements), _mark(node), node
-    )
+    stub = _is_stub(statements) and not rebound
+    end = _end_of_comments(lines, end, indent)
+    return Function(owner + node.name, start, body, end, indent, stub, _mark(node), rebound, node)
 
 
 def _first_line(statement: ast.stmt) -> int:

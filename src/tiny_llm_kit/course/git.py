@@ -1,5 +1,6 @@
 """The git commands that `update` needs. It reads a repository and makes objects; only `move_to` changes what a user sees."""
 
+import io
 import os
 import subprocess
 import tempfile
@@ -64,8 +65,9 @@ class Git:
             raise ValueError(f"{self.root} is not a clone of the course's repository, so there is nothing to update it from")
         if not self.ask("rev-parse", "--verify", "HEAD"):
             raise ValueError(f"{self.root} has no commit yet")
-        for name in _UNDER_WAY:
-            if (self.root / self.text("rev-parse", "--git-path", name)).exists():
+        places = self.text("rev-parse", *(word for name in _UNDER_WAY for word in ("--git-path", name))).splitlines()
+        for name, place in zip(_UNDER_WAY, places, strict=True):
+            if (self.root / place).exists():
                 raise ValueError(f"git is in the middle of something ({name}): end that first, `git status` says how")
 
     def upstream(self) -> str:
@@ -138,6 +140,17 @@ class Git:
 
     def read(self, blob: str) -> bytes:
         return self.run("cat-file", "blob", blob)
+
+    def read_all(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """Many of them at once, by their ids."""
+        wanted = list(dict.fromkeys(blobs))
+        output = io.BytesIO(self.run("cat-file", "--batch", input="".join(f"{blob}\n" for blob in wanted).encode()))
+        contents = {}
+        for blob in wanted:
+            size = int(output.readline().split()[2])  # of "<id> blob <size>"
+            contents[blob] = output.read(size)
+            output.readline()
+        return contents
 
     def checked_out(self, blob: str, path: Path) -> bytes:
         """What a checkout would write."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tiny_llm_kit.course import processes, session
+from tiny_llm_kit.course.deaths import describe_end, find_line
 from tiny_llm_kit.course.failure import Failure
 from tiny_llm_kit.course.stuck import StuckWatch
 
@@ -34,7 +35,10 @@ _TASK = re.compile(r"::(?:\w+::)*test_task_(\d+)_")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a test ended: passed, failed, error (it could not begin), or skipped for a `reason`."""
+    """How a test ended: passed, failed, error (it could not begin), skipped for a `reason`, or not run.
+
+    Not run are tests that would meet the same stub as one before them, and `failure` is that one's.
+    """
 
     test: str
     outcome: str
@@ -146,7 +150,7 @@ class _Child:
         if not self.aloud:
             self.total.output = self.log.read_text(encoding="utf-8", errors="replace")
         if ending.exit_code is None:
-            self._report_death(stopped or _how_it_ended(exit_code))
+            self._report_death(stopped or describe_end(exit_code))
 
     def _start(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> processes.Process:
         with self.log.open("w") as log:
@@ -222,7 +226,8 @@ class _Child:
             self.total.unimportable.append(Failure("crashed", f"before the first test, {how}", example=last))
             self.broke_off = False
         elif self.current not in self.total.results:
-            result = Ended(self.current, "failed", failure=Failure("crashed", f"in this test, {how}"))
+            failure = Failure("crashed", f"in this test, {how}", where=find_line(self.total.output, self.root))
+            result = Ended(self.current, "failed", failure=failure)
             self.total.results[result.test] = result
             self.listener.ended(result)
 
@@ -236,11 +241,3 @@ def _read_events(lines: Any) -> Iterator[dict[str, Any]]:
             lines.seek(place)
             return
         yield json.loads(line)
-
-
-def _how_it_ended(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name if -exit_code in list(signal.Signals) else f"signal {-exit_code}"
-        more = ": was there enough memory?" if name == "SIGKILL" else ""
-        return f"the process crashed ({name}){more}"
-    return f"the process ended with exit code {exit_code}: does something call os._exit?"

@@ -24,6 +24,7 @@ _PRINTED_LINES, _PRINTED_WIDTH = 5, 100
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--events", help="the file to which what happens is written")
     parser.addoption("--without", help="a file with a JSON list of the tests that are not run")
+    parser.addoption("--unwritten", default="", help="what the tests of tasks without any answer begin with, by commas")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +37,8 @@ class _Observer:
         self.config = config
         self.path = path
         self.compared: Comparison | None = None
+        self.unwritten = tuple(filter(None, config.getoption("--unwritten").split(",")))
+        self.stubs: dict[str, Failure] = {}
 
     def write(self, event: str, **details: Any) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -54,6 +57,16 @@ class _Observer:
         if report.failed:
             failure = Failure("unimportable", _last_line(report.longreprtext), example=tuple(report.longreprtext.splitlines()))
             self.write("uncollected", file=report.nodeid, failure=asdict(failure))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Once a test of a task without any answer has met a stub, the others of that task need not run: they would, too."""
+        stub = next((failure for begin, failure in self.stubs.items() if item.name.startswith(begin)), None)
+        if stub is None:
+            return None
+        self.write("end", test=item.nodeid, outcome="not run", reason="", failure=asdict(stub))
+        item.session._setupstate.teardown_exact(nextitem)  # the test before has left what this one would have needed
+        return True
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.compared = None
@@ -86,6 +99,9 @@ class _Observer:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
             failure = self._complete(report) if report.failed else None
+            if failure and failure.kind == "stub":
+                name = report.nodeid.rpartition("::")[2]
+                self.stubs |= {begin: failure for begin in self.unwritten if name.startswith(begin)}
             reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
             outcome = "error" if report.failed and report.when != "call" else report.outcome
             self.write("end", test=report.nodeid, outcome=outcome, reason=reason, failure=failure and asdict(failure))

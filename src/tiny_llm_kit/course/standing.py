@@ -96,13 +96,12 @@ def find_standing(course: Course, answers: Answers, results: Results) -> Standin
 
 
 def _stand(day: Day, task: Task, answers: Answers, results: Results) -> TaskStanding:
-    key = (task.week, task.day, task.number)
     places = {Path(module): place for place, module in enumerate(day.modules)}
-    own = tuple(sorted(answers.by_task.get(key, ()), key=lambda answer: places.get(answer.path, len(places))))
+    own = tuple(sorted(answers.of(task), key=lambda answer: places.get(answer.path, len(places))))
     tests, current = results.outcomes(day, task.number)
     failed = sum(outcome not in ("passed", "skipped") for outcome in tests.values())
     stubs = sum(answer.stub for answer in own)
-    if own and stubs == len(own):
+    if answers.are_stubs(task):
         state = State.NOT_BEGUN
     elif current and failed:
         state = State.FAILS

@@ -5,9 +5,15 @@ import time
 
 import psutil
 
+LOADING = 50.0
+"""Seconds that loading the package and the tests may take at least, however short the time of a test."""
+
 
 class StuckWatch:
-    """Helps where the watchdog of the suites cannot: in an import, or in code that never lets go."""
+    """Helps where the watchdog of the suites cannot: in an import, or in code that never lets go.
+
+    `timeout`: seconds after which the suites stop a test.
+    """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -26,7 +32,8 @@ class StuckWatch:
             return ""
         self.next_look = time.monotonic() + 1
         computed = _seconds_of_computing(process) - self.computed
-        if computed > 1.5 * self.timeout or self.silence > (12 if testing else 3) * self.timeout:
+        limit = self.timeout if testing else max(self.timeout, LOADING)
+        if computed > 1.5 * limit or self.silence > (12 if testing else 3) * limit:
             return f"nothing happened for {self.silence:.0f} s, so the process was stopped: what never ends there?"
         return ""
 

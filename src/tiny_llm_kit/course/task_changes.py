@@ -16,6 +16,9 @@ from tiny_llm_kit.course.kernel_regions import STUB
 
 Number = tuple[int, int, int]
 
+READ = (".md", ".metal", ".py", ".toml")
+"""What the names of the files that are read end with."""
+
 _SECTION = re.compile(r"#+ Task (\d+)\b")
 _HEADING = re.compile(r"(#{1,3}) ")
 _TEST = re.compile(r"test_task_(\d+)_")

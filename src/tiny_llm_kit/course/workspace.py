@@ -1,7 +1,7 @@
 """What `start` and `reset` do to a learner's package: plans, made from texts alone, and then carried out after a backup."""
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from tiny_llm_kit.course import backups
 from tiny_llm_kit.course.answer_files import AnswerFile, Part, find_files
 from tiny_llm_kit.course.backups import PACKAGE, Backup
 from tiny_llm_kit.course.course_map import Course, Day, Task
+from tiny_llm_kit.course.functions import decode
 from tiny_llm_kit.course.swap import Change, alone, check_writable, read_or_none, swap
 
 
@@ -17,12 +18,14 @@ class Plan:
     """`changes` by path from the project's root, the parts that are put in place, and those that stay as they are.
 
     `whole`: files that are replaced with all that is in them, as their parts can't be told apart. `days`: how many there are.
+    `rebound`: the lines that give functions another meaning than that of what is put in place, as "file:line: function".
     """
 
     changes: dict[Path, Change] = field(default_factory=dict)
     placed: list[Part] = field(default_factory=list)
     kept: list[Part] = field(default_factory=list)
     whole: list[Path] = field(default_factory=list)
+    rebound: list[str] = field(default_factory=list)
     days: int = 0
 
 
@@ -53,7 +56,9 @@ def _plan_filling(file: AnswerFile, wanted: list[Part], replace: bool, plan: Pla
     plan.kept += [part for part in written if part not in chosen]
     plan.placed += chosen
     if chosen:
-        _add_change(plan, file, file.replace(text, chosen, file.answer))
+        text = file.replace(text, chosen, file.answer)
+        _add_change(plan, file, text)
+        _add_rebound(plan, file, chosen, text)
 
 
 def plan_reset(root: Path, course: Course, day: Day, task: Task | None) -> Plan:
@@ -83,15 +88,18 @@ def _plan_reset(file: AnswerFile, wanted: list[Part], plan: Plan) -> None:
     plan.placed += chosen
     if chosen:
         _add_change(plan, file, text)
+    _add_rebound(plan, file, wanted, text)
+
+
+def _add_rebound(plan: Plan, file: AnswerFile, parts: Collection[Part], text: str) -> None:
+    found = file.find_rebound(text).items()
+    plan.rebound += [f"{file.shown}:{line}: {part.name}" for part, line in found if part in parts]
 
 
 def _read(file: AnswerFile) -> str | None:
     """The learner's text, None where there is no file."""
     content = read_or_none(file.root / PACKAGE / file.path)
-    try:
-        return None if content is None else content.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file.shown}: this is not UTF-8 ({error}). Save it as UTF-8 first") from None
+    return None if content is None else decode(content, file.shown)
 
 
 def read_answer(file: AnswerFile) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tiny_llm_kit.cli.course.opened import Opened
 from tiny_llm_kit.course.course_map import Day
-from tiny_llm_kit.course.failure import STUB, Failure
+from tiny_llm_kit.course.failure import STUB, Failure, is_drawn
 from tiny_llm_kit.course.guided_run import Ended, Run, task_number
 from tiny_llm_kit.course.sections import find_section
 
@@ -58,6 +58,7 @@ def show_failures(opened: Opened, day: Day, run: Run, everything: bool = False) 
     paper = opened.paper
     for failure in run.unimportable:
         show_unimportable(opened, failure)
+    unwritten = [task.number for task in opened.find_unwritten(day)]
     told_of, before = 0, -1
     for number in (*day.order, 0):
         own = [ended for ended in run.failures if task_number(ended.test) == number]
@@ -65,7 +66,7 @@ def show_failures(opened: Opened, day: Day, run: Run, everything: bool = False) 
         if own or left_out:
             if before and all(ended.failure and ended.failure.kind == "stub" for ended in own):
                 paper.line()  # lines about stubs are kept together
-            before = _show_task(opened, day, number, own, everything)
+            before = _show_task(opened, day, number, own, everything, number in unwritten)
             told_of = before or told_of
         if left_out:
             paper.line(f"{_count(len(left_out), 'test')} of this task not run: {left_out[0]}.", "yellow", 2)
@@ -79,7 +80,7 @@ def show_failures(opened: Opened, day: Day, run: Run, everything: bool = False) 
             paper.line(use, indent=2)
 
 
-def _show_task(opened: Opened, day: Day, number: int, failures: list[Ended], everything: bool) -> int:
+def _show_task(opened: Opened, day: Day, number: int, failures: list[Ended], everything: bool, untouched: bool) -> int:
     """The number of the task, if it was told how to go on with it."""
     paper = opened.paper
     stubs = [ended for ended in failures if ended.failure and ended.failure.kind == "stub"]
@@ -89,7 +90,7 @@ def _show_task(opened: Opened, day: Day, number: int, failures: list[Ended], eve
         paper.line()
         paper.line(f"{title}: {_count(len(failures), 'test')} failed", "bold")
     if stubs:
-        _show_stubs(opened, stubs, day, number, alone=not others)
+        _show_stubs(opened, stubs, day, number, alone=not others, untouched=untouched)
     if not others:
         return 0
     folds = [Fold(ended, ended.failure) for ended in others if ended.failure] if everything else fold(others)
@@ -110,8 +111,11 @@ def _show_task(opened: Opened, day: Day, number: int, failures: list[Ended], eve
     return number
 
 
-def _show_stubs(opened: Opened, stubs: list[Ended], day: Day, number: int, alone: bool) -> None:
-    """One line for each task that is not written, with the number of tests that wait for it."""
+def _show_stubs(opened: Opened, stubs: list[Ended], day: Day, number: int, alone: bool, untouched: bool) -> None:
+    """One line for each task that is not written, with the number of tests that wait for it.
+
+    `alone`: the task fails in no other way. `untouched`: no function of it is written.
+    """
     waiting: dict[str, list[Failure]] = {}
     for ended in stubs:
         if ended.failure:
@@ -125,7 +129,8 @@ def _show_stubs(opened: Opened, stubs: list[Ended], day: Day, number: int, alone
         here = f" {place}" if place else ""
         tests = _count(len(failures), "test")
         if key == (day.week, day.number, number):
-            opened.paper.line(f"✗ Task {number} is not written yet ({tests}):{here}")
+            how = "not written yet" if untouched else "only partly written"
+            opened.paper.line(f"✗ Task {number} is {how} ({tests}):{here}")
         else:
             who = f"Task {number}" if alone else "It"
             name = f"task {key[2]}" if key[:2] == (day.week, day.number) else name.partition(":")[0]
@@ -136,11 +141,12 @@ def _show_fold(opened: Opened, found: Fold) -> None:
     paper, failure = opened.paper, found.failure
     paper.line()
     paper.line(f"✗ {_sentence(found.first.test)}", "red", 2)
-    drawn = bool(failure.picture) and failure.picture[0].startswith("yours ")
+    drawn = is_drawn(failure.picture)
     first = failure.example[0] if failure.example else ""
     rows: list[tuple[str, str | tuple[str, ...]]] = [
         ("called", failure.called),
         *(("with" if i == 0 else "", text) for i, text in enumerate(failure.given)),
+        ("checked", failure.checked),
         ("got", "" if drawn else failure.got),
         ("expected", "" if drawn else failure.expected),
         ("", failure.picture),

@@ -2,9 +2,11 @@
 
 import click
 
-from tiny_llm_kit.cli.course.opened import open_course
+from tiny_llm_kit.cli.course.opened import Opened, day_arguments, open_course
 from tiny_llm_kit.cli.course.paper import warn
+from tiny_llm_kit.cli.course.test import choose_day
 from tiny_llm_kit.cli.errors import BadInput
+from tiny_llm_kit.course.course_map import Day, Task
 from tiny_llm_kit.course.sections import find_section
 from tiny_llm_kit.course.state_file import read_state, write_state
 
@@ -12,25 +14,30 @@ FILE = "hints.json"
 
 
 @click.command("hint")
-@click.argument("week", type=int, metavar="W")
-@click.argument("day", type=int, metavar="D")
-@click.argument("number", type=int, metavar="T")
+@day_arguments
 @click.option("--again", is_flag=True, help="Show the hints that you have had, and no new one.")
 @click.option("--all", "everything", is_flag=True, help="Show all hints.")
-def hint_command(week: int, day: int, number: int, again: bool, everything: bool) -> None:
-    """Gives a hint for task T of day D in week W; each time one more, from gentle to plain.
+def hint_command(week: int | None, day: int | None, number: int | None, again: bool, everything: bool) -> None:
+    """Gives a hint for a task; each time one more, from gentle to plain.
+
+    Without T, it takes the next task of the day that is not done, and without W and D the one that `next` names.
 
     \b
-    pdm run course hint 2 6 4
+    pdm run course hint            the next task
+    pdm run course hint 2 6 4      week 2 day 6 task 4
     """
     if again and everything:
         raise BadInput("--again shows the hints that you have had, --all shows all: give one of them")
     opened = open_course()
-    found = opened.find_day(week, day)
-    task = opened.find_task(found, number)
+    paper = opened.paper
+    chosen = _choose_task(opened, week, day, number)
+    if chosen is None:
+        paper.line("No task is left to do. For a hint all the same, name the task: pdm run course hint W D T")
+        return
+    found, task = chosen
+    week, day, number = task.week, task.day, task.number
     hints = found.hints.get(number, ())
     section = find_section(opened.root, found, number)
-    paper = opened.paper
     paper.line(str(task), "bold")
     if not hints:
         paper.line("This task has no hints. Its section in the chapter says most:")
@@ -56,3 +63,14 @@ def hint_command(week: int, day: int, number: int, again: bool, everything: bool
         paper.line(f"More: pdm run course hint {week} {day} {number}", "dim")
     if now != seen:
         write_state(opened.root, FILE, read_state(opened.root, FILE, warn) | {key: now}, warn)
+
+
+def _choose_task(opened: Opened, week: int | None, day: int | None, number: int | None) -> tuple[Day, Task] | None:
+    """The task that was asked for; else the next one that is not done, None if all are."""
+    found = choose_day(opened, week, day)
+    if found is not None and number is not None:
+        return found, opened.find_task(found, number)
+    standing = next((standing for standing in opened.standing.days if standing.day == found), None)
+    if standing is None or standing.next_task is None:
+        return None
+    return standing.day, standing.next_task.task

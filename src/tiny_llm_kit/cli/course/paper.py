@@ -42,8 +42,15 @@ class Paper:
         return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
 
     def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        """A line, broken between words and indented."""
-        self.show(self._text(text, style), indent)
+        """A line, broken between words and indented. What follows a ✗ or ✓ stays to the right of it."""
+        if text[:2] not in ("✗ ", "✓ "):
+            self.show(self._text(text, style), indent)
+            return
+        table = Table.grid(padding=(0, 1, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(self._text(text[0], style), self._text(text[2:], style))
+        self.show(table, indent)
 
     def show(self, thing: RenderableType, indent: int = 0) -> None:
         padded = Padding(thing, (0, 0, 0, indent)) if indent else thing

@@ -2,7 +2,8 @@
 
 import click
 
-from tiny_llm_kit.cli.course.common import opened_course, tell_backup, tell_parts
+from tiny_llm_kit.cli.course.common import tell_backup, tell_parts, tell_rebound
+from tiny_llm_kit.cli.course.opened import opened_course
 from tiny_llm_kit.course.course_map import LEARNER
 
 
@@ -24,11 +25,13 @@ def reset(week: int, day: int, task: int | None) -> None:
         chosen = None if task is None else course.find_task(week, day, task)
         plan = plan_reset(root, course, found, chosen)
         if not plan.changes:
-            click.echo(f"nothing to do: {chosen or found} is not written yet")
+            click.echo(f"nothing to do: {chosen or found} has its stubs")
+            tell_rebound(plan.rebound)
             return
         backup = carry_out(root, plan.changes, f"reset {week} {day}" + (f" {task}" if task else ""))
         click.echo(f"src/{LEARNER} has stubs again in the place of:")
         tell_parts(plan.placed)
         for path in plan.whole:
             click.echo(f"made again, with all that was in it: {path}")
+        tell_rebound(plan.rebound)
         tell_backup(root, backup)

@@ -2,7 +2,8 @@
 
 import click
 
-from tiny_llm_kit.cli.course.common import count, opened_course, tell_backup
+from tiny_llm_kit.cli.course.common import count, tell_backup
+from tiny_llm_kit.cli.course.opened import opened_course
 
 
 @click.command()

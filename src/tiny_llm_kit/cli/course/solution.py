@@ -2,7 +2,7 @@
 
 import click
 
-from tiny_llm_kit.cli.course.common import opened_course
+from tiny_llm_kit.cli.course.opened import opened_course
 
 
 @click.command()

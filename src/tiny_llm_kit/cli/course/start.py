@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiny_llm_kit.cli.course.common import opened_course, tell_backup, tell_parts
+from tiny_llm_kit.cli.course.common import tell_backup, tell_parts, tell_rebound
+from tiny_llm_kit.cli.course.opened import opened_course
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 def start(week: int, day: int, replace: bool) -> None:
     """Begins at a day: fills in the reference's answers to all earlier days.
 
-    What you have written stays, of earlier days too, unless you give --replace. Nothing of the day itself or of later ones is
-    touched. The tests of what stays among new answers are run. src/tiny_llm is copied first, see `restore`.
+    What you have written stays, of earlier days too, unless you give --replace. Comments alone are no answer: a stub with notes
+    of yours is filled in. Nothing of the day itself or of later ones is touched. The tests of what stays among new answers are
+    run. All of src/tiny_llm is copied first, and `pdm run course restore` brings it back.
 
     Example: pdm run course start 2 6
     """
@@ -35,6 +37,7 @@ def start(week: int, day: int, replace: bool) -> None:
         if backup:
             click.echo(f"src/{LEARNER} has the reference's answers to:")
             tell_parts(plan.placed, by_day=True)
+            tell_rebound(plan.rebound)
         else:
             click.echo(f"nothing to fill in: {'all earlier days are written' if plan.days else 'no day is earlier'}")
         if plan.kept:

@@ -93,8 +93,8 @@ def _show_tasks(paper: Paper, found: DayStanding) -> None:
 
 def show_broken(opened: Opened, standing: Standing) -> None:
     """Files that cannot be read: no test can run before they are fixed."""
-    for path, reason in standing.broken.items():
-        opened.paper.line(f"✗ src/{opened.package}/{path.as_posix()} cannot be read: {reason}", "red")
+    for reason in standing.broken.values():
+        opened.paper.line(f"✗ {reason}", "red")
 
 
 def _show_next(opened: Opened, standing: Standing) -> None:

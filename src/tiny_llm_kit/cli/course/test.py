@@ -79,8 +79,9 @@ def run_day(
     paper, run = opened.paper, Run()
     paper.line(str(day), "bold")
     arguments = [*(["-k", f"test_task_{number}_"] if number else []), *(["-x"] if exitfirst else [])]
-    arguments += ["-vv", "--tb=short"] if verbose else ["--tb=short"]
+    arguments += ["-vv", "--tb=short"] if verbose else ["-q", "--tb=short"]
     arguments += [f"--timeout={timeout}"] if timeout else []
+    arguments += [] if verbose else [f"--unwritten={','.join(task.tests_begin for task in opened.find_unwritten(day))}"]
     before = fingerprint(opened.root, opened.course, day, opened.package)
     interrupted = False
     try:
@@ -102,7 +103,8 @@ def run_day(
     if lost and not interrupted and not exitfirst:
         paper.line(f"✗ The tests were ended before {lost} of them had run: does the answer raise KeyboardInterrupt?", "red")
     if interrupted:
-        paper.line(f"Interrupted: {len(run.results)} of {len(run.tests)} tests were run.", "yellow")
+        told = f"{len(run.results)} of {len(run.tests)} tests were run" if run.tests else "no test had begun"
+        paper.line(f"Interrupted: {told}.", "yellow")
         raise KeyboardInterrupt
     return 0 if run.passed else 1
 

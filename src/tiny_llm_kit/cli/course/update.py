@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tiny_llm_kit.cli.course.common import count, opened_course, tell_backup
+from tiny_llm_kit.cli.course.common import count, tell_backup
+from tiny_llm_kit.cli.course.opened import opened_course
 
 
 @click.command()
@@ -25,7 +26,7 @@ def update(ref: str | None) -> None:
 
     from tiny_llm_kit.cli.progress import working
     from tiny_llm_kit.course.git import Git
-    from tiny_llm_kit.course.task_changes import Version, describe, find_task_changes
+    from tiny_llm_kit.course.task_changes import READ, Version, describe, find_task_changes
     from tiny_llm_kit.course.update import plan_update
     from tiny_llm_kit.course.workspace import carry_out
 
@@ -42,7 +43,8 @@ def update(ref: str | None) -> None:
 
         def version(commit: str) -> Version:
             tree = git.tree(commit)
-            return Version(list(tree), lambda path: git.read(tree[path][1]).decode())
+            texts = git.read_all(blob for path, (_, blob) in tree.items() if path.suffix in READ)
+            return Version(list(tree), lambda path: texts[tree[path][1]].decode())
 
         try:
             told = list(describe(find_task_changes(version(plan.base), version(plan.wanted)))) or ["none"]

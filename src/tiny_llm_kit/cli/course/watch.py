@@ -51,7 +51,7 @@ def watch_command(week: int | None, day: int | None, solution: str) -> None:
             changed = sorted({Path(path) for _, path in changes})
             opened.paper.line()
             names = ", ".join(path.relative_to(folder).as_posix() for path in changed[:3])
-            opened.paper.line(f"{datetime.now():%H:%M:%S}  saved: {names}{' …' if len(changed) > 3 else ''}", "bold cyan")
+            opened.paper.line(f"{datetime.now():%H:%M:%S}  changed: {names}{' …' if len(changed) > 3 else ''}", "bold cyan")
             if not _has_mistakes(opened, changed) and _run(opened, choose_day(opened, week, day), week):
                 return
     except KeyboardInterrupt:
