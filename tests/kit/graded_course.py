@@ -26,7 +26,7 @@ TRICKS = {
     "sleeper": "import time\n    time.sleep(60)",
     "writer": 'open("tests/checks.py", "w").write("def check(*arguments): pass")\n    return 0',
     "killer": "import os\n    os._exit(0)",
-    "forker": "child = os.fork()\n    if child:\n        os.waitpid(child, 0)\n        os._exit(0)\n    return x * x",
+    "forker": "if os.fork():\n        os._exit(0)\n    return x * x",
     "wrong": "return 0",
     "last": "return x * x",
     "borrowed": "return x * x",  # see FOOT

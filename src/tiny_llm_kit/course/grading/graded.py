@@ -6,7 +6,6 @@ test that begins and how it ended, of what was not fair, and of its own end.
 
 import json
 import os
-import re
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tiny_llm_kit.course.course_map import LEARNER
+from tiny_llm_kit.course.course_map import LEARNER, task_number
 from tiny_llm_kit.course.grading.channel import Send, make_sender
 from tiny_llm_kit.course.grading.findings import Findings
 from tiny_llm_kit.course.grading.imports import ReferenceWatch, watch_imports
 from tiny_llm_kit.course.grading.operators import Forbidden, Operators
 from tiny_llm_kit.course.grading.owner import Owner, caller
 from tiny_llm_kit.course.grading.tampering import Tampering, describe
-
-_TASK = re.compile(r"test_task_(\d+)_")
 
 
 class Collector:
@@ -58,7 +55,8 @@ class Examiner:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         self.operators.watch(self.rules)
-        watch_imports(self.rules, self.owner, self.findings)
+        own = Forbidden((), "the tests compare with it", imports=tuple({path.stem for path in Path("tests").rglob("*.py")}))
+        watch_imports([*self.rules, own], self.owner, self.findings)
         ReferenceWatch(self.owner, self.findings).watch()
         self._watch_exit()
         self.tampering.begin(config)
@@ -111,8 +109,7 @@ class Examiner:
             self.send({"kind": "result", "test": test, "outcome": outcome, "why": why[:2000]})
 
     def _find_task(self) -> str | None:
-        found = _TASK.search(self.findings.test or "")
-        return f"{self.day}.{found[1]}" if found else None
+        return f"{self.day}.{task_number(self.findings.test)}" if self.findings.test else None
 
     def _watch_exit(self) -> None:
         leave = os._exit

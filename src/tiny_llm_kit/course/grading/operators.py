@@ -59,7 +59,8 @@ class Operators:
         if operator is None:  # in this version of the library, so nobody can call it
             return
         watched = self._wrap(operator, name, rules)
-        setattr(owner, attribute, staticmethod(watched) if isinstance(owner, type) else watched)
+        is_static = isinstance(vars(owner).get(attribute), staticmethod)
+        setattr(owner, attribute, staticmethod(watched) if is_static else watched)
         root = name.partition(".")[0]
         for module in [module for key, module in sys.modules.items() if f"{key}.".startswith(f"{root}.")]:
             for key in [key for key, value in vars(module).items() if value is operator]:

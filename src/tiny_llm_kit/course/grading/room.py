@@ -1,6 +1,7 @@
 """The folder in which an answer is graded: laid out once, and put in order before each run, whatever was done to it."""
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -49,7 +50,6 @@ class Room:
         return passed_on | fixed | ({} if writes_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"})
 
     def renew_home(self) -> None:
-        shutil.rmtree(self.home, ignore_errors=True)
         self._runs += 1
         (self.home / "tmp").mkdir(parents=True)
 
@@ -59,6 +59,7 @@ class Room:
     def tidy(self) -> list[str]:
         """Puts every file back, and takes away what is new. Says which files of the course were changed."""
         self.end_left_over()
+        self._clear()
         self.renew_home()
         there = set(self._find_files())
         for path in there - self._files.keys():
@@ -75,16 +76,47 @@ class Room:
                 if process.environ().get("HOME", "").startswith(f"{self.folder}/"):
                     process.kill()
 
+    def _clear(self) -> None:
+        """Takes away all but the folders that are kept, which an answer may have put a link or a file in place of."""
+        kept = (self.course, self.answer)
+        _ensure_folder(self.folder)
+        for path in self.folder.iterdir():
+            if path not in kept:
+                _remove(path)
+        for path in kept:
+            _ensure_folder(path)
+
     def _find_files(self) -> Iterator[Path]:
-        """Whatever is no folder. Folders are made accessible on the way."""
-        for folder in (self.course, self.answer):
-            for where, folders, files in os.walk(folder):
-                for name in [*folders, *files]:
-                    path = Path(where, name)
-                    if path.is_symlink() or not path.is_dir():
-                        yield path
-                    else:
-                        path.chmod(0o755)
+        return itertools.chain.from_iterable(map(_files_in, (self.course, self.answer)))
+
+
+def _ensure_folder(path: Path) -> None:
+    if _is_link_or_file(path):
+        path.unlink()
+    path.mkdir(exist_ok=True)
+    path.chmod(0o700)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Whatever is no folder. Folders are made accessible on the way."""
+    for where, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(where, name)
+            if _is_link_or_file(path):
+                yield path
+            else:
+                path.chmod(0o700)
+
+
+def _remove(path: Path) -> None:
+    if _is_link_or_file(path):
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_link_or_file(path: Path) -> bool:
+    return path.is_symlink() or (path.exists() and not path.is_dir())
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -92,8 +124,7 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
+    if os.path.lexists(path):
+        _remove(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
