@@ -46,6 +46,7 @@ class Examiner:
         self.answers = answers
         self.rules = rules
         self.told = False
+        self.left: set[str] = set()
         course = Path.cwd()
         self.owner = Owner(course.parent / "answer" / LEARNER, course)
         self.findings = Findings(send)
@@ -71,6 +72,7 @@ class Examiner:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.left = {item.nodeid for item in session.items}
         self.operators.find_aliases(self.answers)
         if changed := self.tampering.begin_tests(session):
             self.findings.add("unfair", describe(changed), tasks=self.answers)
@@ -86,6 +88,7 @@ class Examiner:
                 self.findings.add("unfair", describe(changed))
             self._tell(item.nodeid, "passed" if self.passed else "failed", "")
             self.findings.test = None
+            self.left.discard(item.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -99,9 +102,8 @@ class Examiner:
             self.passed = True
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        usual = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-        self.send({"kind": "end", "complete": usual and not (session.shouldstop or session.shouldfail)})
+    def pytest_sessionfinish(self) -> None:
+        self.send({"kind": "end", "complete": not self.left})
 
     def _tell(self, test: str, outcome: str, why: str) -> None:
         if not self.told:

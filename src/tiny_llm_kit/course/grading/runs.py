@@ -47,6 +47,11 @@ class Run:
     output: str = ""
     lost: bool = True
 
+    @property
+    def complete(self) -> bool:
+        """Whether every test that was found has run."""
+        return any(message["complete"] for message in self.of_kind("end"))
+
     def of_kind(self, kind: str) -> list[Message]:
         return [message for message in self.messages if message["kind"] == kind]
 
@@ -107,7 +112,7 @@ def collect(room: Room, reference: Path, days: Sequence[Day], limits: Limits) ->
     session = {"tests": [day.tests for day in days], "solution": "ref", "path": str(reference)}
     done = run(room, session, limits, writes_bytecode=True)
     tests = [message["test"] for message in done.of_kind("item")]
-    if not tests or not any(message["complete"] for message in done.of_kind("end")):
+    if not tests or not done.complete:
         raise RuntimeError(f"the tests could not be collected: {done.ending}\n{done.output}")
     return tests
 
@@ -129,7 +134,7 @@ def run_day(room: Room, day: Day, tests: list[str], session: dict[str, Any], lim
                 [test for test in left if task_number(test) == number] for number in {task_number(test) for test in left}
             ]
             continue
-        if any(message["complete"] for message in done.of_kind("end")) or len(result.outcomes) == before:
+        if done.complete or len(result.outcomes) == before:
             result.outcomes |= {test: ("failed", _explain(test, done)) for test in left}
             continue
         tired = {number for number, count in broken.items() if count >= ENOUGH}
@@ -141,16 +146,15 @@ def run_day(room: Room, day: Day, tests: list[str], session: dict[str, Any], lim
 
 
 def _take(result: DayRun, done: Run) -> Counter[int]:
-    """Enters how tests ended, and counts by task those that broke the run."""
-    broken: Counter[int] = Counter()
-    for message in done.of_kind("result"):
-        result.outcomes[message["test"]] = (message["outcome"], message["why"])
-        broken[task_number(message["test"])] += message["why"].startswith("DidNotEnd")
-    begun = [message["test"] for message in done.of_kind("begin") if message["test"] not in result.outcomes]
-    for test in begun:
-        result.outcomes[test] = ("failed", f"{done.ending}{_last_words(done)}")
-        broken[task_number(test)] += 1
-    return broken
+    """Enters how tests ended, and counts by task those that did not end, or ended the run."""
+    begun = [message["test"] for message in done.of_kind("begin")]
+    outcomes = dict.fromkeys(begun, ("failed", f"{done.ending}{_last_words(done)}"))
+    outcomes |= {message["test"]: (message["outcome"], message["why"]) for message in done.of_kind("result")}
+    result.outcomes |= outcomes
+    broken = {test for test, (_, why) in outcomes.items() if why.startswith("DidNotEnd")}
+    if not done.complete:
+        broken.update(begun[-1:])
+    return Counter(map(task_number, broken))
 
 
 def _note(result: DayRun, done: Run, changed: list[str]) -> None:
