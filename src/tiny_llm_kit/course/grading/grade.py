@@ -36,15 +36,15 @@ def grade(root: Path, package: Path, days: Sequence[Day], limits: Limits, progre
         ValueError: if the package is too large, or the clone's list of forbidden operators is wrong.
         RuntimeError: if the clone's own tests cannot be collected.
     """
-    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
-        room = Room(Path(folder).resolve())
+    room = Room(Path(tempfile.mkdtemp(prefix="grade-")).resolve())
+    try:
         pristine = write_pristine(root, room.folder)
         left_out = copy_package(package, room.answer / LEARNER)
         grading = _Grading(room, pristine, load_course(pristine.course), limits)
-        try:
-            return grading.run(days, _remarks(pristine, left_out), progress)
-        finally:
-            room.end_left_over()
+        return grading.run(days, _remarks(pristine, left_out), progress)
+    finally:
+        room.end_left_over()
+        room.remove()
 
 
 class _Grading:
@@ -135,7 +135,7 @@ class _Grading:
 
     def _shorten(self, why: str, outcome: str) -> str:
         line = " ".join(self._tidy(why).split())
-        if why.startswith("DidNotEnd"):  # where it was then is chance
+        if why.startswith(("DidNotEnd: this", "Failed: this had not ended")):  # where it was then is chance
             line = f"this had not ended after {self.limits.seconds:g} s"
         return (line or ("the answer skips it" if outcome == "skipped" else "it ended before its end"))[:300]
 

@@ -1,10 +1,8 @@
-"""The folder in which an answer is graded: laid out once, and put in order before each run, whatever was done to it."""
+"""The folder in which an answer is graded, which is the same before each run, whatever was done to it in those before."""
 
 import contextlib
-import itertools
 import os
-import shutil
-from collections.abc import Iterator
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +14,11 @@ _OF_GPUS = ("CUDA_", "NVIDIA_", "MTL_")
 
 @dataclass
 class Room:
-    """`course` and `answer` in `folder` are kept as they are at the time of `remember`; each run gets a `home` of its own."""
+    """`folder` is kept as it is at the time of `remember`; each run gets a `home` of its own."""
 
     folder: Path
     _runs: int = 0
-    _files: dict[Path, bytes] = field(default_factory=dict)
+    _files: dict[Path, "File"] = field(default_factory=dict)
 
     @property
     def course(self) -> Path:
@@ -54,20 +52,25 @@ class Room:
         (self.home / "tmp").mkdir(parents=True)
 
     def remember(self) -> None:
-        self._files = {path: path.read_bytes() for path in self._find_files()}
+        self._files = {path: File.read(path) for path in self.folder.rglob("*") if path.is_file()}
 
     def tidy(self) -> list[str]:
-        """Puts every file back, and takes away what is new. Says which files of the course were changed."""
+        """Lays everything out anew, whatever an answer has made of it. Says which files of the course it had changed."""
         self.end_left_over()
-        self._clear()
+        changed = [path for path, file in self._files.items() if path.is_relative_to(self.course) and not file.is_at(path)]
+        self.remove()
+        for path, file in self._files.items():
+            file.write(path)
         self.renew_home()
-        there = set(self._find_files())
-        for path in there - self._files.keys():
-            path.unlink()
-        changed = [path for path, content in self._files.items() if not _holds(path, content)]
-        for path in changed:
-            _write(path, self._files[path])
-        return sorted(str(path.relative_to(self.course)) for path in changed if path.is_relative_to(self.course))
+        return sorted(str(path.relative_to(self.course)) for path in changed)
+
+    def remove(self) -> None:
+        """Takes the folder away, with all that is in it, however deep, and locked."""
+        if self.folder.is_dir() and not self.folder.is_symlink():
+            subprocess.run(["chmod", "-R", "u+rwx", str(self.folder)], capture_output=True)
+            subprocess.run(["rm", "-rf", str(self.folder)], capture_output=True)
+        else:
+            self.folder.unlink(missing_ok=True)
 
     def end_left_over(self) -> None:
         """Ends processes that outlived their supervisor, known by their HOME."""
@@ -76,55 +79,24 @@ class Room:
                 if process.environ().get("HOME", "").startswith(f"{self.folder}/"):
                     process.kill()
 
-    def _clear(self) -> None:
-        """Takes away all but the folders that are kept, which an answer may have put a link or a file in place of."""
-        kept = (self.course, self.answer)
-        _ensure_folder(self.folder)
-        for path in self.folder.iterdir():
-            if path not in kept:
-                _remove(path)
-        for path in kept:
-            _ensure_folder(path)
 
-    def _find_files(self) -> Iterator[Path]:
-        return itertools.chain.from_iterable(map(_files_in, (self.course, self.answer)))
+@dataclass(frozen=True)
+class File:
+    """What a file holds, and since when: bytecode is good for a source of that time."""
 
+    content: bytes
+    time: int
 
-def _ensure_folder(path: Path) -> None:
-    if _is_link_or_file(path):
-        path.unlink()
-    path.mkdir(exist_ok=True)
-    path.chmod(0o700)
+    @classmethod
+    def read(cls, path: Path) -> "File":
+        return cls(path.read_bytes(), path.stat().st_mtime_ns)
 
+    def is_at(self, path: Path) -> bool:
+        with contextlib.suppress(OSError):
+            return path.is_file() and path.stat().st_size == len(self.content) and path.read_bytes() == self.content
+        return False
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    """Whatever is no folder. Folders are made accessible on the way."""
-    for where, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(where, name)
-            if _is_link_or_file(path):
-                yield path
-            else:
-                path.chmod(0o700)
-
-
-def _remove(path: Path) -> None:
-    if _is_link_or_file(path):
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_link_or_file(path: Path) -> bool:
-    return path.is_symlink() or (path.exists() and not path.is_dir())
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    return path.is_file() and not path.is_symlink() and path.read_bytes() == content
-
-
-def _write(path: Path, content: bytes) -> None:
-    if os.path.lexists(path):
-        _remove(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.content)
+        os.utime(path, ns=(self.time, self.time))
