@@ -19,6 +19,7 @@ from tiny_llm_kit.course.grading.rules import load_rules
 from tiny_llm_kit.course.grading.runs import DayRun, Limits, collect, run_day
 from tiny_llm_kit.course.grading.similarity import describe_similarity
 from tiny_llm_kit.course.grading.submission import copy_package
+from tiny_llm_kit.course.grading.supervisor import adopt_orphans
 
 
 class Progress(Protocol):
@@ -37,6 +38,7 @@ def grade(root: Path, package: Path, days: Sequence[Day], limits: Limits, progre
         RuntimeError: if the clone's own tests cannot be collected.
     """
     room = Room(Path(tempfile.mkdtemp(prefix="grade-")).resolve())
+    adopt_orphans()
     try:
         pristine = write_pristine(root, room.folder)
         left_out = copy_package(package, room.answer / LEARNER)
@@ -44,6 +46,7 @@ def grade(root: Path, package: Path, days: Sequence[Day], limits: Limits, progre
         return grading.run(days, _remarks(pristine, left_out), progress)
     finally:
         room.end_left_over()
+        adopt_orphans(False)
         room.remove()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "CXX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DEVELOPER_DIR", "SDKROOT")
+_TRIES = 20
+"""Whoever is ended leaves children behind, which can be found only then."""
 _OF_GPUS = ("CUDA_", "NVIDIA_", "MTL_")
 
 
@@ -18,6 +20,7 @@ class Room:
 
     folder: Path
     _runs: int = 0
+    _others: list[psutil.Process] = field(default_factory=lambda: psutil.Process().children())
     _files: dict[Path, "File"] = field(default_factory=dict)
 
     @property
@@ -73,11 +76,22 @@ class Room:
             self.folder.unlink(missing_ok=True)
 
     def end_left_over(self) -> None:
-        """Ends processes that outlived their supervisor, known by their HOME."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("HOME", "").startswith(f"{self.folder}/"):
+        """Ends processes that outlived their supervisor: on Linux they are children of this one, elsewhere their HOME tells."""
+        for _ in range(_TRIES):
+            left = [process for process in psutil.process_iter() if self._is_left_over(process)]
+            if not left:
+                return
+            for process in left:
+                with contextlib.suppress(psutil.Error):
                     process.kill()
+            psutil.wait_procs(left, timeout=1)
+
+    def _is_left_over(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.ppid() == os.getpid():
+                return process not in self._others
+            return process.environ().get("HOME", "").startswith(f"{self.folder}/")
+        return False
 
 
 @dataclass(frozen=True)

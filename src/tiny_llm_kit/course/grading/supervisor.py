@@ -200,13 +200,18 @@ def _limit(largest_file: int) -> None:
     _control(_DEATH_SIGNAL, signal.SIGKILL)  # if the supervisor is killed
 
 
+def adopt_orphans(adopt: bool = True) -> None:
+    """Whether this process becomes the parent of what its descendants leave behind. On Linux only."""
+    _control(_CHILD_SUBREAPER, adopt)
+
+
 def _control(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def main(job: Path, out: IO[str]) -> None:
-    _control(_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     with _signals_wait():
         supervisor = Supervisor(json.loads(job.read_text(encoding="utf-8")))
 
