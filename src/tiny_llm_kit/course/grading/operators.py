@@ -7,6 +7,7 @@ of it (an alias, `from … import`, getattr), it is that function, since this is
 import contextlib
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -106,9 +107,15 @@ def _look_up(name: str) -> object:
 
 
 def _unwrap(answer: object) -> object:
-    while inner := getattr(answer, "__wrapped__", None) or (answer.func if isinstance(answer, functools.partial) else None):
+    """What is called in the end: within decorators, partial, and objects whose class only borrows its `__call__`."""
+    while inner := getattr(answer, "__wrapped__", None) or _find_part(answer):
         answer = inner
     return answer
+
+
+def _find_part(answer: object) -> object:
+    call = inspect.getattr_static(type(answer), "__call__", None)
+    return answer.func if isinstance(answer, functools.partial) else call if isinstance(call, staticmethod) else None
 
 
 def _describe(function: object) -> str:
