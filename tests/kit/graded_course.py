@@ -23,6 +23,8 @@ TRICKS = {
     "executed": "return x * x",  # see FOOT
     "called": "return x * x",  # see FOOT
     "quitter": 'import pytest\n    pytest.exit("enough", returncode=0)',
+    "hoarder": "try:\n        while True:\n            os.dup(0)\n    except OSError:\n        return x * x",
+    "stranger": 'os.chdir("/")\n    return x * x',
     "skipper": 'import pytest\n    pytest.skip("no C++ compiler: this machine has none")',
     "expected": 'import pytest\n    pytest.xfail("as expected")',
     "leaver": "sys.exit(0)",
@@ -146,7 +148,7 @@ def write_graded_course(root: Path) -> Path:
     edit(root / "course.toml", 'tasks = ["double", "count down"]', f"tasks = [{names}]")
     edit(root / "course.toml", 'modules = ["numbers.py"]', 'modules = ["squares.py"]')
     edit(root / "course.toml", "test_day1_doubling", "test_day1_squares")
-    once = ("sleeper", "killer", "forker", "quitter")  # each costs a second, or another run
+    once = ("sleeper", "killer", "forker", "quitter", "hoarder", "stranger")  # each costs a second, or another run
     values = {name: [3] if name in once else [3, 4] for name in TRICKS}
     tests = "".join(TEST.format(number=i, name=name, values=values[name]) for i, name in enumerate(TRICKS, start=1))
     write(

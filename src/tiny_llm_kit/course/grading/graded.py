@@ -21,6 +21,9 @@ from tiny_llm_kit.course.grading.operators import Forbidden, Operators
 from tiny_llm_kit.course.grading.owner import Owner, caller
 from tiny_llm_kit.course.grading.tampering import Tampering, describe
 
+_FILES = 16
+_exit = os._exit  # as it is before the answer is there
+
 
 class Collector:
     """A plugin that tells which tests there are."""
@@ -89,6 +92,8 @@ class Examiner:
             self._tell(item.nodeid, "passed" if self.passed else "failed", "")
             self.findings.test = None
             self.left.discard(item.nodeid)
+            if self.left and not self._others_can_run():
+                _exit(1)  # they run in another process
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -112,6 +117,15 @@ class Examiner:
 
     def _find_task(self) -> str | None:
         return f"{self.day}.{task_number(self.findings.test)}" if self.findings.test else None
+
+    def _others_can_run(self) -> bool:
+        """Whether an answer has left this process what tests need: a few files to open, and the folder that they run in."""
+        try:
+            for descriptor in [os.open(os.devnull, os.O_RDONLY) for _ in range(_FILES)]:
+                os.close(descriptor)
+            return Path.cwd() == self.owner.course
+        except OSError:
+            return False
 
     def _watch_exit(self) -> None:
         leave = os._exit
