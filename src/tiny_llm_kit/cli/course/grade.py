@@ -80,9 +80,9 @@ def grade(
         text = WRITERS[output_format](result)
         write_text(out, text) if out else click.echo(text, nl=False)
     elif out:
-        page = Console(file=io.StringIO(), width=120)
-        _print(result, page)
-        write_text(out, page.file.getvalue())
+        page = io.StringIO()
+        _print(result, Console(file=page, width=120))
+        write_text(out, page.getvalue())
     else:
         _print(result, Console(file=sys.stdout))
 
