@@ -55,8 +55,8 @@ def grade(
     Each task is worth 10 points, times the share of its tests that pass. Tests and kit are those of this clone's last commit.
     Of the submission, nothing but the source files of its answer package is used. A test that hangs, crashes or breaks a limit
     is lost, and the rest is graded. A task gets no points if its tests make the answer import the reference or a module of the
-    tests, call the very operator that the task asks for (tests/forbidden.toml lists them), or change what judges it. A task whose
-    kernels cannot run for want of a compiler is not graded.
+    tests, call the very operator that the task asks for (tests/forbidden.toml lists them), or change what judges it. A task
+    whose kernels cannot run for want of a compiler is not graded.
 
     What this does not see: a copy of the reference (answers that read like it are named, for you to look at), and an answer
     written to deceive, since it runs in the process of its tests, with your rights. Grade strangers' answers in a container
