@@ -16,8 +16,15 @@ TRICKS = {
     "thread": "return import_in_thread(x)",
     "reader": 'try:\n        open("src/tiny_llm_ref/squares.py")\n    except OSError:\n        pass\n    return x * x',
     "patch": 'import sys\n    sys.modules["checks"].check = lambda *arguments: None\n    return 0',
-    "builtin": "import builtins\n    builtins.len = lambda values: 2\n    return x * x",
-    "plugin": "return register_plugin(x)",
+    "builtin": "import builtins\n    builtins.divmod = lambda *values: 2\n    return x * x",
+    "plugin": "find_item().config.pluginmanager.register(Generous())\n    return 0",
+    "runner": 'find_test("runner[4]").runtest = lambda: None\n    return 0',
+    "oracle": "import checks\n    return x * x",
+    "executed": "return x * x",  # see FOOT
+    "called": "return x * x",  # see FOOT
+    "quitter": 'import pytest\n    pytest.exit("enough", returncode=0)',
+    "hoarder": "try:\n        while True:\n            os.dup(0)\n    except OSError:\n        return x * x",
+    "stranger": 'os.chdir("/")\n    return x * x',
     "skipper": 'import pytest\n    pytest.skip("no C++ compiler: this machine has none")',
     "expected": 'import pytest\n    pytest.xfail("as expected")',
     "leaver": "sys.exit(0)",
@@ -26,7 +33,7 @@ TRICKS = {
     "sleeper": "import time\n    time.sleep(60)",
     "writer": 'open("tests/checks.py", "w").write("def check(*arguments): pass")\n    return 0',
     "killer": "import os\n    os._exit(0)",
-    "forker": "child = os.fork()\n    if child:\n        os.waitpid(child, 0)\n        os._exit(0)\n    return x * x",
+    "forker": "if os.fork():\n        os._exit(0)\n    return x * x",
     "wrong": "return 0",
     "last": "return x * x",
     "borrowed": "return x * x",  # see FOOT
@@ -43,18 +50,20 @@ from math import pow as power
 from tiny_llm_kit.course import task
 
 
-def register_plugin(x):
-    class Generous:
-        def pytest_runtest_logreport(self, report):
-            report.outcome = "passed"
+class Generous:
+    def pytest_runtest_logreport(self, report):
+        report.outcome = "passed"
 
+
+def find_item():
     frame = sys._getframe()
-    while frame:
-        for value in frame.f_locals.values():
-            if hasattr(value, "config") and hasattr(value.config, "pluginmanager"):
-                value.config.pluginmanager.register(Generous())
-                return 0
+    while not hasattr(frame.f_locals.get("item"), "session"):
         frame = frame.f_back
+    return frame.f_locals["item"]
+
+
+def find_test(name):
+    return next(item for item in find_item().session.items if name in item.name)
 
 
 def import_in_thread(x):
@@ -76,8 +85,16 @@ def forge(x):
 
 FOOT = """
 
+class Borrower:
+    __call__ = staticmethod(power)
+
+
 alias = power
 borrowed = abs
+called = Borrower()
+made = {"power": power}
+exec("def executed(x): return int(power(x, 2))", made)
+executed = made["executed"]
 """
 
 TEST = """\
@@ -131,7 +148,7 @@ def write_graded_course(root: Path) -> Path:
     edit(root / "course.toml", 'tasks = ["double", "count down"]', f"tasks = [{names}]")
     edit(root / "course.toml", 'modules = ["numbers.py"]', 'modules = ["squares.py"]')
     edit(root / "course.toml", "test_day1_doubling", "test_day1_squares")
-    once = ("sleeper", "killer", "forker")  # each costs a second, or another run
+    once = ("sleeper", "killer", "forker", "quitter", "hoarder", "stranger")  # each costs a second, or another run
     values = {name: [3] if name in once else [3, 4] for name in TRICKS}
     tests = "".join(TEST.format(number=i, name=name, values=values[name]) for i, name in enumerate(TRICKS, start=1))
     write(

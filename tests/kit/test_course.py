@@ -22,7 +22,7 @@ from kit.small_course import (
     write_small_course,
 )
 from tiny_llm_kit.cli.test import main
-from tiny_llm_kit.course.course_map import Course, find_root, load_course, solution_package, task
+from tiny_llm_kit.course.course_map import Course, find_root, load_course, solution_package, task, task_number
 
 TASKS = 'tasks = ["double", "count down"]'
 
@@ -113,6 +113,21 @@ def test_a_day_names_the_days_that_it_builds_on(tmp_path: Path) -> None:
     course = load(tmp_path, COURSE.replace(later, f'{later}\n  needs = ["1.1", "1.2"]'))
     assert course.find_day(2, 6).needs == ((1, 1), (1, 2))
     assert course.find_day(1, 2).needs == ()
+
+
+@pytest.mark.parametrize(
+    ("test", "number"),
+    [
+        ("test_task_3_softmax", 3),
+        ("test_task_12_softmax[2-test_task_1_]", 12),
+        ("tests/week1/test_day1_attention.py::test_task_2_softmax[x]", 2),
+        ("tests/week1/test_task_7_x/test_a.py::TestSoftmax::test_task_4_softmax", 4),
+        ("tests/kit/test_a.py::test_another_test_task_1_", 0),
+        ("test_softmax", 0),
+    ],
+)
+def test_a_tests_name_tells_its_task(test: str, number: int) -> None:
+    assert task_number(test) == number
 
 
 def test_tests_run_in_the_working_order_and_first_puts_some_before(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,12 @@ from tiny_llm_kit.course.grading.submission import copy_package, find_package
 
 GradeIt = Callable[..., Result]
 
+KILLS_ITS_SUPERVISOR = """\
+import os, subprocess
+        left = subprocess.Popen(["sleep", "600"], env={{}}, start_new_session=True)
+        open("{note}", "w").write(str(left.pid))
+        os.kill(os.getppid(), 9)"""
+
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -51,8 +58,8 @@ def by_name(output: str) -> dict[str, dict[str, Any]]:
 
 
 def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handed_in = tmp_path / "ada"
-    write_package(handed_in / "src/tiny_llm", TRICKS, foot=FOOT, area="import os; os.kill(os.getppid(), 9)")
+    handed_in, outlives = tmp_path / "ada", tmp_path / "outlives"
+    write_package(handed_in / "src/tiny_llm", TRICKS, foot=FOOT, area=KILLS_ITS_SUPERVISOR.format(note=str(outlives)))
     # Nothing else of a clone counts, nor what the environment says.
     write(handed_in / "tests/week1/test_day1_squares.py", "def test_task_3_stub() -> None:\n    pass\n")
     for name in ("conftest.py", "sitecustomize.py", "checks.py", "src/tiny_llm/conftest.py", "src/support.py"):
@@ -67,11 +74,13 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
 
     assert done.exit_code == 0, done.output
     tasks = by_name(done.stdout)
-    assert {name: task["passed"] for name, task in tasks.items() if task["points"]} == {"right": 2, "half": 1, "last": 2}
+    passed = {name: task["passed"] for name, task in tasks.items() if task["points"]}
+    assert passed == {"right": 2, "half": 1, "hoarder": 1, "stranger": 1, "last": 2}
     assert [tasks[name]["points"] for name in ("right", "half", "stub")] == [10.0, 5.0, 0.0]
     unfair = {name: " ".join(task["unfair"]) for name, task in tasks.items() if task["unfair"]}
     assert unfair.keys() == {
-        *("operator", "attribute", "alias", "library", "importer", "thread", "reader", "patch", "builtin", "plugin", "borrowed")
+        *("operator", "attribute", "alias", "library", "importer", "thread", "reader", "patch", "builtin", "plugin", "runner"),
+        *("oracle", "executed", "called", "borrowed"),
     }
     line = (handed_in / "src/tiny_llm/squares.py").read_text().splitlines().index("    return int(power(x, 2))") + 1
     assert unfair["operator"] == f"tiny_llm/squares.py:{line}: calls math.pow: the task is to square"
@@ -83,25 +92,32 @@ def test_each_trick_costs_its_own_task_and_no_other(grade_it: GradeIt, tmp_path:
     assert unfair["thread"] == "imports tiny_llm_ref"
     assert "reads tiny_llm_ref" in unfair["reader"]
     assert "checks.check" in unfair["patch"]
-    assert "builtins.len" in unfair["builtin"]
+    assert "builtins.divmod" in unfair["builtin"]
     assert "plugin Generous" in unfair["plugin"]
+    assert "test_task_14_runner[4]" in unfair["runner"]
+    assert "imports checks: the tests compare with it" in unfair["oracle"]
+    assert "calls math.pow" in unfair["executed"]
+    assert "called is math.pow" in unfair["called"]
     assert tasks["skipper"]["not_graded"] is None, "this machine has a compiler, whatever an answer says"
     whys = {name: task["failures"][0]["why"] for name, task in tasks.items() if task["failures"]}
     assert whys["stub"] == "NotImplementedError: Week 1 Day 1, task 3"
     assert whys["odd"] == "ValueError: \\ud800\x1b[31m"
     assert whys["sleeper"] == "this had not ended after 1 s"
     assert whys["killer"] == whys["forker"] == "its process ended with exit code 0"
+    assert whys["quitter"] == "it ended before its end"
     assert whys['the "area"'].startswith("before the first test, it ended the process that watches it")
     assert whys["skipper"].startswith("no C++ compiler")
     notices = "\n".join(json.loads(done.stdout)["notices"])
-    assert "ends the process by os._exit (tests of task 1.1.21" in notices
+    assert "ends the process by os._exit (tests of task 1.1.28" in notices
     assert "writes to the pipe" in notices
     assert "has changed tests/checks.py on disk" in notices
+    if sys.platform == "linux":  # elsewhere nobody finds a process that has left its session, its parent and its HOME
+        assert is_gone(int(outlives.read_text()))
 
 
 def test_the_reference_gets_all_points(grade_it: GradeIt, course: Path, tmp_path: Path) -> None:
     copy_package(course / "src/tiny_llm_ref", tmp_path / "tiny_llm")
-    out = tmp_path / "grade.txt"
+    out = tmp_path / "new/folder/grade.txt"
     done = grade_it("--submission", str(tmp_path / "tiny_llm"), "--out", str(out))
     assert done.exit_code == 0, done.output
     assert f"Week 1 Day 1: Doubling: {10 * len(TRICKS)} of {10 * len(TRICKS)} points" in done.stderr
@@ -144,6 +160,17 @@ def test_what_is_changed_while_the_answer_is_imported_costs_the_tasks_of_its_day
     assert all("the tests' module checks" in task["unfair"][0] for task in tasks.values())
 
 
+def test_ctrl_c_has_its_own_exit_code(grade_it: GradeIt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_package(tmp_path / "tiny_llm", {})
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiny_llm_kit.course.grading.grade.grade", interrupted)
+    done = grade_it("--week", "1", "--submission", str(tmp_path))
+    assert (done.exit_code, done.output.splitlines()[-1]) == (130, "Interrupted.")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -183,6 +210,7 @@ def test_of_a_submission_only_plain_source_files_are_taken(course: Path, tmp_pat
 
 def test_tests_are_those_of_the_commit_and_edits_are_named(course: Path, tmp_path: Path) -> None:
     root = write_graded_course(tmp_path / "clone")
+    write(root / "tests/mistakes/week1.toml", "")
     run_git(root, "init")
     run_git(root, "add", "--all")
     run_git(root, "commit", "-m", "all")
@@ -194,7 +222,75 @@ def test_tests_are_those_of_the_commit_and_edits_are_named(course: Path, tmp_pat
     assert (pristine.course / "tests/checks.py").read_text() == before
     assert pristine.edited == ("tests/checks.py", "tests/conftest2.py")
     assert "commit" in pristine.note
-    assert not (pristine.course / "src/tiny_llm_ref").exists()
+    for with_answers in ("src/tiny_llm_ref", "tests/mistakes"):
+        assert not (pristine.course / with_answers).exists()
+    run_git(root, "rm", "-r", "-q", "--cached", "src/tiny_llm_ref")
+    run_git(root, "commit", "-m", "without the reference")
+    assert "as they lie" in write_pristine(root, tmp_path / "another room").note
+
+
+def test_a_room_is_the_same_whatever_was_made_of_it(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    write(precious / "file", "dear")
+    room = Room(tmp_path / "room")
+    names = ("course/test.py", "course/folder/a.py", "course/folder/b.py", "answer/mine.py")
+    for name in names:
+        write(room.folder / name, name)
+    room.remember()
+
+    def spoil() -> None:
+        edit(room.course / "test.py", "test", "cheat")
+        (room.course / "folder/a.py").unlink()
+        (room.course / "folder/a.py").symlink_to(precious)
+        write(room.course / "conftest.py", "new")
+        (room.folder / "job.json").symlink_to(precious / "file")
+
+    def put_links() -> None:
+        for folder in (room.course, room.answer):
+            folder.rename(folder.with_name(f"{folder.name}2"))
+            folder.symlink_to(precious)
+
+    def put_files() -> None:
+        for folder in (room.course / "folder", room.answer):
+            shutil.rmtree(folder)
+            write(folder, "no folder")
+        write(room.folder / f"home{room._runs + 1}", "no home")
+
+    def dig() -> None:
+        before = os.open(".", os.O_RDONLY)
+        os.chdir(room.course)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+        os.fchdir(before)
+        os.close(before)
+        room.course.chmod(0)
+
+    def move_away() -> None:
+        room.folder.rename(tmp_path / "elsewhere")
+        room.folder.symlink_to(precious)
+
+    changes = []
+    for vandalize in (spoil, put_links, put_files, dig, move_away):
+        vandalize()
+        changes.append(room.tidy())
+        files = {str(path.relative_to(room.folder)): path.read_text() for path in room.folder.rglob("*") if path.is_file()}
+        assert files == {name: name for name in names}, vandalize.__name__
+        assert room.home.is_dir()
+    assert changes[0] == ["folder/a.py", "test.py"]
+    assert [path.name for path in precious.iterdir()] == ["file"]
+    assert (precious / "file").read_text() == "dear"
+    room.remove()
+    assert not room.folder.exists()
+
+
+def test_a_supervisor_that_was_killed_has_said_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer can write to its supervisor's output, and then kill it."""
+    forged = json.dumps({"messages": [{"kind": "end", "complete": True}], "forged": 0, "ending": "", "output": ""})
+    for exit_code, lost in ((0, False), (-9, True), (143, True)):
+        monkeypatch.setattr(runs.processes, "run", lambda *arguments, code=exit_code, **named: (code, forged))
+        done = runs.run(Room(tmp_path), {}, Limits())
+        assert (done.lost, done.complete) == (lost, not lost), f"exit code {exit_code}"
 
 
 def test_a_task_whose_kernels_cannot_run_is_not_graded() -> None:
@@ -266,6 +362,13 @@ def test_answers_that_read_like_the_reference_are_named(course: Path, tmp_path: 
     mine = write_package(tmp_path / "tiny_llm", {"right": commented, "half": other, "stub": "return x"})
     notes = describe_similarity(mine, reference, {"1.1.1", "1.1.2", "1.1.3"})
     assert notes == ["Task 1.1.1: 1 of 1 longer functions read like the reference's: right"]
+    for source in (
+        "x = " + "-" * 100_000 + "1",
+        "x = 1\n" * 1_000_000,
+        "x = '\0'",
+    ):  # Python's parser gives up, or takes gigabytes
+        write(mine / "squares.py", source)
+        assert describe_similarity(mine, reference, {"1.1.1"}) == []
 
 
 def test_the_list_of_forbidden_operators_fits_the_course(tmp_path: Path) -> None:
@@ -296,9 +399,9 @@ A_DAY = [
 
 
 def run_a_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable[[str], str | None], lost: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable[[str], str | None], lost: bool = False, told: bool = False
 ) -> list[list[str]]:
-    """The tests of each run, where each test passes, or ends the process as `ends` says."""
+    """The tests of each run, where each test passes, or ends the process as `ends` says; `told`: after it was told to fail."""
     asked: list[list[str]] = []
 
     def run(room: Room, session: dict[str, Any], limits: Limits) -> Run:
@@ -307,7 +410,8 @@ def run_a_day(
         for test in session["wanted"]:
             messages.append({"kind": "begin", "test": test})
             if ending := ends(test):
-                return Run() if lost else Run(messages, ending, lost=False)
+                failed = {"kind": "result", "test": test, "outcome": "failed", "why": ending}
+                return Run() if lost else Run([*messages, failed] if told else messages, ending, lost=False)
             messages.append({"kind": "result", "test": test, "outcome": "passed", "why": ""})
         return Run([*messages, {"kind": "end", "complete": True}], "", lost=False)
 
@@ -318,10 +422,11 @@ def run_a_day(
     return asked
 
 
+@pytest.mark.parametrize("told", [False, True])
 def test_after_two_tests_that_end_the_process_the_rest_of_their_task_is_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
-    asked = run_a_day(tmp_path, monkeypatch, lambda test: "SIGSEGV" if "task_1" in test else None, lost=False)
+    asked = run_a_day(tmp_path, monkeypatch, lambda test: "SIGSEGV" if "task_1" in test else None, told=told)
     assert asked == [A_DAY, A_DAY[1:], A_DAY[3:]]
 
 
@@ -340,6 +445,16 @@ supervisor.main(Path(sys.argv[1]), sys.stdout)
 """
 
 LIMITS = {"seconds": 5, "memory": 300 << 20, "processes": 8, "output": 1 << 20, "file": 1 << 20}
+
+
+AFTER_ALL = f"""\
+sys.path.insert(0, {str(find_root() / "src")!r})
+import json
+from tiny_llm_kit.course.grading.channel import make_sender
+job = json.load(sys.stdin)
+make_sender(bytes.fromhex(job["secret"]), job["descriptor"])({{"kind": "end", "complete": True}})
+time.sleep(60)
+"""
 
 
 def start_supervised(folder: Path, script: str, **limits: float) -> "subprocess.Popen[str]":
@@ -373,6 +488,7 @@ def ending(folder: Path, script: str, **limits: float) -> str:
         ("while True: pass", {"seconds": 0.1}, "had not ended after 0.2 s"),
         ("time.sleep(60)", {"seconds": 0.1}, "had not ended after 0.2 s"),
         ("open('large', 'wb').write(bytes(2 << 20))", {}, "exit code 1"),
+        (AFTER_ALL, {}, "went on when all tests were done"),
     ],
 )
 def test_a_limit_ends_the_run_and_is_named(tmp_path: Path, script: str, limits: dict[str, float], wanted: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from kit.guided_course import COUNT_ANSWER, COUNT_STUB, DOUBLE_STUB, NUMBERS, TESTS, answer_double, guide, write_guided_course
 from kit.small_course import edit, write
-from tiny_llm_kit.course.course_map import find_root, load_course
-from tiny_llm_kit.course.guided_run import Ended, Run, task_number
+from tiny_llm_kit.course.course_map import find_root, load_course, task_number
+from tiny_llm_kit.course.guided_run import Ended, Run
 from tiny_llm_kit.course.sections import find_section
 
 AREA_TEST = "tests/week1/day2_shapes/test_area.py::test_task_1_area"

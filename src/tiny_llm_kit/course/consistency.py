@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from tiny_llm_kit.course.course_map import REFERENCE, Course, Day
+from tiny_llm_kit.course.course_map import REFERENCE, Course, Day, task_number
 from tiny_llm_kit.course.hint_faults import SkeletonNames, find_hint_faults
 from tiny_llm_kit.course.skeleton import Skeleton
 from tiny_llm_kit.course.suite import TestResult
 
-_TEST_NAME = re.compile(r"test_task_(\d+)_")
+_TEST = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
 _TASK_NAMED = re.compile(r"Week (\d+) Day (\d+), task (\d+)")
 
 
@@ -37,8 +37,8 @@ def _contradictions(root: Path, day: Day, skeleton: Skeleton) -> list[str]:
 
 def _tested_numbers(tests: Path) -> set[int]:
     files = tests.rglob("test_*.py") if tests.is_dir() else [tests] if tests.exists() else []
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    return {int(number) for number in re.findall(rf"^\s*(?:async )?def {_TEST_NAME.pattern}", text, re.MULTILINE)}
+    names = [name for path in files for name in _TEST.findall(path.read_text(encoding="utf-8"))]
+    return {number for name in names if (number := task_number(name))}
 
 
 def judge_stub(result: TestResult, course: Course) -> tuple[str, str]:
@@ -61,7 +61,7 @@ def judge_stub(result: TestResult, course: Course) -> tuple[str, str]:
     own = next((found for found in course.ready_days if result.belongs_to(found)), None)
     if own is None or (week, day) > (own.week, own.number):
         return f"{test}: names {named[0]}, which comes later than {own}", ""
-    expected = _TEST_NAME.match(result.name)
-    if expected and (week, day, number) != (own.week, own.number, int(expected[1])):
+    expected = task_number(result.name)
+    if expected and (week, day, number) != (own.week, own.number, expected):
         return "", f"{test}: fails at {named[0]}"
     return "", ""

@@ -18,6 +18,7 @@ Answer = TypeVar("Answer", bound=Callable[..., Any])
 LEARNER = "tiny_llm"
 REFERENCE = "tiny_llm_ref"
 
+_TASK_OF_TEST = re.compile(r"(?:^|::)test_task_(\d+)_")
 _TASK_AND_PART = re.compile(r"test_task_(\d+)_([^_[]+)")
 
 
@@ -34,6 +35,12 @@ def task(week: int, day: int, number: int) -> Callable[[Answer], Answer]:
         return answer
 
     return mark
+
+
+def task_number(test: str) -> int:
+    """Of the task that a test belongs to, by its name or its node id; 0 if it names none."""
+    found = _TASK_OF_TEST.search(test)
+    return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ dies in a test, or has to be stopped, the tests that are left run in another one
 
 import json
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tiny_llm_kit.course import processes, session
+from tiny_llm_kit.course.course_map import task_number
 from tiny_llm_kit.course.deaths import describe_end, find_line
 from tiny_llm_kit.course.failure import Failure
 from tiny_llm_kit.course.stuck import StuckWatch
@@ -30,7 +30,6 @@ ENOUGH = 3
 """Tests of one task that crashed or never ended, after which its others are not begun."""
 
 _POLL, _LINGER = 0.05, 5.0
-_TASK = re.compile(r"::(?:\w+::)*test_task_(\d+)_")
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,6 @@ class Listener(Protocol):
     def began(self, test: str) -> None: ...
 
     def ended(self, result: Ended) -> None: ...
-
-
-def task_number(test: str) -> int:
-    """The number of the task that a test belongs to; 0 if it names none."""
-    found = _TASK.search(test)
-    return int(found[1]) if found else 0
 
 
 def run_tests(

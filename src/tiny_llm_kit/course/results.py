@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tiny_llm_kit.course.course_map import Course, Day
-from tiny_llm_kit.course.guided_run import Run, task_number
+from tiny_llm_kit.course.course_map import Course, Day, task_number
+from tiny_llm_kit.course.guided_run import Run
 from tiny_llm_kit.course.state_file import read_state, write_state
 
 FILE = "results.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_llm_kit.course.backups import PACKAGE
+from tiny_llm_kit.course.course_map import task_number
 from tiny_llm_kit.course.functions import find_functions, split_lines
 from tiny_llm_kit.course.kernel_regions import STUB
 
@@ -21,7 +22,6 @@ READ = (".md", ".metal", ".py", ".toml")
 
 _SECTION = re.compile(r"#+ Task (\d+)\b")
 _HEADING = re.compile(r"(#{1,3}) ")
-_TEST = re.compile(r"test_task_(\d+)_")
 _ASPECTS = ("title", "signature or docstring", "kernel's given lines", "chapter", "tests")
 
 
@@ -96,8 +96,8 @@ def _add_texts(tasks: dict[Number, dict[str, str]], day_number: tuple[int, int],
 def _tests(text: str, path: Path) -> Iterator[tuple[int, str, str]]:
     lines = split_lines(text)
     for function in find_functions(text, path):
-        if match := _TEST.match(function.name):
-            yield int(match[1]), "tests", "".join(lines[function.start : function.end])
+        if number := task_number(function.name):
+            yield number, "tests", "".join(lines[function.start : function.end])
 
 
 def _sections(text: str) -> Iterator[tuple[int, str, str]]:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tiny_llm_kit.cli.course.opened import Opened
-from tiny_llm_kit.course.course_map import Day
+from tiny_llm_kit.course.course_map import Day, task_number
 from tiny_llm_kit.course.failure import STUB, Failure, is_drawn
-from tiny_llm_kit.course.guided_run import Ended, Run, task_number
+from tiny_llm_kit.course.guided_run import Ended, Run
 from tiny_llm_kit.course.sections import find_section
 
 IN_FULL = 2

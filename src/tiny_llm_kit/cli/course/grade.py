@@ -1,5 +1,6 @@
 """`pdm run course grade`: points for what a learner has handed in."""
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tiny_llm_kit.cli.errors import BadInput
-from tiny_llm_kit.cli.outputs import OutFile
+from tiny_llm_kit.cli.outputs import OutFile, write_text
 from tiny_llm_kit.cli.progress import Bar, progress_bar
 from tiny_llm_kit.cli.text import harmless
 from tiny_llm_kit.course.course_map import LEARNER, Course, Day, find_root, load_course
@@ -17,6 +18,7 @@ from tiny_llm_kit.course.processes import stopped_by_signals
 
 if TYPE_CHECKING:
     from tiny_llm_kit.course.grading.points import DayGrade, Grade
+    from tiny_llm_kit.course.grading.runs import Limits
 
 FORMATS = ["text", "json", "gradescope", "github-classroom"]
 
@@ -51,10 +53,10 @@ def grade(
     pdm run course grade --submission ~/handed-in/ada --format json --out ada.json
 
     Each task is worth 10 points, times the share of its tests that pass. Tests and kit are those of this clone's last commit.
-    Only the source files of the submission's answer package are used. A test that hangs, crashes or breaks a limit
-    is lost, and the rest is graded. A task gets no points if its tests make the answer import the reference, call the very
-    operator that the task asks for (tests/forbidden.toml lists them), or change what judges it. A task whose kernels cannot run
-    for want of a compiler is not graded.
+    Only the source files of the submission's answer package are used. A test that hangs, crashes or breaks a limit is lost,
+    and the rest is graded. A task gets no points if its tests make the answer import the reference or a module of the
+    tests, call the very operator that the task asks for (tests/forbidden.toml lists them), or change what judges it. A task
+    whose kernels cannot run for want of a compiler is not graded.
 
     What this does not see: a copy of the reference (answers that read like it are named, for you to look at), and an answer
     written to deceive, since it runs in the process of its tests, with your rights. Grade strangers' answers in a container
@@ -63,30 +65,38 @@ def grade(
     The exit code is 0 if the answer was graded, whatever its points.
     """
     from tiny_llm_kit.course.grading.formats import FORMATS as WRITERS
-    from tiny_llm_kit.course.grading.grade import grade as grade_package
     from tiny_llm_kit.course.grading.runs import Limits
+
+    try:
+        result = _grade(week, day, submission, Limits(seconds=timeout, memory=int(memory * 2**30)))
+    except ValueError as error:
+        raise BadInput(harmless(str(error))) from None
+    except (RuntimeError, OSError) as error:
+        raise click.ClickException(harmless(str(error))) from None
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted.", err=True)
+        raise SystemExit(130) from None
+    if output_format != "text":
+        text = WRITERS[output_format](result)
+        write_text(out, text) if out else click.echo(text, nl=False)
+    elif out:
+        page = io.StringIO()
+        _print(result, Console(file=page, width=120))
+        write_text(out, page.getvalue())
+    else:
+        _print(result, Console(file=sys.stdout))
+
+
+def _grade(week: int | None, day: int | None, submission: Path | None, limits: "Limits") -> "Grade":
+    from tiny_llm_kit.course.grading.grade import grade as grade_package
     from tiny_llm_kit.course.grading.submission import find_package
 
     root = find_root()
-    console = Console(stderr=True)
-    with stopped_by_signals(), progress_bar(console, "collecting the tests") as bar:
-        try:
-            course = load_course(root)
-            days = choose_days(course, week, day)
-            package = find_package(submission or root / "src" / LEARNER, course)
-            result = grade_package(root, package, days, Limits(seconds=timeout, memory=int(memory * 2**30)), _Shown(bar))
-        except ValueError as error:
-            raise BadInput(harmless(str(error))) from None
-        except RuntimeError as error:
-            raise click.ClickException(harmless(str(error))) from None
-    if output_format != "text":
-        text = WRITERS[output_format](result)
-        out.write_text(text, encoding="utf-8") if out else click.echo(text, nl=False)
-    elif out:
-        with out.open("w", encoding="utf-8") as file:
-            _print(result, Console(file=file, width=120))
-    else:
-        _print(result, Console(file=sys.stdout))
+    course = load_course(root)
+    days = choose_days(course, week, day)
+    package = find_package(submission or root / "src" / LEARNER, course)
+    with stopped_by_signals(), progress_bar(Console(stderr=True), "collecting the tests") as bar:
+        return grade_package(root, package, days, limits, _Shown(bar))
 
 
 class _Shown:

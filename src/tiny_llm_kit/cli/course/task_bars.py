@@ -13,8 +13,8 @@ from rich.text import Text
 
 from tiny_llm_kit.cli.course.paper import Paper
 from tiny_llm_kit.cli.progress import Heartbeat
-from tiny_llm_kit.course.course_map import Day
-from tiny_llm_kit.course.guided_run import Ended, Run, task_number
+from tiny_llm_kit.course.course_map import Day, task_number
+from tiny_llm_kit.course.guided_run import Ended, Run
 
 
 class TaskBars:

@@ -1,35 +1,39 @@
-"""Which functions answer which task, from the marks in the reference: without importing it, or libcst, which takes long."""
+"""Which functions answer which task, from the marks in the reference, without importing it."""
 
-import ast
-import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiny_llm_kit.course.course_map import LEARNER
+from tiny_llm_kit.course.functions import Function, find_functions
+from tiny_llm_kit.course.kernel_regions import split_marked
 
-_MARK_IN_KERNEL = re.compile(r"@task\(\D*(\d+)\D+(\d+)\D+(\d+)\)")
+_LARGEST = 1 << 20
+"""Bytes of a file that people write. Python needs gigabytes to read some that are larger."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A function: its task ("1.1.1"), its file within the package, its name, with that of its class, and its code."""
+    """A function that is marked, its task ("1.1.1"), and its file within the package."""
 
     task: str
     file: str
-    name: str
-    function: ast.FunctionDef
+    function: Function
 
     @property
     def place(self) -> str:
         """As "tiny_llm.attention:softmax"."""
-        return f"{LEARNER}.{self.file.removesuffix('.py').replace('/', '.')}:{self.name}"
+        return f"{LEARNER}.{self.file.removesuffix('.py').replace('/', '.')}:{self.function.name}"
 
 
 def find_answers(package: Path) -> list[Answer]:
-    """All marked functions of a package. A file that is no Python has none."""
-    return [answer for file in sorted(package.rglob("*.py")) for answer in _in_file(file, str(file.relative_to(package)))]
+    """All marked functions of a package."""
+    return [
+        Answer(_key(function.task), str(file.relative_to(package)), function)
+        for file in sorted(package.rglob("*.py"))
+        for function in find_functions(file.read_text(encoding="utf-8"), file)
+        if function.task
+    ]
 
 
 def find_tasks_of_files(package: Path) -> dict[str, set[str]]:
@@ -38,36 +42,20 @@ def find_tasks_of_files(package: Path) -> dict[str, set[str]]:
     for answer in find_answers(package):
         tasks[answer.file].add(answer.task)
     for file in package.rglob("*.metal"):
-        marks = _MARK_IN_KERNEL.findall(file.read_text(encoding="utf-8"))
-        tasks[str(file.relative_to(package))] |= {".".join(numbers) for numbers in marks}
+        marked = split_marked(file.read_text(encoding="utf-8"))
+        tasks[str(file.relative_to(package))] |= {_key(task) for task in marked.tasks}
     return tasks
 
 
-def find_functions(file: Path) -> dict[str, ast.FunctionDef]:
-    """All functions and methods by name; none if it is not there, or no Python."""
+def read_functions(file: Path) -> dict[str, Function]:
+    """The functions of a file that anybody may have written, by name; none if it is not there, or no Python."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError, RecursionError):
+        if file.stat().st_size > _LARGEST:
+            return {}
+        return {function.name: function for function in find_functions(file.read_text(encoding="utf-8"), file)}
+    except (OSError, ValueError, RecursionError, MemoryError):  # MemoryError is what Python's parser says of deep nesting
         return {}
-    return dict(_functions(tree, ""))
 
 
-def _in_file(file: Path, name: str) -> Iterator[Answer]:
-    for function_name, function in find_functions(file).items():
-        for decorator in function.decorator_list:
-            match decorator:
-                case ast.Call(func=ast.Name(id="task"), args=plain, keywords=named):
-                    numbers = [
-                        number.value
-                        for number in [*plain, *(keyword.value for keyword in named)]
-                        if isinstance(number, ast.Constant)
-                    ]
-                    yield Answer(".".join(map(str, numbers)), name, function_name, function)
-
-
-def _functions(tree: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, ast.FunctionDef]]:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            yield f"{prefix}{node.name}", node
-        elif isinstance(node, ast.ClassDef):
-            yield from _functions(node, f"{prefix}{node.name}.")
+def _key(task: tuple[int, int, int]) -> str:
+    return ".".join(map(str, task))

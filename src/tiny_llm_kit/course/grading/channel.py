@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,14 +27,15 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 def make_sender(secret: bytes, descriptor: int) -> Send:
     """A function that sends a message. Forks of this process cannot: an answer must not go on unobserved."""
-    own, number = os.getpid(), 0
+    own, number, one_by_one = os.getpid(), 0, threading.RLock()
 
     def send(message: Message) -> None:
         nonlocal number
         if os.getpid() == own:
-            number += 1
-            text = f"{number} {json.dumps(message)}"
-            os.write(descriptor, f"{_sign(secret, text)} {text}\n".encode())
+            with one_by_one:  # an answer's threads may be found unfair at the same time
+                number += 1
+                text = f"{number} {json.dumps(message)}"
+                os.write(descriptor, f"{_sign(secret, text)} {text}\n".encode())
 
     return send
 

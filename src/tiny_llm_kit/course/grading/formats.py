@@ -7,6 +7,8 @@ from typing import Any
 from tiny_llm_kit.course.grading.points import POINTS, Grade, TaskGrade
 
 _MOST_REASONS = 10
+_FEW_REASONS = 3
+"""The reporter of GitHub Classroom reads an environment variable, which may hold 128 KB."""
 
 
 def to_json(grade: Grade) -> str:
@@ -104,7 +106,7 @@ def _classroom_test(task: TaskGrade) -> dict[str, Any]:
         "name": str(task.task),
         "status": "pass" if task.points == POINTS else "fail",
         "score": task.points,
-        "message": "\n".join(explain(task)),
+        "message": "\n".join(explain(task, _FEW_REASONS)),
         "test_code": f"pdm run test --week {task.task.week} --day {task.task.day} -k task_{task.task.number}",
         "filename": "",
         "line_no": 0,

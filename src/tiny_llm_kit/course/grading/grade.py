@@ -1,6 +1,7 @@
 """Grades the answer in a folder: lays out the room, runs the days, and turns what came of it into points."""
 
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,16 +9,17 @@ from typing import Any, Protocol
 
 from metal_anywhere.errors import NO_CLANG, NO_COMPILER, NoCompiler
 from metal_anywhere.toolchain import find_compiler
-from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Day, Task, load_course
+from tiny_llm_kit.course.course_map import LEARNER, REFERENCE, Course, Day, Task, load_course, task_number
 from tiny_llm_kit.course.grading.answers import find_answers, find_tasks_of_files
 from tiny_llm_kit.course.grading.channel import Message
 from tiny_llm_kit.course.grading.points import DayGrade, Failure, Grade, TaskGrade
 from tiny_llm_kit.course.grading.pristine import Pristine, write_pristine
 from tiny_llm_kit.course.grading.room import Room
 from tiny_llm_kit.course.grading.rules import load_rules
-from tiny_llm_kit.course.grading.runs import DayRun, Limits, collect, run_day, task_of
+from tiny_llm_kit.course.grading.runs import DayRun, Limits, collect, run_day
 from tiny_llm_kit.course.grading.similarity import describe_similarity
 from tiny_llm_kit.course.grading.submission import copy_package
+from tiny_llm_kit.course.grading.supervisor import adopt_orphans
 
 
 class Progress(Protocol):
@@ -35,15 +37,17 @@ def grade(root: Path, package: Path, days: Sequence[Day], limits: Limits, progre
         ValueError: if the package is too large, or the clone's list of forbidden operators is wrong.
         RuntimeError: if the clone's own tests cannot be collected.
     """
-    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
-        room = Room(Path(folder).resolve())
+    room = Room(Path(tempfile.mkdtemp(prefix="grade-")).resolve())
+    adopt_orphans()
+    try:
         pristine = write_pristine(root, room.folder)
         left_out = copy_package(package, room.answer / LEARNER)
         grading = _Grading(room, pristine, load_course(pristine.course), limits)
-        try:
-            return grading.run(days, _remarks(pristine, left_out), progress)
-        finally:
-            room.end_left_over()
+        return grading.run(days, _remarks(pristine, left_out), progress)
+    finally:
+        room.end_left_over()
+        adopt_orphans(False)
+        room.remove()
 
 
 class _Grading:
@@ -60,7 +64,7 @@ class _Grading:
         tests = collect(self.room, self.reference, days, self.limits)
         keys = {f"{task.week}.{task.day}.{task.number}" for day in days for task in day.tasks}
         alike = describe_similarity(self.room.answer / LEARNER, self.reference / REFERENCE, keys)
-        self._hide_reference()
+        shutil.rmtree(self.reference)  # so that no answer finds it
         self.room.remember()
         result, done = Grade([], remarks, alike), 0
         for day in days:
@@ -72,10 +76,6 @@ class _Grading:
             done += len(own)
             progress.end(graded)
         return result
-
-    def _hide_reference(self) -> None:
-        for path in sorted(self.reference.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
 
     def _grade_day(self, day: Day, tests: list[str]) -> tuple[DayGrade, list[str]]:
         name = f"{day.week}.{day.number}"
@@ -89,7 +89,7 @@ class _Grading:
                 if text not in tasks[number].unfair:
                     tasks[number].unfair.append(text)
             if found["kind"] == "notice":
-                where = f" (tests of task {name}.{task_of(found['test'])})" if found["test"] else ""
+                where = f" (tests of task {name}.{task_number(found['test'])})" if found["test"] else ""
                 notices.append(f"{text}{where}")
         return DayGrade(day, list(tasks.values())), notices
 
@@ -111,7 +111,7 @@ class _Grading:
     def _grade_task(self, task: Task, tests: list[str], ran: DayRun) -> TaskGrade:
         graded = TaskGrade(task, 0)
         for test in tests:
-            if task_of(test) == task.number:
+            if task_number(test) == task.number:
                 graded.tests += 1
                 outcome, why = ran.outcomes[test]
                 if outcome == "skipped" and why.startswith((NO_COMPILER, NO_CLANG)) and self.no_compiler:
@@ -125,7 +125,7 @@ class _Grading:
     def _blamed(self, found: Message, day: Day) -> list[int]:
         """The tasks that an unfair act costs: that of its test, those it names, those of its file, or all of the day."""
         if found["test"]:
-            numbers = {task_of(found["test"])}
+            numbers = {task_number(found["test"])}
         else:
             file = found["place"].rpartition(":")[0].partition("/")[2]
             of_file = self.tasks_of_files.get(file)
@@ -138,7 +138,7 @@ class _Grading:
 
     def _shorten(self, why: str, outcome: str) -> str:
         line = " ".join(self._tidy(why).split())
-        if why.startswith("DidNotEnd"):  # where it was then is chance
+        if why.startswith(("DidNotEnd: this", "Failed: this had not ended")):  # where it was then is chance
             line = f"this had not ended after {self.limits.seconds:g} s"
         return (line or ("the answer skips it" if outcome == "skipped" else "it ended before its end"))[:300]
 

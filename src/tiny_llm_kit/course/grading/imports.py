@@ -66,8 +66,6 @@ class ReferenceWatch(MetaPathFinder):
 def watch_imports(rules: Iterable[Forbidden], owner: Owner, findings: Findings) -> None:
     """Notices imports of the modules that the rules name, also where the tests have imported them before."""
     reasons = {name: rule for rule in rules for name in rule.imports}
-    if not reasons:
-        return
 
     def note(name: str, frame: FrameType | None) -> None:
         rule = reasons.get(name.partition(".")[0])
@@ -76,15 +74,18 @@ def watch_imports(rules: Iterable[Forbidden], owner: Owner, findings: Findings) 
 
     import_before, import_module_before = builtins.__import__, importlib.import_module
 
-    def watched(name: str, *arguments: Any, **named: Any) -> ModuleType:
-        note(name, caller())
-        return import_before(name, *arguments, **named)
+    def watched(
+        name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
+    ) -> ModuleType:
+        if level == 0:
+            note(name, caller())
+        return import_before(name, globals, locals, fromlist, level)
 
     def watched_module(name: str, package: str | None = None) -> ModuleType:
         note(name, caller())
         return import_module_before(name, package)
 
-    builtins.__import__ = watched
+    builtins.__import__ = importlib.__import__ = watched
     importlib.import_module = watched_module
 
 

@@ -7,6 +7,7 @@ hold of it (an alias, `from … import`, getattr), it is that function, since th
 import contextlib
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class Operators:
         if operator is None:  # in this version of the library, so no answer can call it
             return
         watched = self._wrap(operator, name, rules)
-        setattr(owner, attribute, staticmethod(watched) if isinstance(owner, type) else watched)
+        is_static = isinstance(vars(owner).get(attribute), staticmethod)
+        setattr(owner, attribute, staticmethod(watched) if is_static else watched)
         root = name.partition(".")[0]
         for module in [module for key, module in sys.modules.items() if f"{key}.".startswith(f"{root}.")]:
             for key in [key for key, value in vars(module).items() if value is operator]:
@@ -105,9 +107,15 @@ def _look_up(name: str) -> object:
 
 
 def _unwrap(answer: object) -> object:
-    while inner := getattr(answer, "__wrapped__", None) or (answer.func if isinstance(answer, functools.partial) else None):
+    """What is called in the end: within decorators, partial, and objects whose class only borrows its `__call__`."""
+    while inner := getattr(answer, "__wrapped__", None) or _find_part(answer):
         answer = inner
     return answer
+
+
+def _find_part(answer: object) -> object:
+    call = inspect.getattr_static(type(answer), "__call__", None)
+    return answer.func if isinstance(answer, functools.partial) else call if isinstance(call, staticmethod) else None
 
 
 def _describe(function: object) -> str:

@@ -16,7 +16,7 @@ class Owner:
     course: Path
 
     def find_place(self, frame: FrameType | None) -> str | None:
-        """The line of the answer that is at work in `frame`, as file:line.
+        """The line of the answer that is at work in `frame`, as file:line. Code of no module is its own: exec made it.
 
         Libraries in between are passed over, and belong to the answer if they work on an object of one of its classes. None if
         the tests or the kit are at work; "" if none of these is, which is so in a thread that has no function of its own.
@@ -24,9 +24,10 @@ class Owner:
         course = f"{self.course}/"
         while frame:
             file = frame.f_code.co_filename
-            if self.owns(frame):
+            is_of_course = file.startswith(course) and not file.startswith(_GUARDS)
+            if self.owns(frame) or not (is_of_course or _is_of_module(frame)):
                 return f"{self.shorten(file)}:{frame.f_lineno}"
-            if file.startswith(course) and not file.startswith(_GUARDS):
+            if is_of_course:
                 return None
             kind = type(frame.f_locals.get("self"))
             if any(self._is_own(base.__module__) for base in kind.__mro__):
@@ -48,6 +49,11 @@ class Owner:
 
     def _is_own(self, module: object) -> bool:
         return isinstance(module, str) and f"{module}.".startswith(f"{self.package.name}.")
+
+
+def _is_of_module(frame: FrameType) -> bool:
+    module = sys.modules.get(str(frame.f_globals.get("__name__")))
+    return module is not None and vars(module) is frame.f_globals
 
 
 def caller(depth: int = 2) -> FrameType | None:

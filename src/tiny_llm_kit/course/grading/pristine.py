@@ -10,6 +10,8 @@ from tiny_llm_kit.course.course_map import REFERENCE
 
 KIT = ("course.toml", "pyproject.toml", "tests", "src/tiny_llm_kit", "src/metal_anywhere")
 REFERENCE_FOLDER = f"src/{REFERENCE}"
+_WITH_ANSWERS = ("tests/kit", "tests/mistakes", "tests/mutants", "tests/variants")
+"""Right answers, in whole or in part, which no day's tests need."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def write_pristine(root: Path, folder: Path) -> Pristine:
     reference.mkdir()
     wanted = [*KIT, REFERENCE_FOLDER]
     edited: tuple[str, ...] = ()
-    if _is_committed(root):
+    if _are_committed(root, wanted):
         archive = folder / "committed.tar"
         _git(root, "archive", "--format=tar", f"--output={archive}", "HEAD", "--", *wanted)
         with tarfile.open(archive) as tar:
@@ -46,16 +48,17 @@ def write_pristine(root: Path, folder: Path) -> Pristine:
             _copy(root / name, course / name)
         note = "This clone has no commit that git can read. Tests and kit were taken as they are, and may have been edited."
     shutil.move(course / REFERENCE_FOLDER, reference / REFERENCE)
+    for name in _WITH_ANSWERS:
+        shutil.rmtree(course / name, ignore_errors=True)
     return Pristine(course, reference, edited, note)
 
 
-def _is_committed(root: Path) -> bool:
-    """Whether `root` is the top of a git working tree, not a folder within another one, and a commit of it holds the course."""
+def _are_committed(root: Path, wanted: list[str]) -> bool:
+    """Whether `root` is the top of a git working tree, not a folder within another one, and a commit of it holds these."""
     try:
         top = _git(root, "rev-parse", "--show-toplevel").strip()
-        return Path(top).resolve() == root.resolve() and bool(
-            _git(root, "ls-tree", "--name-only", "HEAD", "course.toml").strip()
-        )
+        there = _git(root, "ls-tree", "--name-only", "HEAD", "--", *wanted).splitlines()
+        return Path(top).resolve() == root.resolve() and set(there) == set(wanted)
     except (OSError, subprocess.CalledProcessError):
         return False
 

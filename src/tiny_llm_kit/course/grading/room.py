@@ -1,25 +1,27 @@
-"""The folder in which an answer is graded: laid out once, and put in order before each run, whatever was done to it."""
+"""The folder in which an answer is graded, which is the same before each run, whatever was done to it in those before."""
 
 import contextlib
 import os
-import shutil
-from collections.abc import Iterator
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "CXX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DEVELOPER_DIR", "SDKROOT")
+_TRIES = 20
+"""Whoever is ended leaves children behind, which can be found only then."""
 _OF_GPUS = ("CUDA_", "NVIDIA_", "MTL_")
 
 
 @dataclass
 class Room:
-    """`course` and `answer` in `folder` are kept as they are at the time of `remember`; each run gets a `home` of its own."""
+    """`folder` is kept as it is at the time of `remember`; each run gets a `home` of its own."""
 
     folder: Path
     _runs: int = 0
-    _files: dict[Path, bytes] = field(default_factory=dict)
+    _others: list[psutil.Process] = field(default_factory=lambda: psutil.Process().children())
+    _files: dict[Path, "File"] = field(default_factory=dict)
 
     @property
     def course(self) -> Path:
@@ -49,51 +51,66 @@ class Room:
         return passed_on | fixed | ({} if writes_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"})
 
     def renew_home(self) -> None:
-        shutil.rmtree(self.home, ignore_errors=True)
         self._runs += 1
         (self.home / "tmp").mkdir(parents=True)
 
     def remember(self) -> None:
-        self._files = {path: path.read_bytes() for path in self._find_files()}
+        self._files = {path: File.read(path) for path in self.folder.rglob("*") if path.is_file()}
 
     def tidy(self) -> list[str]:
-        """Puts every file back, and takes away what is new. Says which files of the course were changed."""
+        """Lays everything out anew, whatever an answer has made of it. Says which files of the course it had changed."""
         self.end_left_over()
+        changed = [path for path, file in self._files.items() if path.is_relative_to(self.course) and not file.is_at(path)]
+        self.remove()
+        for path, file in self._files.items():
+            file.write(path)
         self.renew_home()
-        there = set(self._find_files())
-        for path in there - self._files.keys():
-            path.unlink()
-        changed = [path for path, content in self._files.items() if not _holds(path, content)]
-        for path in changed:
-            _write(path, self._files[path])
-        return sorted(str(path.relative_to(self.course)) for path in changed if path.is_relative_to(self.course))
+        return sorted(str(path.relative_to(self.course)) for path in changed)
+
+    def remove(self) -> None:
+        """Takes the folder away, with all that is in it, however deep, and locked."""
+        if self.folder.is_dir() and not self.folder.is_symlink():
+            subprocess.run(["chmod", "-R", "u+rwx", str(self.folder)], capture_output=True)
+            subprocess.run(["rm", "-rf", str(self.folder)], capture_output=True)
+        else:
+            self.folder.unlink(missing_ok=True)
 
     def end_left_over(self) -> None:
-        """Ends processes that outlived their supervisor, known by their HOME."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("HOME", "").startswith(f"{self.folder}/"):
+        """Ends processes that outlived their supervisor: on Linux they are children of this one, elsewhere their HOME tells."""
+        for _ in range(_TRIES):
+            left = [process for process in psutil.process_iter() if self._is_left_over(process)]
+            if not left:
+                return
+            for process in left:
+                with contextlib.suppress(psutil.Error):
                     process.kill()
+            psutil.wait_procs(left, timeout=1)
 
-    def _find_files(self) -> Iterator[Path]:
-        """Whatever is no folder. Folders are made accessible on the way."""
-        for folder in (self.course, self.answer):
-            for where, folders, files in os.walk(folder):
-                for name in [*folders, *files]:
-                    path = Path(where, name)
-                    if path.is_symlink() or not path.is_dir():
-                        yield path
-                    else:
-                        path.chmod(0o755)
+    def _is_left_over(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.ppid() == os.getpid():
+                return process not in self._others
+            return process.environ().get("HOME", "").startswith(f"{self.folder}/")
+        return False
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    return path.is_file() and not path.is_symlink() and path.read_bytes() == content
+@dataclass(frozen=True)
+class File:
+    """What a file holds, and since when: bytecode is good for a source of that time."""
 
+    content: bytes
+    time: int
 
-def _write(path: Path, content: bytes) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    @classmethod
+    def read(cls, path: Path) -> "File":
+        return cls(path.read_bytes(), path.stat().st_mtime_ns)
+
+    def is_at(self, path: Path) -> bool:
+        with contextlib.suppress(OSError):
+            return path.is_file() and path.stat().st_size == len(self.content) and path.read_bytes() == self.content
+        return False
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.content)
+        os.utime(path, ns=(self.time, self.time))

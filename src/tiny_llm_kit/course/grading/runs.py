@@ -16,7 +16,7 @@ import psutil
 
 import tiny_llm_kit
 from tiny_llm_kit.course import processes
-from tiny_llm_kit.course.course_map import Day
+from tiny_llm_kit.course.course_map import Day, task_number
 from tiny_llm_kit.course.grading.channel import Message
 from tiny_llm_kit.course.grading.room import Room
 
@@ -24,8 +24,6 @@ LOOK_SECONDS = 0.2
 
 ENOUGH = 2
 """Tests of a task that took their process with them, or did not end, after which its others are not run."""
-
-_TASK = re.compile(r"::test_task_(\d+)_")
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,11 @@ class Run:
     output: str = ""
     lost: bool = True
 
+    @property
+    def complete(self) -> bool:
+        """Whether every test that was found has run."""
+        return any(message["complete"] for message in self.of_kind("end"))
+
     def of_kind(self, kind: str) -> list[Message]:
         return [message for message in self.messages if message["kind"] == kind]
 
@@ -59,12 +62,6 @@ class DayRun:
 
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
     findings: list[Message] = field(default_factory=list)
-
-
-def task_of(test: str) -> int:
-    """The number of the task that a test, by its node id, belongs to; 0 for none."""
-    found = _TASK.search(test)
-    return int(found[1]) if found else 0
 
 
 def run(room: Room, session: dict[str, Any], limits: Limits, writes_bytecode: bool = False) -> Run:
@@ -81,11 +78,11 @@ def run(room: Room, session: dict[str, Any], limits: Limits, writes_bytecode: bo
     kit = Path(tiny_llm_kit.__file__).parents[1]
     own = {name: value for name, value in room.environment(True).items() if name != "HOME"} | {"PYTHONPATH": str(kit)}
     command = [sys.executable, "-s", "-P", "-m", "tiny_llm_kit.course.grading.supervisor", str(path)]
-    _, output = processes.run(command, kit, own, start=_start_watched)
-    try:
-        return Run(**json.loads(output), lost=False)
-    except ValueError:
-        return Run(output=output)
+    exit_code, output = processes.run(command, kit, own, start=_start_watched)
+    with contextlib.suppress(ValueError):
+        if exit_code == 0:  # or an answer has killed the supervisor, and may have spoken in its place
+            return Run(**json.loads(output), lost=False)
+    return Run(output=output)
 
 
 def _start_watched(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> processes.Process:
@@ -115,7 +112,7 @@ def collect(room: Room, reference: Path, days: Sequence[Day], limits: Limits) ->
     session = {"tests": [day.tests for day in days], "solution": "ref", "path": str(reference)}
     done = run(room, session, limits, writes_bytecode=True)
     tests = [message["test"] for message in done.of_kind("item")]
-    if not tests or not any(message["complete"] for message in done.of_kind("end")):
+    if not tests or not done.complete:
         raise RuntimeError(f"the tests could not be collected: {done.ending}\n{done.output}")
     return tests
 
@@ -132,31 +129,32 @@ def run_day(room: Room, day: Day, tests: list[str], session: dict[str, Any], lim
         before = len(result.outcomes)
         broken.update(_take(result, done))
         left = [test for test in wanted if test not in result.outcomes]
-        if done.lost and len({task_of(test) for test in left}) > 1:  # one task is to blame: each gets a run of its own
-            waiting += [[test for test in left if task_of(test) == number] for number in {task_of(test) for test in left}]
+        if done.lost and len({task_number(test) for test in left}) > 1:  # one task is to blame: each gets a run of its own
+            waiting += [
+                [test for test in left if task_number(test) == number] for number in {task_number(test) for test in left}
+            ]
             continue
-        if any(message["complete"] for message in done.of_kind("end")) or len(result.outcomes) == before:
+        if done.complete or len(result.outcomes) == before:
             result.outcomes |= {test: ("failed", _explain(test, done)) for test in left}
             continue
         tired = {number for number, count in broken.items() if count >= ENOUGH}
         given_up = f"not run: {ENOUGH} other tests of this task did not end, or ended the process"
-        result.outcomes |= {test: ("failed", given_up) for test in left if task_of(test) in tired}
-        if again := [test for test in left if task_of(test) not in tired]:
+        result.outcomes |= {test: ("failed", given_up) for test in left if task_number(test) in tired}
+        if again := [test for test in left if task_number(test) not in tired]:
             waiting.append(again)
     return result
 
 
 def _take(result: DayRun, done: Run) -> Counter[int]:
-    """Enters how tests ended, and counts by task those that broke the run."""
-    broken: Counter[int] = Counter()
-    for message in done.of_kind("result"):
-        result.outcomes[message["test"]] = (message["outcome"], message["why"])
-        broken[task_of(message["test"])] += message["why"].startswith("DidNotEnd")
-    begun = [message["test"] for message in done.of_kind("begin") if message["test"] not in result.outcomes]
-    for test in begun:
-        result.outcomes[test] = ("failed", f"{done.ending}{_last_words(done)}")
-        broken[task_of(test)] += 1
-    return broken
+    """Enters how tests ended, and counts by task those that did not end, or ended the run."""
+    begun = [message["test"] for message in done.of_kind("begin")]
+    outcomes = dict.fromkeys(begun, ("failed", f"{done.ending}{_last_words(done)}"))
+    outcomes |= {message["test"]: (message["outcome"], message["why"]) for message in done.of_kind("result")}
+    result.outcomes |= outcomes
+    broken = {test for test, (_, why) in outcomes.items() if why.startswith("DidNotEnd")}
+    if not done.complete:
+        broken.update(begun[-1:])
+    return Counter(map(task_number, broken))
 
 
 def _note(result: DayRun, done: Run, changed: list[str]) -> None:

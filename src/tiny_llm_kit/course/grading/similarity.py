@@ -4,7 +4,8 @@ import ast
 import difflib
 from pathlib import Path
 
-from tiny_llm_kit.course.grading.answers import find_answers, find_functions
+from tiny_llm_kit.course.functions import Function
+from tiny_llm_kit.course.grading.answers import find_answers, read_functions
 
 ALIKE = 0.95
 LONG_ENOUGH = 40
@@ -14,26 +15,26 @@ LONG_ENOUGH = 40
 def describe_similarity(package: Path, reference: Path, tasks: set[str]) -> list[str]:
     """One line for each task with answers that read like the reference's: names and structure, not comments and layout."""
     answers = [answer for answer in find_answers(reference) if answer.task in tasks]
-    files = {answer.file: find_functions(package / answer.file) for answer in answers}
+    files = {answer.file: read_functions(package / answer.file) for answer in answers}
     long: dict[str, int] = {}
     alike: dict[str, list[str]] = {}
     for answer in answers:
-        theirs, own = _outline(answer.function), _outline(files[answer.file].get(answer.name))
+        theirs, own = _outline(answer.function), _outline(files[answer.file].get(answer.function.name))
         if len(theirs) >= LONG_ENOUGH:
             long[answer.task] = long.get(answer.task, 0) + 1
             if _ratio(theirs, own) >= ALIKE:
-                alike.setdefault(answer.task, []).append(answer.name)
+                alike.setdefault(answer.task, []).append(answer.function.name)
     return [
         f"Task {task}: {len(names)} of {long[task]} longer functions read like the reference's: {', '.join(sorted(names))}"
         for task, names in sorted(alike.items(), key=lambda entry: [int(number) for number in entry[0].split(".")])
     ]
 
 
-def _outline(function: ast.FunctionDef | None) -> list[str]:
+def _outline(function: Function | None) -> list[str]:
     """The body as a list of what its nodes are, and which names and values they have."""
     if function is None:
         return []
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    body = function.node.body[ast.get_docstring(function.node) is not None :]
     return [_describe(node) for statement in body for node in ast.walk(statement) if not isinstance(node, ast.expr_context)]
 
 

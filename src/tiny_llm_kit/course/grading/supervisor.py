@@ -133,7 +133,10 @@ class Supervisor:
     def _find_endless(self, computed: float) -> str:
         """pytest stops a test before this does. This is for one that has got rid of pytest's ways."""
         waited, seconds = time.monotonic() - self.begun, self.limits["seconds"]
-        testing = any(message["kind"] == "begin" for message in self.receiver.messages[-1:])
+        last = self.receiver.messages[-1]["kind"] if self.receiver.messages else ""
+        if last == "end":
+            return "it went on when all tests were done" if waited > GRACE else ""
+        testing = last == "begin"
         grace = GRACE + 2 * seconds if testing else max(START_SECONDS, 2 * seconds)
         endless = waited > grace and (not IDLE * waited < computed < grace or waited > PATIENCE * grace)
         return f"it had not ended after {seconds if testing else grace:g} s, and could not be stopped" if endless else ""
@@ -197,13 +200,18 @@ def _limit(largest_file: int) -> None:
     _control(_DEATH_SIGNAL, signal.SIGKILL)  # if the supervisor is killed
 
 
+def adopt_orphans(adopt: bool = True) -> None:
+    """Whether this process becomes the parent of what its descendants leave behind. On Linux only."""
+    _control(_CHILD_SUBREAPER, adopt)
+
+
 def _control(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def main(job: Path, out: IO[str]) -> None:
-    _control(_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     with _signals_wait():
         supervisor = Supervisor(json.loads(job.read_text(encoding="utf-8")))
 

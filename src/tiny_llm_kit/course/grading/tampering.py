@@ -14,15 +14,17 @@ from typing import Any, NamedTuple
 import pytest
 
 JUDGES = (
-    *("math", "mlx.core", "mlx.core.fast", "numpy", "numpy.testing", "operator"),
-    *("pluggy", "pytest", "pytest_timeout", "unittest.mock"),
+    *("math", "mlx.core", "mlx.core.fast", "numpy", "numpy._core._methods", "numpy._core.fromnumeric", "numpy._core.numeric"),
+    *("operator", "pytest", "pytest_timeout", "unittest.mock"),
 )
-_WITH_CLASSES = ("_pytest.", "pluggy.")
+_WITH_PARTS = ("_pytest.", "numpy.testing.", "pluggy.")
+_OF_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")
+Body = tuple[object, ...]
 _vars, _setattr = vars, setattr  # as they are before the answer is there
 
 
 class Meaning(NamedTuple):
-    """What `name` stands for in a module or class, or the code of a function."""
+    """What `name` stands for in a module or class, or the code of a function and its defaults."""
 
     holder: Any
     name: str
@@ -30,12 +32,13 @@ class Meaning(NamedTuple):
 
     @property
     def changed(self) -> bool:
-        now = self.holder.__code__ if self.name == "__code__" else _vars(self.holder).get(self.name)
+        is_part = isinstance(self.holder, FunctionType)
+        now = getattr(self.holder, self.name) if is_part else _vars(self.holder).get(self.name)
         return now is not self.value
 
     def __str__(self) -> str:
         module = getattr(self.holder, "__module__", None)
-        return ".".join(filter(None, [module, self.holder.__name__, self.name.removeprefix("__code__")]))
+        return ".".join(filter(None, [module, self.holder.__name__, "" if self.name in _OF_FUNCTIONS else self.name]))
 
 
 class Tampering:
@@ -46,7 +49,7 @@ class Tampering:
         self._builtins: list[Meaning] = []
         self._meanings: list[Meaning] = []
         self._plugins: set[int] = set()
-        self._code: dict[pytest.Item, CodeType] = {}
+        self._bodies: dict[pytest.Item, Body] = {}
 
     def begin(self, config: pytest.Config) -> None:
         """Before the answer is imported."""
@@ -57,13 +60,16 @@ class Tampering:
         """After all tests are collected, and so the answer imported: what it has changed by then."""
         found = [*self._put_back(), *self._find_strangers(session.config), *self._find_replaced()]
         self._remember(session.config)
-        self._code = {item: code for item in session.items if (code := _code_of(item))}
-        return found + [item.name for item, code in self._code.items() if not self._is_of_course(code.co_filename)]
+        self._bodies = {item: _body_of(item) for item in session.items}
+        return found + [
+            item.name for item in session.items if not self._is_of_course(getattr(_code_of(item), "co_filename", ""))
+        ]
 
     def find(self, item: pytest.Item) -> list[str]:
         """What has been changed during a test. It is put back, so it is noticed once."""
         found = [*self._put_back(), *self._find_strangers(item.config)]
-        return found if _code_of(item) is self._code.get(item) else [*found, item.name]
+        same = all(now is before for now, before in zip(_body_of(item), self._bodies[item], strict=True))
+        return found if same else [*found, item.name]
 
     def _remember(self, config: pytest.Config) -> None:
         self._meanings = list(self._look())
@@ -101,7 +107,8 @@ class Tampering:
 
     def _look(self) -> Iterator[Meaning]:
         for name, module in list(sys.modules.items()):
-            if name in JUDGES or name.startswith("_pytest.") or self._is_of_course(getattr(module, "__file__", None) or ""):
+            is_of_course = self._is_of_course(getattr(module, "__file__", None) or "")
+            if is_of_course or f"{name}.".startswith(_WITH_PARTS) or name in JUDGES:
                 yield from _look_at(name, module)
 
     def _is_of_course(self, file: str, folder: str = "") -> bool:
@@ -120,8 +127,8 @@ def _look_at(name: str, module: ModuleType) -> Iterator[Meaning]:
         if callable(value):
             yield Meaning(module, key, value)
         if isinstance(value, FunctionType):
-            yield Meaning(value, "__code__", value.__code__)
-        elif isinstance(value, type) and name.startswith(_WITH_CLASSES) and value.__module__ == name:
+            yield from (Meaning(value, part, getattr(value, part)) for part in _OF_FUNCTIONS)
+        elif isinstance(value, type) and value.__module__ == name:
             yield from (Meaning(value, part, item) for part, item in list(vars(value).items()) if callable(item))
 
 
@@ -139,5 +146,12 @@ def _innermost(function: Any) -> Any:
     return function
 
 
-def _code_of(item: pytest.Item) -> CodeType | None:
+def _code_of(item: Any) -> CodeType | None:
     return getattr(_innermost(getattr(item, "function", None)), "__code__", None)
+
+
+def _body_of(item: Any) -> Body:
+    """What runs when the test does: its function, what Hypothesis calls again and again, and how."""
+    function = getattr(item, "function", None)
+    tried = getattr(getattr(function, "hypothesis", None), "inner_test", None)
+    return function, _code_of(item), tried, getattr(tried, "__code__", None), vars(item).get("runtest")
