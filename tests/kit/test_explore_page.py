@@ -459,10 +459,10 @@ def test_a_trace_of_the_learners_engine_is_one_more_timeline(page: Page) -> None
 
 
 OTHER_FILES = {
-    "a picture": ("\x89PNG", "no JSON"),
-    "settings": ('{"a": 1}', "no trace"),
-    "null": ("null", "no trace"),
-    "of another program": ('{"traceEvents": []}', "of another program"),
+    "a picture": ("\x89PNG", "not JSON"),
+    "settings": ('{"a": 1}', "not a trace"),
+    "null": ("null", "not a trace"),
+    "of another program": ('{"traceEvents": []}', "from another program"),
     "changed": ('{"traceEvents": [], "otherData": {"made_by": "tiny-llm timeline", "runs": [{"lanes": -1}]}}', "changed"),
 }
 

@@ -12,10 +12,10 @@ const Trace = (() => {
     try {
       found = JSON.parse(text);
     } catch {
-      throw new Error(`This is no JSON. ${REMEDY}`);
+      throw new Error(`This is not JSON. ${REMEDY}`);
     }
-    if (!found || !Array.isArray(found.traceEvents)) throw new Error(`This is JSON, but no trace. ${REMEDY}`);
-    if (found.otherData?.made_by !== MADE_BY) throw new Error(`This is a trace, but of another program. ${REMEDY}`);
+    if (!found || !Array.isArray(found.traceEvents)) throw new Error(`This is JSON, but not a trace. ${REMEDY}`);
+    if (found.otherData?.made_by !== MADE_BY) throw new Error(`This is a trace, but from another program. ${REMEDY}`);
     try {
       return found.otherData.runs.map((about, place) => runOf(about, found.traceEvents.filter((event) => event.pid === place + 1)));
     } catch (error) {
