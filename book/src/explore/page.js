@@ -316,9 +316,9 @@ function drawMislead() {
     class: row.count === slots ? "chosen" : null,
     cells: [`${row.schedule}, ${row.count} ${row.count === 1 ? "slot" : "slots"}`, percent(row.used), ...row.speeds.map((speed) => String(round(speed, 0)))],
   })));
-  const few = rows[2], many = rows.at(-1), times = many.speeds.map((speed, place) => `${round(speed / few.speeds[place], 1)} times (${costs[place]})`);
+  const few = rows[2], many = rows.at(-1), times = many.speeds.map((speed, place) => `${round(speed / few.speeds[place], 1)} × (${costs[place]})`);
   byId("mislead-words").textContent = `The share of places used says how full the slots are, not how fast the engine is. With one slot ${percent(few.used)} of the`
-    + ` places are used, with ${many.count} slots ${percent(many.used)}; yet ${many.count} slots produce ${times.join(", ")} as many tokens per second as one.`
+    + ` places are used, with ${many.count} slots ${percent(many.used)}; yet ${many.count} slots produce ${times.join(", ")} the tokens per second of one.`
     + ` The requests are the same in every line: what a slot is worth depends on what the rows of an iteration share.`;
 }
 
@@ -349,12 +349,12 @@ function askHere() {
     byId("asked").textContent = "Nothing is left to predict. Go back, or choose other requests.";
     return;
   }
-  const { kind, waiting } = state.asked, about = `Iteration ${state.place + 1} is outlined below, and everything after it is covered.`;
+  const { kind, waiting } = state.asked, next = `iteration ${state.place + 2}, the first that is covered below`;
   if (kind === "rows") {
-    byId("asked").textContent = `${about} How many rows does the next one have? Count the requests that decode and those whose prompt is read.`;
+    byId("asked").textContent = `How many rows are there in ${next}? Count the requests that decode and those whose prompt is read.`;
     byId("choices").append(make("label", {}, "Rows ", make("input", { type: "number", min: 0, max: run.slots, id: "rows" })));
   } else {
-    byId("asked").textContent = `${about} Which requests join in the next one? Choose all that do, or none. By then these wait: ${names(waiting, 99)}.`;
+    byId("asked").textContent = `Which requests join in ${next}? Choose all that do, or none. Waiting by then: ${names(waiting, 99)}.`;
     byId("choices").append(...waiting.map(choiceOf));
   }
 }
@@ -411,15 +411,16 @@ function drawTraces() {
   const until = Math.max(1e-9, ...state.traces.map((run) => run.until));
   box.replaceChildren(...state.traces.map((run) => {
     const scale = Math.max(200, box.clientWidth - 74) / until;
-    return Drawing.band({ ...run, figures: traceWords(run), word: run.slots ? "slot" : "lane", words: run.note, scale });
+    return Drawing.band({ ...run, unit: run.units, figures: traceWords(run), word: run.slots ? "slot" : "lane", words: run.note, scale });
   }));
 }
 
-function traceWords({ figures, lives, until, unit }) {
-  const parts = [`${lives.length} requests in ${round(until)} ${unit}`, `${round(figures.tokensPerUnit, 1)} tokens per ${unit}`];
+function traceWords({ figures, lives, until, unit, units }) {
+  const inUnits = (value) => `${round(value)} ${round(value) === 1 ? unit : units}`;
+  const parts = [`${lives.length} requests in ${inUnits(until)}`, `${round(figures.tokensPerUnit, 1)} tokens per ${unit}`];
   if (figures.utilization !== null) parts.push(`slots in use ${percent(figures.utilization)}`);
-  if (figures.ttft !== null) parts.push(`mean time to first token ${round(figures.ttft)} ${unit}`);
-  if (figures.latency !== null) parts.push(`mean latency ${round(figures.latency)} ${unit}`);
+  if (figures.ttft !== null) parts.push(`mean time to first token ${inUnits(figures.ttft)}`);
+  if (figures.latency !== null) parts.push(`mean latency ${inUnits(figures.latency)}`);
   return parts.join(" · ");
 }
 
