@@ -3,6 +3,7 @@
 The real book is looked at by a step of its own: pdm run check --only book.
 """
 
+import html
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tiny_llm_kit.book import (
     includes,
     links,
     mdbook,
+    options,
     signatures,
     sources,
     spelling,
@@ -177,6 +179,22 @@ def test_formulas_become_mathml_and_code_stays() -> None:
 def test_in_a_table_a_number_stays_with_its_unit() -> None:
     text, space = "| a | `3 ms` | 43 ms | 2.6 × | 3 slots | 5 tokens/s |\n\n43 ms", units.NO_BREAK
     assert units.keep_together(text) == text.replace("43 ms |", f"43{space}ms |").replace("2.6 ×", f"2.6{space}×")
+
+
+def test_in_a_table_a_spread_stays_in_one_piece() -> None:
+    kept = units.keep_together("| 1.8 (1.7 … 1.9) | and so on … |\n")
+    assert kept.replace(units.NO_BREAK, "~") == "| 1.8 (1.7~…~1.9) | and so on … |\n"
+
+
+def test_an_option_in_a_line_stays_whole_and_says_what_it_said() -> None:
+    text = "Try `pdm run x --max_seq-len 3 *a*`, or `x - y`.\n\n    x --day 1\n\n```sh\nx --day 1\n```\n\n| `--a \\| --b` |\n"
+    kept = options.keep_whole(text)
+    code = re.search(r"<code>(.*)</code>", kept)
+    assert code is not None
+    assert html.unescape(re.sub("<[^>]+>", "", code[1])) == "pdm run x --max_seq-len 3 *a*"
+    assert [html.unescape(option) for option in re.findall(r'class="option">([^<]*)<', code[1])] == ["--max_seq-len"]
+    assert not set("*_-") & set(re.sub("<[^>]+>", "", code[1])), "Markdown would read these"
+    assert kept.replace(code[0], "`pdm run x --max_seq-len 3 *a*`") == text, "everything else is left as it was"
 
 
 def test_prices_are_no_formula() -> None:

@@ -451,7 +451,10 @@ def test_a_trace_of_the_learners_engine_is_one_more_timeline(page: Page) -> None
     assert text(page, "file-words") == ""
     titles = page.evaluate("[...document.querySelectorAll('#traces h3')].map((one) => one.textContent)")
     assert titles == [run["name"] for run in trace["otherData"]["runs"]]
-    assert "slots in use 60 %" in page.evaluate("document.querySelector('#traces .so-far').textContent")
+    figures = page.evaluate("document.querySelector('#traces .so-far').textContent")
+    assert "slots in use 60 %" in figures
+    assert "5 requests in 20 steps" in figures
+    assert "1.8 tokens per step" in figures
     click(page, "serve")
     assert page.evaluate("form.list.value") == "3/4, 3/12, 3/8, 3/8, 3/4"
     click(page, "close")
@@ -459,10 +462,10 @@ def test_a_trace_of_the_learners_engine_is_one_more_timeline(page: Page) -> None
 
 
 OTHER_FILES = {
-    "a picture": ("\x89PNG", "no JSON"),
-    "settings": ('{"a": 1}', "no trace"),
-    "null": ("null", "no trace"),
-    "of another program": ('{"traceEvents": []}', "of another program"),
+    "a picture": ("\x89PNG", "not JSON"),
+    "settings": ('{"a": 1}', "not a trace"),
+    "null": ("null", "not a trace"),
+    "of another program": ('{"traceEvents": []}', "from another program"),
     "changed": ('{"traceEvents": [], "otherData": {"made_by": "tiny-llm timeline", "runs": [{"lanes": -1}]}}', "changed"),
 }
 

@@ -18,35 +18,37 @@ const DEFAULTS = {
 const PRESETS = {
   "4-12-8": {
     name: "4, 12 and 8",
-    about: "The example that can be played by hand: answers of 4, 12 and 8 tokens in three slots, and two that follow. Until iteration 12"
-      + " static batching uses 24 of 36 places, 67 %; continuous batching uses all, because D and E join as soon as a slot is free.",
+    about: "An example to play through by hand: answers of 4, 12 and 8 tokens in three slots, and two more that follow. In the first 12"
+      + " iterations static batching uses 24 of 36 places, 67 %; continuous batching uses all 36, because D and E join as soon as a"
+      + " slot is free.",
     settings: { slots: 3, source: "list", list: "3/4, 3/12, 3/8, 3/8, 3/4" },
     place: 11,
   },
   equal: {
     name: "Equal lengths",
-    about: "All prompts and answers are of one length, and all are there from the start: groups end together, and there is nothing to"
-      + " gain. What continuous batching is good for is inequality.",
+    about: "All prompts are equally long, so are all answers, and every request is there from the start. Groups end together, so there"
+      + " is nothing to gain: continuous batching pays off when answers differ in length.",
     settings: {},
   },
   "heavy-tail": {
     name: "Heavy tail",
-    about: "Most answers are short, a few are long, and requests come one by one: so it is with chat. A group waits for its longest"
-      + " answer, and all that come meanwhile wait as well.",
+    about: "Most answers are short, a few are long, and requests come one by one, as in a chat service. A group runs until its longest"
+      + " answer is done, and every request that comes in the meantime waits for that.",
     settings: { prompts: "log-normal", outputs: "log-normal", outputMean: 20, rate: 16, seed: 5 },
   },
   "long-prompts": {
     name: "Long prompts",
-    about: "Long prompts are read in chunks of 32 tokens, one per iteration, while others decode. Here time is more telling than"
-      + " iterations: under the roofline a chunk of 32 tokens takes four times as long as a token. First tokens come sooner;"
-      + " but the answers are equal, so groups waste nothing and are done sooner.",
+    about: "Long prompts are read in chunks of 32 tokens, one per iteration, while other requests decode. Here time says more than"
+      + " iterations: under the roofline a chunk of 32 tokens takes four times as long as a single token. First tokens come sooner"
+      + " with continuous batching; but the answers are equally long, so groups waste nothing and finish sooner.",
     settings: { count: 12, chunk: 32, cost: "roofline", prompts: "bimodal", promptMean: 64, outputMean: 12, seed: 3 },
     axis: "time",
   },
   eos: {
     name: "Launching ahead",
-    about: "Answers end by an EOS, which is not known before it is read. By then an engine that launches ahead has launched a row more,"
-      + " for nothing. Switch “Launch ahead” off in the settings: no row is wasted, and the device waits for the host in every iteration.",
+    about: "Answers end with an EOS, and the engine does not know of it until it is read. By then an engine that launches ahead has"
+      + " launched one more row, for nothing. Switch “Launch ahead” off in the settings: no row is wasted, but the device waits for"
+      + " the host in every iteration.",
     settings: { slots: 3, source: "list", list: "3/4, 3/12, 3/8, 3/8, 3/4", ends: "eos", host: 4 },
     axis: "time",
   },
@@ -88,8 +90,8 @@ function costWords({ cost, knee }) {
   return {
     flat: `Each iteration takes ${PASS} ms, whatever it computes.`,
     linear: `Each token takes ${token}: nothing is shared.`,
-    roofline: `A call of the model reads the weights in ${PASS} ms, or computes for ${token} per token if that is more. Rows that`
-      + " decode share a call; each chunk is one of its own.",
+    roofline: `A call of the model takes ${PASS} ms to read the weights, or ${token} per token to compute, whichever is longer. Rows that`
+      + " decode share one call; each chunk of a prompt is a call of its own.",
   }[cost];
 }
 
@@ -177,16 +179,16 @@ function wordsOf(run, { place, running }) {
   if (column.joined.length) parts.push(`${names(column.joined)} ${verb(column.joined, "joins", "join")}.`);
   parts.push(...promptWords(run, of("prefill")));
   if (decode.length) parts.push(`${names(decode)} ${verb(decode, "decodes", "decode")}: ${decode.length} ${verb(decode, "token", "tokens")}.`);
-  if (wasted.length) parts.push(`For nothing: ${names(wasted)} (${whyWasted(run, column)}).`);
+  if (wasted.length) parts.push(`Computed for nothing: ${names(wasted)} (${whyWasted(run, column)}).`);
   if (column.queue.length) parts.push(`Waiting: ${names(column.queue)}.`);
   return parts.join(" ");
 }
 
 function idleWords(run, place) {
   const next = run.columns[place + 1];
-  if (!next) return "All have been served.";
+  if (!next) return "All requests have been served.";
   const host = next.begin - run.columns[place].end <= state.settings.host + 0.01;
-  return host ? "The device waits for the host." : "Idle: the next requests are awaited.";
+  return host ? "The device waits for the host." : "Idle, until the next request comes.";
 }
 
 function promptWords(run, cells) {
@@ -203,7 +205,7 @@ function promptWords(run, cells) {
 
 function whyWasted(run, { cells }) {
   const unread = run.schedule === "continuous" || cells.every((cell) => cell.kind === "wasted");
-  return unread ? "an EOS has been drawn and not been read yet" : "the group goes on until its longest answer is done";
+  return unread ? "an EOS has been drawn but not read yet" : "the group goes on until its longest answer is done";
 }
 
 function soFar(run, { place }, hide) {
@@ -260,7 +262,7 @@ function drawRequests() {
   const active = new Map(at.running ? here.cells.map((cell) => [cell.id, cell.kind]) : []);
   const stateOf = (request) => {
     const kind = active.get(request.id);
-    if (kind) return { prefill: "reads its prompt", decode: "decodes", wasted: "has ended, unseen" }[kind];
+    if (kind) return { prefill: "reads its prompt", decode: "decodes", wasted: "has ended, not read yet" }[kind];
     if (joined.has(request.id)) return toCome.has(request.id) ? "running" : "done";
     return request.arrival <= here.begin ? "waits" : `comes at ${round(request.arrival, 0)} ms`;
   };
@@ -294,7 +296,7 @@ function drawFigures() {
     row("Time", (run) => run.figures.time, ms, Math.min),
     row("Tokens per second", (run) => run.figures.tokensPerSecond, (value) => String(round(value, 0)), Math.max),
     row("Places used", (run) => run.figures.utilization, percent, Math.max),
-    row("Rows for nothing", (run) => run.figures.places.wasted, String, Math.min),
+    row("Wasted rows", (run) => run.figures.places.wasted, String, Math.min),
     row("Time to first token", (run) => run.figures.ttft, ms, Math.min),
     row("Latency", (run) => run.figures.latency, ms, Math.min),
   ]);
@@ -314,10 +316,10 @@ function drawMislead() {
     class: row.count === slots ? "chosen" : null,
     cells: [`${row.schedule}, ${row.count} ${row.count === 1 ? "slot" : "slots"}`, percent(row.used), ...row.speeds.map((speed) => String(round(speed, 0)))],
   })));
-  const few = rows[2], many = rows.at(-1), times = many.speeds.map((speed, place) => `${round(speed / few.speeds[place], 1)} times (${costs[place]})`);
-  byId("mislead-words").textContent = `Places say how full the slots are, not how fast it goes. With one slot ${percent(few.used)} of the places are used,`
-    + ` with ${many.count} slots ${percent(many.used)}; yet ${many.count} slots make ${times.join(", ")} as many tokens per second as one. Each row is the same`
-    + ` engine and the same requests: what the rows of an iteration share decides what a slot is worth.`;
+  const few = rows[2], many = rows.at(-1), times = many.speeds.map((speed, place) => `${round(speed / few.speeds[place], 1)} × (${costs[place]})`);
+  byId("mislead-words").textContent = `The share of places used says how full the slots are, not how fast the engine is. With one slot ${percent(few.used)} of the`
+    + ` places are used, with ${many.count} slots ${percent(many.used)}; yet ${many.count} slots produce ${times.join(", ")} the tokens per second of one.`
+    + ` The requests are the same in every line: what a slot is worth depends on what the rows of an iteration share.`;
 }
 
 // Predictions
@@ -347,12 +349,12 @@ function askHere() {
     byId("asked").textContent = "Nothing is left to predict. Go back, or choose other requests.";
     return;
   }
-  const { kind, waiting } = state.asked, about = `Iteration ${state.place + 1} is outlined below, and all after it is covered.`;
+  const { kind, waiting } = state.asked, next = `iteration ${state.place + 2}, the first that is covered below`;
   if (kind === "rows") {
-    byId("asked").textContent = `${about} How many rows has the next one? Requests that decode or read their prompt count.`;
+    byId("asked").textContent = `How many rows are there in ${next}? Count the requests that decode and those whose prompt is read.`;
     byId("choices").append(make("label", {}, "Rows ", make("input", { type: "number", min: 0, max: run.slots, id: "rows" })));
   } else {
-    byId("asked").textContent = `${about} Which join in the next one? Choose all that do, or none. By then ${names(waiting, 99)} ${verb(waiting, "waits", "wait")}.`;
+    byId("asked").textContent = `Which requests join in ${next}? Choose all that do, or none. Waiting by then: ${names(waiting, 99)}.`;
     byId("choices").append(...waiting.map(choiceOf));
   }
 }
@@ -372,7 +374,7 @@ function checkAnswer() {
   if (!asked) return;
   const rows = byId("rows");
   if (rows && rows.value === "") {
-    byId("verdict").textContent = "Write a number first.";
+    byId("verdict").textContent = "Enter a number first.";
     return;
   }
   const given = rows ? Number(rows.value) : [...document.querySelectorAll(".choice[aria-pressed=true]")].map((button) => Number(button.dataset.id));
@@ -409,15 +411,16 @@ function drawTraces() {
   const until = Math.max(1e-9, ...state.traces.map((run) => run.until));
   box.replaceChildren(...state.traces.map((run) => {
     const scale = Math.max(200, box.clientWidth - 74) / until;
-    return Drawing.band({ ...run, figures: traceWords(run), word: run.slots ? "slot" : "lane", words: run.note, scale });
+    return Drawing.band({ ...run, unit: run.units, figures: traceWords(run), word: run.slots ? "slot" : "lane", words: run.note, scale });
   }));
 }
 
-function traceWords({ figures, lives, until, unit }) {
-  const parts = [`${lives.length} requests in ${round(until)} ${unit}`, `${round(figures.tokensPerUnit, 1)} tokens per ${unit}`];
+function traceWords({ figures, lives, until, unit, units }) {
+  const inUnits = (value) => `${round(value)} ${round(value) === 1 ? unit : units}`;
+  const parts = [`${lives.length} requests in ${inUnits(until)}`, `${round(figures.tokensPerUnit, 1)} tokens per ${unit}`];
   if (figures.utilization !== null) parts.push(`slots in use ${percent(figures.utilization)}`);
-  if (figures.ttft !== null) parts.push(`mean time to first token ${round(figures.ttft)} ${unit}`);
-  if (figures.latency !== null) parts.push(`mean latency ${round(figures.latency)} ${unit}`);
+  if (figures.ttft !== null) parts.push(`mean time to first token ${inUnits(figures.ttft)}`);
+  if (figures.latency !== null) parts.push(`mean latency ${inUnits(figures.latency)}`);
   return parts.join(" · ");
 }
 
@@ -425,7 +428,7 @@ function serveTrace() {
   form.source.value = "list";
   form.list.value = Trace.asList(state.traces[0], 60, PASS);
   byId("settings").open = true;
-  byId("about").textContent = `The requests of ${state.traces[0].name}: the first 60 at most.`;
+  byId("about").textContent = `The requests of ${state.traces[0].name}, at most the first 60.`;
   serve();
   byId("timelines").scrollIntoView();
 }
@@ -470,7 +473,7 @@ function wire() {
   for (const list of [form.prompts, form.outputs]) list.append(...Object.keys(Scheduler.LENGTHS).map((key) => make("option", { value: key }, key)));
   form.addEventListener("input", () => {
     for (const button of byId("presets").children) button.setAttribute("aria-pressed", "false");
-    byId("about").textContent = "Settings of your own.";
+    byId("about").textContent = "Your own settings.";
     serve();
   });
   form.addEventListener("submit", (event) => event.preventDefault());

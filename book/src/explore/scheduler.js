@@ -94,7 +94,7 @@ const Scheduler = (() => {
   const allLaunched = (request) => request.offset >= request.prompt + request.maxTokens - 1;
   const without = (list, gone) => list.filter((request) => request !== gone);
   const idsOf = (requests) => requests.map((request) => request.id);
-  /* A row that decodes. Of an answer that has ended unseen, the token is for nothing. */
+  /* A row that decodes. Where the answer has ended unseen, the token is for nothing. */
   function decodeCell(request, slot) {
     const token = request.offset - request.prompt + 1;
     return { id: request.id, slot, kind: token > request.output ? "wasted" : "decode", token };
@@ -196,7 +196,7 @@ const Scheduler = (() => {
 
   const chunksOf = ({ prefill }) => prefill.map(({ request, from, to }) => [request.id, from, to]);
 
-  /* Static and dynamic batching: a group starts together, and none joins it before its longest answer is done. A group
+  /* Static and dynamic batching: a group starts together, and no request joins it before its longest answer is done. A group
      starts when it is full, or when its oldest member has waited for `maxWait`: 0 is static batching. */
   class Groups extends Engine {
     constructor(settings, device, maxWait) {
@@ -337,13 +337,13 @@ const Scheduler = (() => {
     const requests = text.split(/[\s,;]+/).filter(Boolean).map((item) => {
       const found = /^(\d{1,4})\/(\d{1,4})(?:@(\d{1,6}(?:\.\d{1,3})?))?$/.exec(item);
       if (!found || !Number(found[1]) || !Number(found[2])) {
-        throw new Error(`“${item}” is no request: write prompt/answer, such as 3/4, or 3/4@50 for one that comes at 50 ms.`);
+        throw new Error(`“${item}” is not a request: write prompt/answer, such as 3/4, or 3/4@50 for one that comes at 50 ms.`);
       }
       return { prompt: Number(found[1]), output: Number(found[2]), arrival: Number(found[3] ?? 0) };
     });
     if (!requests.length || requests.length > MOST) throw new Error(`Write 1 to ${MOST} requests, such as 3/4, 3/12, 3/8.`);
     const tokens = requests.reduce((sum, { output }) => sum + output, 0);
-    if (tokens > MOST_TOKENS) throw new Error(`The answers have ${tokens} tokens together: ${MOST_TOKENS} at most, please.`);
+    if (tokens > MOST_TOKENS) throw new Error(`The answers have ${tokens} tokens in all: ${MOST_TOKENS} at most, please.`);
     return requests.sort((a, b) => a.arrival - b.arrival);
   }
 

@@ -12,10 +12,10 @@ const Trace = (() => {
     try {
       found = JSON.parse(text);
     } catch {
-      throw new Error(`This is no JSON. ${REMEDY}`);
+      throw new Error(`This is not JSON. ${REMEDY}`);
     }
-    if (!found || !Array.isArray(found.traceEvents)) throw new Error(`This is JSON, but no trace. ${REMEDY}`);
-    if (found.otherData?.made_by !== MADE_BY) throw new Error(`This is a trace, but of another program. ${REMEDY}`);
+    if (!found || !Array.isArray(found.traceEvents)) throw new Error(`This is JSON, but not a trace. ${REMEDY}`);
+    if (found.otherData?.made_by !== MADE_BY) throw new Error(`This is a trace, but from another program. ${REMEDY}`);
     try {
       return found.otherData.runs.map((about, place) => runOf(about, found.traceEvents.filter((event) => event.pid === place + 1)));
     } catch (error) {
@@ -29,7 +29,9 @@ const Trace = (() => {
     for (const event of events) if (event.ph === "b" && !lives.has(event.args.request)) lives.set(event.args.request, lifeOf(event));
     const bars = events.filter((event) => event.ph === "X").map((event) => barOf(event, lives.get(event.args.request)));
     for (const event of events) if (event.ph === "i") keepMoment(event, lives.get(event.args.request));
-    const run = { name: String(name), lanes, slots, until: seconds, unit: String(unit), note: String(note ?? ""), bars, lives: [...lives.values()] };
+    const units = unit === "s" ? "s" : `${unit}s`; // in the plural; other units are words
+    const about = { name: String(name), note: String(note ?? ""), unit: String(unit), units };
+    const run = { ...about, lanes, slots, until: seconds, bars, lives: [...lives.values()] };
     check(run);
     return { ...run, figures: figuresOf(run) };
   }

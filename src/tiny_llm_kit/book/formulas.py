@@ -4,10 +4,10 @@ import re
 
 from latex2mathml.converter import convert
 
+from tiny_llm_kit.book.pages import CODE
+
 _CODE_OR_FORMULA = re.compile(
-    r"(?P<fence>^(?P<open> *```+)[^\n]*\n.*?^ *```+ *$)"
-    r"|(?P<indented>(?<=\n\n) {4}[^\n]*(?:\n {4}[^\n]*)*)"
-    r"|(?P<inline>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
+    f"{CODE}"
     r"|(?P<escaped>\\\$)"
     r"|\$\$(?P<block>[^$]+)\$\$"
     r"|\$(?P<formula>(?=\S)[^$\n]*(?:\n[^$\n]+)?(?<=\S))\$(?!\d)",

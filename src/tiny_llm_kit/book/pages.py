@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+CODE = (
+    r"(?P<fence>^(?P<open> *```+)[^\n]*\n.*?^ *```+ *$)"
+    r"|(?P<indented>(?<=\n\n) {4}[^\n]*(?:\n {4}[^\n]*)*)"
+    r"|(?P<inline>(?P<ticks>`+)(?!`)(?P<code>.+?)(?<!`)(?P=ticks)(?!`))"
+)
+"""A pattern of code in a page: a block, fenced or indented, or a piece of a line. To be compiled with DOTALL and MULTILINE."""
+
 _FENCE = re.compile(r" *```")
 _INLINE_CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*")

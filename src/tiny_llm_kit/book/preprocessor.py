@@ -1,4 +1,5 @@
-"""What mdBook calls between reading and rendering: signatures are put in, formulas become MathML, tables keep their units.
+"""What mdBook calls between reading and rendering: signatures are put in, formulas become MathML, tables keep their units,
+and options stay whole.
 
 The protocol: `supports RENDERER` is answered by the exit code; otherwise [context, book] comes as JSON on standard input, and
 the book goes back to standard output (mdBook's guide, "Preprocessors").
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tiny_llm_kit.book import formulas, includes, signatures, units
+from tiny_llm_kit.book import formulas, includes, options, signatures, units
 from tiny_llm_kit.book.pages import Fault, Page
 
 
@@ -20,7 +21,9 @@ def prepare(page: Page, root: Path) -> tuple[str, list[Fault]]:
     # The lines of the page itself, which differ from those of the text once a signature has been inserted.
     _, unreadable = formulas.render(page.text)
     rendered, _ = formulas.render(text)
-    return units.keep_together(rendered), faults + missing + [page.fault(line, reason) for line, reason in unreadable]
+    return options.keep_whole(units.keep_together(rendered)), faults + missing + [
+        page.fault(line, reason) for line, reason in unreadable
+    ]
 
 
 def prepare_book(context: dict[str, Any], book: dict[str, Any]) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""In the tables of a page a number stays on one line with its unit: a space between them does not break."""
+"""In the tables of a page a number stays on one line with its unit, and a spread in one piece: their spaces do not break."""
 
 import re
 
@@ -7,6 +7,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 _TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 _CODE = re.compile(r"(`+.*?`+)")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[mµn]?s|[KMG]i?B|%|×)(?![\w/]))")
+_IN_SPREAD = re.compile(r" … (?=\d)")
 
 
 def keep_together(text: str) -> str:
@@ -15,4 +16,6 @@ def keep_together(text: str) -> str:
 
 
 def _joined(part: str) -> str:
-    return part if part.startswith("`") else _BEFORE_UNIT.sub(NO_BREAK, part)
+    if part.startswith("`"):
+        return part
+    return _IN_SPREAD.sub(f"{NO_BREAK}…{NO_BREAK}", _BEFORE_UNIT.sub(NO_BREAK, part))

@@ -8,8 +8,8 @@ from tiny_llm_kit.figures.style import HUES, canvas
 from tiny_llm_ref import arrival_times
 
 TITLE = (
-    "Arrivals over 30 seconds at a mean of 2 per second, a tick per request, in three rows. With burstiness 0.25 they come in"
-    " clusters with long pauses between them, with 1, a Poisson process, in smaller clusters, and with 4 almost evenly."
+    "Arrivals over 30 seconds at a mean of 2 per second, in three rows with a tick per request. With burstiness 0.25 they come"
+    " in clusters with long pauses between them; with 1, a Poisson process, in smaller clusters; with 4, almost evenly."
 )
 RATE, SECONDS, SEED = 2.0, 30.0, 1
 ROWS = {0.25: "burstiness 0.25", 1.0: "1: a Poisson process", 4.0: "4"}

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, canvas, leave_bare
 from tiny_llm_ref import causal_mask, softmax
 
 TITLE = (
@@ -27,7 +27,7 @@ def draw(root: Path) -> Figure:
     causal = softmax(scores + causal_mask(len(WORDS), len(WORDS)), axis=-1)
     grids = {"no mask": softmax(scores, axis=-1), "causal mask": causal, "one query, cached keys": causal[-1:]}
 
-    figure = canvas(2.8)
+    figure = canvas(3.0)
     for axes, (name, grid) in zip(figure.subplots(1, 3), grids.items(), strict=True):
         _draw_grid(axes, name, np.array(grid))
     return figure
@@ -35,11 +35,11 @@ def draw(root: Path) -> Figure:
 
 def _draw_grid(axes: Axes, name: str, weights: np.ndarray) -> None:
     for (row, column), weight in np.ndenumerate(weights):
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=HUES[0], alpha=0.9 * float(weight), linewidth=0))
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=HUES[0], alpha=FILL * float(weight), linewidth=0))
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=GRID))
         if weight:
             axes.text(column + 0.5, row + 0.5, f"{weight:.2f}", ha="center", va="center", fontsize=8)
-    axes.set(title=name, xlim=(0, len(WORDS)), ylim=(len(WORDS), 0), aspect="equal", xlabel="keys")
+    axes.set(title=name, xlim=(0, len(WORDS)), ylim=(len(weights), 0), aspect="equal", anchor="N", xlabel="keys")
     axes.set_xticks(np.arange(len(WORDS)) + 0.5, WORDS)
     axes.set_yticks(np.arange(len(weights)) + 0.5, WORDS[-len(weights) :])
     axes.tick_params(length=0)

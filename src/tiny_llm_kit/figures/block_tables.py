@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import BlockPool, slot_mapping
 
 TITLE = (
     "A pool of ten blocks of four tokens, and the block tables of three requests. A has blocks 0, 1 and 2, B has 0, 4 and 5,"
-    " and C has 3. Block 0 is in the tables of A and B, and so it has two references. Four blocks are free."
+    " and C has 3. Block 0 is in the tables of both A and B, so it has two references. Four blocks are free."
 )
 BLOCKS, SIZE = 10, 4
 LENGTHS = {"A": 10, "B": 11, "C": 3}
@@ -69,7 +69,7 @@ def _draw_pool(axes: Axes, pool: BlockPool, held: dict[str, list[int]]) -> None:
             if owner:
                 hue = HUES[SHARED] if references > 1 else HUES[list(held).index(owner)]
                 part = (left + place / SIZE, 0)
-                axes.add_patch(Rectangle(part, 1 / SIZE, 1, facecolor=hue, alpha=0.5, edgecolor=GRID))
+                axes.add_patch(Rectangle(part, 1 / SIZE, 1, facecolor=hue, alpha=FILL, edgecolor=GRID))
         axes.add_patch(Rectangle((left, 0), 1, 1, fill=False, edgecolor=INK if references else MUTED))
         axes.text(left + 0.5, 0.5, " ".join(names), ha="center", va="center", fontsize=9)
         axes.text(left + 0.5, -0.12, f"{block}", ha="center", va="bottom", fontsize=9, color=MUTED)
@@ -80,5 +80,5 @@ def _draw_pool(axes: Axes, pool: BlockPool, held: dict[str, list[int]]) -> None:
 
 
 def _box(axes: Axes, left: float, top: float, height: float, hue: str, text: str) -> None:
-    axes.add_patch(Rectangle((left, top), 1, height, facecolor=hue, alpha=0.5, edgecolor=GRID))
+    axes.add_patch(Rectangle((left, top), 1, height, facecolor=hue, alpha=FILL, edgecolor=GRID))
     axes.text(left + 0.5, top + height / 2, text, ha="center", va="center", fontsize=9)

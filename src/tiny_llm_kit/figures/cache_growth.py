@@ -46,11 +46,11 @@ def _draw_room(axes: Axes) -> None:
 
 
 def _draw_tokens(axes: Axes) -> None:
-    for name, decode, hue in (("without a cache", generate_tokens, HUES[1]), ("with", generate_tokens_with_cache, HUES[0])):
+    for name, decode, hue in (("without a cache", generate_tokens, HUES[1]), ("with one", generate_tokens_with_cache, HUES[0])):
         counts = _counted(decode)
         axes.plot(range(1, ANSWER + 1), counts, color=hue, label=name)
         axes.annotate(f"{counts[-1]:,}", (ANSWER, counts[-1]), (0, 4), textcoords="offset points", ha="right", va="bottom")
-    axes.set(title="tokens through the model, summed", xlabel=f"tokens of the answer, after a prompt of {PROMPT}")
+    axes.set(title="tokens through the model, in all", xlabel=f"tokens of the answer, after a prompt of {PROMPT}")
     axes.set_ylim(0, 1.12 * axes.dataLim.y1)
     axes.legend()
 

@@ -59,19 +59,19 @@ def draw(root: Path) -> Figure:
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         axes.barh(row, begin - row, left=row, height=0.62, color=HUES[1], alpha=0.35, linewidth=0)
         axes.barh(row, end - begin, left=begin, height=0.62, color=HUES[0], alpha=0.8, linewidth=0)
-        axes.text(11.9, row, f"{end - row:.1f} s", va="center", ha="right")
-        axes.text(13.4, row, f"{end - begin:.1f} s", va="center", ha="right")
-    axes.text(11.9, -1, "from wanted", va="center", ha="right", color=MUTED)
-    axes.text(13.4, -1, "from sent", va="center", ha="right", color=MUTED)
+        axes.text(11.8, row, f"{end - row:.1f} s", va="center", ha="right")
+        axes.text(13.8, row, f"{end - begin:.1f} s", va="center", ha="right")
+    axes.text(11.8, -1, "from wanted", va="center", ha="right", color=MUTED)
+    axes.text(13.8, -1, "from sent", va="center", ha="right", color=MUTED)
     axes.axvspan(STALLED, STALLED + STALL, color=MUTED, alpha=0.12, linewidth=0)
     axes.text(STALLED + STALL / 2, -1, "the server stops", va="center", ha="center", color=MUTED, backgroundcolor=GROUND)
-    axes.set(xlim=(-0.2, 13.5), ylim=(REQUESTS - 0.4, -1.6), xlabel="seconds")
+    axes.set(xlim=(-0.2, 13.9), ylim=(REQUESTS - 0.4, -1.6), xlabel="seconds")
     axes.set_xticks(range(0, 11, 2))
     axes.set_yticks(range(REQUESTS), [f"wanted at {second}" for second in range(REQUESTS)])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines[["left", "bottom"]].set_visible(False)
     bars = [Patch(color=HUES[1], alpha=0.35), Patch(color=HUES[0], alpha=0.8)]
-    names = ["wanted, and waits for the answers before it", "is being answered"]
+    names = ["wanted, waiting for the answers before it", "being answered"]
     figure.legend(bars, names, loc="outside upper left", ncols=2)
     return figure

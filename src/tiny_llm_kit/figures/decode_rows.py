@@ -35,8 +35,8 @@ def draw(root: Path) -> Figure:
     axes = figure.subplots()
     axes.plot(rows, measured, color=HUES[0], marker="o", label="measured")
     axes.plot(rows, [1e3 * bound.seconds([decode_call(count, LENGTH)]) for count in rows], color=INK, label="roofline")
-    axes.axhline(reading, color=HUES[1], linestyle="--", label="reads the weights once")
-    axes.plot(rows, computing, color=HUES[2], linestyle="--", label="computes with them")
+    axes.axhline(reading, color=HUES[1], linestyle="--", label="reading the weights")
+    axes.plot(rows, computing, color=HUES[2], linestyle="--", label="computing with them")
     axes.axvline(bound.knee, color=MUTED, linestyle=":")
     axes.annotate(f"knee: {bound.knee:.0f} rows", (bound.knee, min(computing)), (-6, 2), textcoords="offset points", ha="right")
     axes.set_xscale("log", base=2)
@@ -44,7 +44,7 @@ def draw(root: Path) -> Figure:
     axes.set_xticks(rows, map(str, rows))
     ticks = [2, 5, 10, 20, 50, 100]
     axes.set_yticks(ticks, map(str, ticks))
-    axes.set_xlabel(f"rows of the step, {LENGTH} tokens each")
+    axes.set_xlabel(f"rows of the step, each with {LENGTH} tokens")
     axes.set_ylabel("milliseconds")
     figure.legend(loc="outside upper left", ncols=4)
     return figure

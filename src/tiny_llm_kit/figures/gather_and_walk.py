@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import blocks_for, gather
 
 TITLE = (
@@ -52,18 +52,18 @@ def _draw_places(axes: Axes, name: str) -> None:
             _arrow(axes, (start, 1.05), (target + 0.6, 2.55))
         else:
             _arrow(axes, (start, 1.05), (4.8, 3.75))
-            axes.text(block * 1.5, 1.12, f"{place + 1}.", fontsize=8, color=MUTED, va="top")
+            axes.text(block * 1.5 + 1.2, 1.12, f"{place + 1}.", fontsize=8, color=MUTED, va="top", ha="right")
     if name == "gather":
         axes.text(2.8, 3.1, "copy", ha="right", va="center", fontsize=9)
         _arrow(axes, (4.8, 3.65), (4.8, 4.2))
     axes.text(4.8, 4.25, "attention", ha="center", va="top", fontsize=9)
-    axes.set_title("gather: copied, then read" if name == "gather" else "walk: read where they lie")
+    axes.set_title("gather: copied, then read" if name == "gather" else "walk: read in place")
     axes.set(xlim=(-0.2, BLOCKS * 1.5), ylim=(5.2, -0.7), xticks=[], yticks=[])
     leave_bare(axes)
 
 
 def _draw_block(axes: Axes, left: float, top: float, filled: int, label: str) -> None:
-    axes.add_patch(Rectangle((left, top), 1.2 * filled / SIZE, 1, facecolor=HUES[0], alpha=0.5, linewidth=0))
+    axes.add_patch(Rectangle((left, top), 1.2 * filled / SIZE, 1, facecolor=HUES[0], alpha=FILL, linewidth=0))
     axes.add_patch(Rectangle((left, top), 1.2, 1, fill=False, edgecolor=INK if filled else GRID))
     axes.text(left + 0.6, top + 0.5, label, ha="center", va="center", fontsize=9, color=INK if filled else MUTED)
 

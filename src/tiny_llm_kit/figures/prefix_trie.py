@@ -6,13 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import BlockPool, PrefixCache, admit
 
 TITLE = (
     "The trie of a prefix cache. The first two blocks are held by the trie and by two running requests, A and B, and so they"
-    " have three references. Below them are a block of A, and two of C, which has ended: these can be evicted, and so can a"
-    " block of D, which has ended before C. The leaf of D was used least recently, and goes first."
+    " have three references. Below them are a block of A, and two of C, which has ended: those two can be evicted, and so can"
+    " a block of D, which ended before C. D's leaf was used least recently, and goes first."
 )
 SIZE = 4
 BEGINNING = ["You", "are", "a", "kind", "helper", ".", "Answer", "in"]
@@ -96,10 +96,10 @@ def _places(tree: dict[Words, int]) -> dict[Words, tuple[float, float]]:
 def _draw_node(axes: Axes, x: float, y: float, words: str, holders: str, references: int, goes: bool) -> None:
     idle = references == 1
     hue = HUES[1] if goes else HUES[0]
-    axes.add_patch(Rectangle((x - 0.8, y), 1.6, 0.72, facecolor=hue, alpha=0.15 if idle else 0.45, linewidth=0))
+    axes.add_patch(Rectangle((x - 0.8, y), 1.6, 0.72, facecolor=hue, alpha=0.15 if idle else FILL, linewidth=0))
     edge, width = (HUES[1], 2.5) if goes else (GRID, 1.0)
     axes.add_patch(Rectangle((x - 0.8, y), 1.6, 0.72, fill=False, edgecolor=edge, linewidth=width))
     axes.text(x, y + 0.17, words, ha="center", va="center", fontsize=9, color=INK)
     axes.text(x, y + 0.37, holders, ha="center", va="center", fontsize=8, color=INK)
     state = "goes next" if goes else "evictable" if idle else f"{references} references"
-    axes.text(x, y + 0.57, state, ha="center", va="center", fontsize=8, color=MUTED)
+    axes.text(x, y + 0.57, state, ha="center", va="center", fontsize=8, color=INK)

@@ -36,6 +36,6 @@ def _draw_clock(axes: Axes, angle: float, hue: str) -> None:
     axes.plot([0, 1], [0, 0], color=GRID)
     axes.plot([0, np.cos(angle)], [0, np.sin(angle)], color=hue, linewidth=2.5)
     if turns := int(angle / (2 * np.pi)):
-        axes.text(0, -1.15, f"round {turns} ×", ha="center", va="top", fontsize=8, color=MUTED)
+        axes.text(0, -1.15, f"{turns} turn{'s' if turns > 1 else ''}", ha="center", va="top", fontsize=8, color=MUTED)
     axes.set(xlim=(-1.3, 1.3), ylim=(-1.6, 1.2), aspect="equal", xticks=[], yticks=[])
     leave_bare(axes)

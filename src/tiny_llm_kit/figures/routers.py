@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import ConsistentHash, LeastTokens, PrefixAware, RoundRobin, RoutedRequest, Router, block_keys
 
 TITLE = (
@@ -91,12 +91,14 @@ def _draw_router(axes: Axes, title: str, turns: list[Turn]) -> None:
     for column, turn in enumerate(turns):
         lane, hue = REPLICAS.index(turn.replica), HUES[names.index(turn.name)]
         corner, share = (column + 0.06, lane + 0.1), turn.found / turn.prompt
-        axes.add_patch(Rectangle(corner, 0.88, 0.8, facecolor=hue, alpha=0.15, linewidth=0))
-        axes.add_patch(Rectangle((corner[0], corner[1] + 0.8 * (1 - share)), 0.88, 0.8 * share, facecolor=hue, alpha=0.5))
+        pale = 0.8 * (1 - share)
+        axes.add_patch(Rectangle(corner, 0.88, pale, facecolor=hue, alpha=0.15, linewidth=0))
+        below = (corner[0], corner[1] + pale)
+        axes.add_patch(Rectangle(below, 0.88, 0.8 - pale, facecolor=hue, alpha=FILL, linewidth=0))
         axes.add_patch(Rectangle(corner, 0.88, 0.8, fill=False, edgecolor=hue, linewidth=1.0))
         axes.text(column + 0.5, lane + 0.5, f"{turn.name}{turn.number}", ha="center", va="center", fontsize=9, color=INK)
     found, prompts = sum(turn.found for turn in turns), sum(turn.prompt for turn in turns)
-    axes.set_title(f"{title}: {100 * found / prompts:.0f} % of {prompts:,} prompt tokens were there")
+    axes.set_title(f"{title}: {100 * found / prompts:.0f} % of {prompts:,} prompt tokens were cached")
     axes.set(xlim=(0, len(turns) + 2.2), ylim=(len(REPLICAS), -0.4), xticks=[])
     axes.set_yticks([lane + 0.5 for lane in range(len(REPLICAS))], REPLICAS)
     axes.tick_params(length=0)

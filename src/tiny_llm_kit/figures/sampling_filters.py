@@ -13,11 +13,11 @@ from tiny_llm_ref import min_p, softmax, top_k, top_p
 TITLE = (
     "Six bar charts of the same ten tokens. Temperature 0.5 makes the distribution steeper, temperature 2 flatter. Top-k "
     "keeps the three largest, top-p those that reach 0.85 together, min-p those with at least 0.3 of the largest; the "
-    "rest get nothing, and what is kept grows."
+    "rest get nothing, and those that are kept grow."
 )
 PROBABILITIES = (0.3, 0.22, 0.14, 0.1, 0.08, 0.06, 0.04, 0.03, 0.02, 0.01)
 STEPS: dict[str, Callable[[mx.array], mx.array]] = {
-    "as the model says": lambda logits: logits,
+    "unchanged": lambda logits: logits,
     "temperature 0.5": lambda logits: logits / 0.5,
     "temperature 2": lambda logits: logits / 2,
     "top-k, k = 3": lambda logits: top_k(logits, 3),

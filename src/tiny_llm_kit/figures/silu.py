@@ -27,7 +27,7 @@ def draw(root: Path) -> Figure:
         value = silu(mx.array(point)).item()
         axes.plot(point, value, "o", color=INK, markersize=5)
         offset = (8, -14) if point > 0 else (-4, -16)
-        axes.annotate(f"{value:.3f}", (point, value), xytext=offset, textcoords="offset points", fontsize=9)
+        axes.annotate(f"{value:.3f}".replace("-", "−"), (point, value), xytext=offset, textcoords="offset points", fontsize=9)
     axes.set(xlim=(-6, 6), ylim=(-1, 6), xlabel="x")
     axes.legend(loc="upper left")
     return figure

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_ref import BatchingKvCache, KvCache, SlotManager
 
 TITLE = (
-    "A slab of four rows, before and after. First rows hold A, B, C and D. B leaves, and its keys stay in row 1, owned by"
-    " no request. Then D moves from row 3 to row 1: three rows without a gap, and stale keys in row 3 and after D's own."
+    "A slab of four rows, before and after. At first the rows hold A, B, C and D. B leaves, and its keys stay in row 1, which"
+    " no request owns. Then D moves from row 3 to row 1: three rows without a gap, and stale keys in row 3 and after D's own."
 )
 TOKENS = {"A": 5, "B": 7, "C": 3, "D": 4}
 COLUMNS = 8
@@ -33,7 +33,7 @@ def draw(root: Path) -> Figure:
         cache.move_request(source, target)
     states["condensed: D has moved"] = _cells(cache)
 
-    figure = canvas(2.2)
+    figure = canvas(1.5)
     for axes, (name, (held, owned)) in zip(figure.subplots(1, 3), states.items(), strict=True):
         _draw_slab(axes, name, held, owned)
     return figure
@@ -59,7 +59,7 @@ def _draw_slab(axes: Axes, name: str, held: np.ndarray, owned: np.ndarray) -> No
         mine = bool(owned[slot, column])
         if number:
             face = HUES[number - 1]
-            axes.add_patch(Rectangle((column, slot), 1, 1, facecolor=face, alpha=0.55 if mine else 0.12, linewidth=0))
+            axes.add_patch(Rectangle((column, slot), 1, 1, facecolor=face, alpha=FILL if mine else 0.12, linewidth=0))
             axes.text(column + 0.5, slot + 0.5, letters[number], ha="center", va="center", color=INK if mine else MUTED)
         axes.add_patch(Rectangle((column, slot), 1, 1, fill=False, edgecolor=GRID))
     axes.set(title=name, xlim=(0, COLUMNS), ylim=(len(held), 0), aspect="equal", xticks=[])

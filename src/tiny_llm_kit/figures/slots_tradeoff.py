@@ -44,9 +44,9 @@ def draw(root: Path) -> Figure:
     _dots(left, [(one["TTFT p50"], one["tokens/s"]) for one in measured.values()], HUES[0])
     left.set_xlabel("TTFT p50, seconds")
     left.set_ylabel("tokens per second")
-    left.set_xlim(left=0)
+    left.set_xlim(0, 1.1 * max(first_tokens))
     left.set_ylim(0, 1.2 * max(speeds))
-    left.set_title("a point per number of slots")
+    left.set_title("one point per number of slots")
 
     for name, hue in (("latency p50", HUES[1]), ("TTFT p50", HUES[0])):
         _plot(right, list(SLOTS), [simulated[slots][name] for slots in SLOTS], hue, name)

@@ -11,9 +11,9 @@ from tiny_llm_kit.figures.style import GROUND, HUES, INK, MUTED, canvas, leave_b
 
 PARTS = ((1.0, 3.0), (2.0, 0.0), (4.0, 1.0), (2.0, 3.0))
 TITLE = (
-    "A tree. Below, eight scores in four parts of two. Above each part its pair: m, the largest score, and l, the sum of"
-    " exp(score − m). Two and two are merged: the part with the smaller m has its l multiplied by a factor. The root is the"
-    " pair of all eight scores."
+    "A tree. At the bottom, eight scores in four parts of two. Above each part is its pair: m, the largest score, and l, the"
+    " sum of exp(score − m). Neighbours are merged two by two: the part with the smaller m has its l multiplied by a factor."
+    " The root is the pair of all eight scores."
 )
 
 Pair = tuple[float, float]

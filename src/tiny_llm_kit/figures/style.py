@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK, MUTED, GRID, GROUND = "#010101", "#020202", "#030303", "#040404"
 HUES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
@@ -20,6 +21,9 @@ HUES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
 _LIGHT = ("#1b2230", "#556070", "#d9dee6", "#ffffff", "#2f6fd0", "#b35c00", "#2e7d46", "#7a4fb8", "#b3261e", "#14747c")
 _DARK = ("#e7ebf2", "#a3adbb", "#3a4452", "#171c24", "#7db0ff", "#f0a35a", "#7ccf93", "#c3a3f5", "#ff8a80", "#63c7d0")
 _STAND_INS = (INK, MUTED, GRID, GROUND, *HUES)
+
+FILL = 0.45
+"""How opaque a hue is behind words: more of it, and they are hard to read in dark mode."""
 
 WIDTH = 7.6
 """Inches: what a column of the book shows without making it smaller."""
@@ -55,7 +59,7 @@ STYLE: dict[Any, Any] = {
 
 def canvas(height: float = 4.0) -> Figure:
     """An empty figure as wide as the page, of `height` inches. To be drawn on within `styled()`."""
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    return Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08))
 
 
 def styled() -> AbstractContextManager[None]:

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, INK, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, INK, MUTED, canvas, leave_bare
 from tiny_llm_kit.models.tiny_random import random_weights, tiny_config
 from tiny_llm_ref import Engine, MixedPlan, Model, PagedRequest, Scheduler
 
 TITLE = (
     "Steps of the paged engine, a row per step and a cell per token, twelve at most. A, B and C decode in every step, and"
-    " pieces of the prompts of D and E fill what is left. When no block is free, E, the youngest, gives up its own, and later"
-    " it computes its prompt and its answer so far again."
+    " pieces of the prompts of D and E fill what is left. When no block is free, E, the youngest, gives up its blocks, and"
+    " later computes its prompt and its answer so far once more."
 )
 BUDGET, SEATS, BLOCKS, SIZE = 12, 5, 14, 4
 FIRST = {"A": (3, 9), "B": (2, 8), "C": (4, 8)}
@@ -93,7 +93,7 @@ def draw(root: Path) -> Figure:
 def _cell(axes: Axes, place: int, number: int, owner: str) -> None:
     if owner:
         hue = HUES[[*FIRST, *THEN].index(owner.upper())]
-        axes.add_patch(Rectangle((place, number), 1, 1, facecolor=hue, alpha=0.6 if owner.isupper() else 0.25, linewidth=0))
+        axes.add_patch(Rectangle((place, number), 1, 1, facecolor=hue, alpha=FILL if owner.isupper() else 0.2, linewidth=0))
         axes.text(place + 0.5, number + 0.5, owner, ha="center", va="center", fontsize=8)
     frame = GRID if owner else MUTED
     axes.add_patch(

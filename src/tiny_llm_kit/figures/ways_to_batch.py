@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tiny_llm_kit.figures.style import GRID, HUES, MUTED, canvas, leave_bare
+from tiny_llm_kit.figures.style import FILL, GRID, HUES, MUTED, canvas, leave_bare
 
 TOKENS = {"A": 1, "B": 1, "C": 6}
 """New tokens of each request: A and B decode, C computes a chunk of its prompt."""
@@ -32,7 +32,7 @@ def ways() -> dict[str, list[Call]]:
 
 def draw(root: Path) -> Figure:
     """A box per call of the model; a cell per token that is computed."""
-    figure = canvas(2.3)
+    figure = canvas(1.8)
     for axes, (name, calls) in zip(figure.subplots(1, 3, width_ratios=(6, 7.5, 8)), ways().items(), strict=True):
         _draw_calls(axes, name, calls)
     return figure
@@ -56,7 +56,7 @@ def _draw_calls(axes: Axes, name: str, calls: list[Call]) -> None:
 def _draw_cell(axes: Axes, column: float, row: int, owner: str) -> None:
     if owner:
         hue = HUES[list(TOKENS).index(owner)]
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=hue, alpha=0.5, edgecolor=GRID))
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=hue, alpha=FILL, edgecolor=GRID))
         axes.text(column + 0.5, row + 0.5, owner, ha="center", va="center")
     else:
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=MUTED, linestyle=":"))
