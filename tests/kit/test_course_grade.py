@@ -226,7 +226,7 @@ def test_tests_are_those_of_the_commit_and_edits_are_named(course: Path, tmp_pat
         assert not (pristine.course / with_answers).exists()
     run_git(root, "rm", "-r", "-q", "--cached", "src/tiny_llm_ref")
     run_git(root, "commit", "-m", "without the reference")
-    assert "as they lie" in write_pristine(root, tmp_path / "another room").note
+    assert "as they are" in write_pristine(root, tmp_path / "another room").note
 
 
 def test_a_room_is_the_same_whatever_was_made_of_it(tmp_path: Path) -> None:

@@ -63,8 +63,12 @@ def test_nan_that_is_reported_by_another_kind_of_error(monkeypatch: pytest.Monke
         end(book, request, reason, error)
 
     monkeypatch.setattr(tiny_llm_ref.RequestBook, "end", end_otherwise)
-    Stress(tiny_llm_ref, "slots").run(25)
-    assert reported, "that schedule has no NaN in it any more, so nothing was tried: which other one has?"
+    stress = Stress(tiny_llm_ref, "slots")
+    for number in range(25, 75):
+        stress.run(number)
+        if reported:  # when an accident comes depends on time, too, so it is not always the same schedule
+            return
+    pytest.fail("none of these schedules has NaN in it any more, so nothing was tried: which others have?")
 
 
 def test_an_error_that_no_accident_explains(monkeypatch: pytest.MonkeyPatch) -> None:
