@@ -65,13 +65,13 @@ def test_a_failing_test_catches_and_nothing_else_does(small: Path) -> None:
         small,
         entry("2 * x", "3 * x")
         + entry("return 2 * x", "return x * 2")
-        + entry("def double(x: int) -> int:", "def double(x: int -> int:"),
+        + entry("def double(x: int) -> int:", "def double(x: unknown) -> int:"),
     )
     assert (caught.caught, caught.detail) == (True, "caught by test_task_1_doubles")
     assert (missed.caught, missed.detail) == (False, "not caught: every test of its task passed")
     assert not broken.caught
     assert broken.detail.startswith("the suite could not run (exit code 2)")
-    assert "SyntaxError" in broken.detail
+    assert "NameError" in broken.detail
     assert "2 * x" in (small / "src/tiny_llm_ref/numbers.py").read_text()
 
 
@@ -98,10 +98,12 @@ def test_a_mistake_that_no_longer_applies_is_stale(small: Path) -> None:
         small,
         entry("7 * x", "8 * x") + entry("start", "begin") + entry("a", "b").replace("numbers.py", "gone.py"),
     )
+    broken = run(small, entry("2 * x", "2 * ("))[0]
+    assert broken.detail.startswith("stale: numbers.py is not Python any more: "), broken.detail
     assert absent.detail == "stale: numbers.py holds '7 * x' 0 times, not 1"
     assert twice.detail == "stale: numbers.py holds 'start' 4 times, not 1"
     assert no_file.detail == "stale: the reference has no gone.py"
-    assert not any(verdict.caught for verdict in (absent, twice, no_file))
+    assert not any(verdict.caught for verdict in (absent, twice, no_file, broken))
 
 
 def test_several_edits_make_one_mistake(small: Path) -> None:

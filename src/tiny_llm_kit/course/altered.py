@@ -31,6 +31,15 @@ class Edit:
         overwrite(path, text.replace(self.find, self.replace).encode())
 
 
+def check_syntax(path: Path) -> None:
+    """ValueError if this is a Python file that cannot be compiled: any suite would fail on it, and that would prove nothing."""
+    if path.suffix == ".py":
+        try:
+            compile(path.read_bytes(), path.name, "exec")
+        except SyntaxError as error:
+            raise ValueError(f"{path.name} is not Python any more: {error}") from None
+
+
 def describe_bad_entry(error: Exception) -> str:
     """What is wrong with the entry of a TOML file whose fields were looked up: a KeyError alone would only name the field."""
     return f"lacks {error}" if isinstance(error, KeyError) else str(error)

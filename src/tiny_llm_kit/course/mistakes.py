@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny_llm_kit.course.altered import Edit, copied_reference, describe_bad_entry
+from tiny_llm_kit.course.altered import Edit, check_syntax, copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Course, Task
 from tiny_llm_kit.course.suite import IN_VAIN, SuiteRun, files_that_test, run_suites
 
@@ -80,6 +80,8 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "",
         try:
             for edit in mistake.edits:
                 edit.apply(package)
+            for edit in mistake.edits:
+                check_syntax(package / edit.file)
         except ValueError as error:
             return Verdict(mistake, False, f"stale: {error}")
         tests = files_that_test(mistake.task, root, str(day.tests))
