@@ -18,14 +18,16 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(forks, "POSSIBLE", request.param == "forked")
 
 
-def run(folder: Path, program: str, *arguments: str, timeout: float = 60) -> tuple[int | None, str]:
+def run(
+    folder: Path, program: str, *arguments: str, timeout: float = 60, own: forks.Own | None = None
+) -> tuple[int | None, str]:
     """Runs the text of a program as a module that lies in `folder/lib`, from `folder`."""
     name = f"program_{len(list(folder.glob('lib/*.py')))}"
     write(folder / f"lib/{name}.py", program)
     environment = os.environ | {"PYTHONPATH": str(folder / "lib")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "cache"}
     environment.pop("PATH", None)
-    return forks.run([sys.executable, "-m", name, *arguments], folder, environment, timeout)
+    return forks.run([sys.executable, "-m", name, *arguments], folder, environment, timeout, own)
 
 
 def test_it_is_as_if_python_had_been_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,25 @@ def test_it_is_as_if_python_had_been_started(tmp_path: Path, monkeypatch: pytest
     """.replace("\n    ", "\n")
     code, output = run(tmp_path, program, "an argument")
     assert (code, sorted(output.splitlines())) == (7, [f"folder {tmp_path}", "from a child", "to stderr"]), output
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux tells how many threads another process has")
+@pytest.mark.parametrize("way", ["forked"], indirect=True)
+def test_what_suites_import_is_there_at_once_and_has_started_no_thread(tmp_path: Path) -> None:
+    own = (Path(forks.__file__).parents[2], "tiny_llm_kit.course.suite_imports")
+    program = """
+    import os, sys
+    assert "tiny_llm_kit.models.load" in sys.modules
+    print(len(os.listdir(f"/proc/{os.getppid()}/task")))
+    """.replace("\n    ", "\n")
+    assert run(tmp_path, program, own=own) == (0, "1\n"), "a fork has no thread of its parent, and would wait for it for ever"
+    assert run(tmp_path, "import sys; print('tiny_llm_kit' in sys.modules)") == (0, "False\n"), "another process forks"
+
+
+def test_what_is_registered_for_the_end_is_run(tmp_path: Path) -> None:
+    program = "import atexit; atexit.register(print, 'at the end'); print('before'); raise SystemExit('why')"
+    code, output = run(tmp_path, program)
+    assert (code, sorted(output.splitlines())) == (1, ["at the end", "before", "why"])
 
 
 def test_environments_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """Starts `python -m MODULE …` many times over, as forks of this process, which has imported what tests import.
 
-A script that `forks` runs. Each line it reads is a job, and is answered with two lines: the number of the process, which leads
-a group of its own, and its exit code. The script imports nothing of this project: each job does, from its own paths.
+A script that `forks` runs: `forker.py [FOLDER MODULE]`. It imports MODULE from FOLDER, which every job will have on its path,
+and nothing else of this project. Each line it reads is a job, and is answered with two lines: the number of the process, which
+leads a group of its own, and its exit code.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -11,6 +13,8 @@ import json
 import os
 import runpy
 import sys
+import traceback
+from typing import NoReturn
 
 import _pytest.config
 
@@ -25,22 +29,41 @@ PRELOADED = (
 
 
 def main() -> None:
-    for name in PRELOADED:
+    folder, own = sys.argv[1:2], sys.argv[2:]
+    sys.path[:0] = folder
+    for name in (*PRELOADED, *own):
         with contextlib.suppress(ImportError):  # the tests will say what is missing
             importlib.import_module(name)
+    del sys.path[: len(folder)]
     gc.freeze()  # or each child would look through all of it, and so copy it
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            _become(**json.loads(line))
-            return
+            _end(_run(**json.loads(line)))
         os.setpgid(child, child)  # so does the child, in case it is first
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _become(arguments: list[str], folder: str, environment: dict[str, str], output: str) -> None:
-    """Do what `python -m` does with these arguments, whatever the process was before."""
+def _run(arguments: list[str], folder: str, environment: dict[str, str], output: str) -> int:
+    """The exit code of `python -m` with these arguments, which this process does from here on."""
+    try:
+        _become(folder, environment, output)
+        sys.argv[1:] = arguments[1:]
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as exit:
+        if exit.code is None or isinstance(exit.code, int):
+            return exit.code or 0
+        print(exit.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _become(folder: str, environment: dict[str, str], output: str) -> None:
+    """Be as if just started, whatever this process was before."""
     os.setpgid(0, 0)
     with open(os.devnull) as nothing, open(output, "w") as file:
         for number, source in enumerate((nothing, file, file)):
@@ -51,8 +74,14 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], outp
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.pycache_prefix = environment.get("PYTHONPYCACHEPREFIX")
     sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv[1:] = arguments[1:]
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def _end(code: int) -> NoReturn:
+    """As Python ends, but for freeing thousands of objects, all in memory that is shared until then: it takes half a second."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -17,12 +18,17 @@ from tiny_llm_kit.course import forker, processes
 
 POSSIBLE = sys.platform != "darwin"  # where MLX has loaded Metal, which does not survive a fork
 
-_idle: "list[_Forker]" = []
+Own = tuple[Path, str]
+"""A folder, and a module there: what it imports, every fork has."""
+
+_idle: "dict[Own | None, list[_Forker]]" = {}
 
 
-def run(command: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float | None = None) -> tuple[int | None, str]:
-    """As `processes.run`, for a command that begins with this Python and `-m`."""
-    return processes.run(command, cwd, env, timeout, start=_Fork if POSSIBLE else processes.start_group)
+def run(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float | None = None, own: Own | None = None
+) -> tuple[int | None, str]:
+    """As `processes.run`, for a command that begins with this Python and `-m`, and finds `own` first on its path."""
+    return processes.run(command, cwd, env, timeout, start=partial(_Fork, own) if POSSIBLE else processes.start_group)
 
 
 class _Fork:
@@ -30,8 +36,9 @@ class _Fork:
 
     returncode: int
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        self.forker = _idle.pop() if _idle else _Forker()
+    def __init__(self, own: Own | None, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+        idle = _idle.setdefault(own, [])
+        self.forker = idle.pop() if idle else _Forker(own)
         self.output = tempfile.NamedTemporaryFile(mode="r", errors="replace")  # noqa: SIM115 (lives as long as this)
         job = {"arguments": command[2:], "folder": str(cwd), "environment": dict(env), "output": self.output.name}
         self.forker.jobs.write(f"{json.dumps(job)}\n".encode())
@@ -45,7 +52,7 @@ class _Fork:
             raise subprocess.TimeoutExpired("a fork", timeout or 0)
         if code := self.forker.answers.readline():
             self.returncode = int(code)
-            _idle.append(self.forker)
+            _idle[self.forker.own].append(self.forker)
         else:  # the forker was ended from outside
             self.returncode = self.forker.process.wait() or 1
         with self.output:
@@ -55,11 +62,12 @@ class _Fork:
 class _Forker:
     """A process that forks, with nothing of this project on its path, no BLAS threads, and no warning from Transformers."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Own | None) -> None:
+        self.own = own
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
         environment.pop("PYTHONPATH", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", forker.__file__],
+            [sys.executable, "-P", forker.__file__, *map(str, own or ())],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

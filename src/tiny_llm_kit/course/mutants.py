@@ -13,7 +13,7 @@ from pathlib import Path
 from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Day
 from tiny_llm_kit.course.mutation import Mutant
-from tiny_llm_kit.course.suite import IN_VAIN, SuiteRun, files_that_test, run_suites
+from tiny_llm_kit.course.suite import IN_VAIN, JUST_WHICH, SuiteRun, files_that_test, run_suites
 
 PACKAGE = "tiny_llm_mutant"
 QUICK = ("-m", "not real_model", "-o", "timeout=15")
@@ -153,7 +153,7 @@ def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float, killers: Se
         mutant.apply(package)
 
         def run_part(tests: Sequence[str], *chosen: str) -> SuiteRun:
-            arguments = ("-x", "-q", *chosen, *QUICK)
+            arguments = (*JUST_WHICH, *chosen, *QUICK)
             where = package.parent
             return run_suites(
                 root, tests, PACKAGE, *arguments, python_path=where, timeout=seconds, forked=True, patience=IN_VAIN

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -71,8 +72,14 @@ class SuiteRun:
         return "\n".join(f"{count} skipped: {reason}" for reason, count in reasons.items())
 
 
+JUST_WHICH = ("-x", "-q", "--tb=native")
+"""Arguments for a run of which only the first failing test is wanted: pytest's own traceback takes as long as many tests."""
+
 PATIENCE = "TINY_LLM_PATIENCE"
 """The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
+
+PLUGINS = ("_hypothesis_pytestplugin", "anyio.pytest_plugin", "pytest_timeout")
+"""The installed plugins of pytest that suites need."""
 
 IN_VAIN = 1.5
 """This many seconds when wrong answers are tried: hundreds of tests wait for what does not come."""
@@ -107,7 +114,11 @@ def run_suites(
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # suites run two at a time
         if patience is not None:
             environment[PATIENCE] = str(patience)
-        run = forks.run if forked else processes.run
+        run = processes.run
+        if forked:
+            run = partial(forks.run, own=(root / "src", "tiny_llm_kit.course.suite_imports"))
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for them takes as long as a short test
+            command += [argument for plugin in PLUGINS for argument in ("-p", plugin)]
         exit_code, output = run(command, root, environment, timeout)
         ending = session.read_ending(note)
         if ending.exit_code is not None:

@@ -1,0 +1,22 @@
+"""What a run of a suite needs of the course, apart from the answers: `forker` imports it once for hundreds of runs.
+
+Nothing here starts a thread or computes with MLX, which a fork would not survive.
+"""
+
+import contextlib
+import importlib
+
+from tiny_llm_kit.course.course_map import find_root, load_course
+
+MODULES = (
+    *("metal_anywhere", "metal_anywhere.cpu"),
+    *("tiny_llm_kit.bench.counting_model", "tiny_llm_kit.bench.least_squares", "tiny_llm_kit.bench.peer"),
+    *("tiny_llm_kit.course.reference_guard", "tiny_llm_kit.machine.fast_math", "tiny_llm_kit.models.load"),
+    *("tiny_llm_kit.models.tiny_random", "tiny_llm_kit.models.vocabulary", "tiny_llm_kit.server_page"),
+    "tiny_llm_kit.workloads.lists",
+)
+
+for name in MODULES:
+    importlib.import_module(name)
+with contextlib.suppress(ValueError):  # the tests will say what is wrong with it
+    load_course(find_root())
