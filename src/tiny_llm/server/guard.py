@@ -48,7 +48,7 @@ async def read_body(receive: Receive, most: int, announced: str | None = None) -
     """The whole body of a request; never more than `most` bytes are kept.
 
     Most clients read an answer only when they have sent everything, so the rest of a body that is too large is read and thrown
-    away, up to `_DISCARDED_BODIES` times the limit; then the connection is cut.
+    away, up to `_DISCARDED_BODIES` times the limit; then the connection is cut. If more is announced, nothing is read.
 
     Args:
         announced: the header content-length, which may be missing or wrong.

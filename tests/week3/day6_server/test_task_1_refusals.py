@@ -181,6 +181,9 @@ def test_task_1_errors_of_fastapi() -> None:
     told = error.as_json()["error"]
     assert told["param"] == "messages[1].n", 'a path of FastAPI\'s begins with "body", which no client has written'
     assert "5" in told["message"]
+    second = {"type": "missing", "loc": ("body", "prompt"), "msg": "Field required", "input": {}}
+    told = answer.validation_error([*raised, second]).as_json()["error"]
+    assert told["param"] == "messages[1].n", "of several errors, the first is told"
 
 
 def test_task_1_an_error_is_whole() -> None:

@@ -1,8 +1,10 @@
 """Week 3 Day 6, task 3: an engine in a thread of its own, and clients in event loops."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -60,6 +62,25 @@ def test_task_3_both_engines_answer_as_if_alone(toy: ToyModel, threads: Threads,
         expected = alone(toy, make_prompt(length, seed), max_tokens)
         assert tokens(deltas) == expected, f"the client got {tokens(deltas)}, and the request alone gives {expected}"
         assert deltas[-1].finish_reason == "length"
+
+
+def test_task_3_requests_that_have_ended_are_not_kept(threads: Threads) -> None:
+    served = threads.loop(ScriptedEngine)
+    made: list[weakref.ref[Any]] = []
+
+    def make() -> Any:
+        request = asks(1)()
+        made.append(weakref.ref(request))
+        return request
+
+    async def main() -> None:
+        for _ in range(30):
+            await read(*await take(served, make))
+
+    run(main)
+    gc.collect()
+    kept = sum(one() is not None for one in made)
+    assert kept < 10, f"{kept} of 30 requests that have been answered are still in memory, and a server runs for months"
 
 
 def test_task_3_text_arrives_with_its_tokens(threads: Threads) -> None:

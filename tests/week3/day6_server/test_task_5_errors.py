@@ -3,9 +3,11 @@
 import asyncio
 import json
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from answer import answer
 from asgi_client import Exchange, ask
@@ -225,6 +227,33 @@ def test_task_5_what_nobody_has_foreseen_is_told_by_its_kind_alone() -> None:
     assert "RuntimeError" in told.detail.message, f"its kind is told: {told.detail.message!r}"
 
 
+@pytest.mark.parametrize(
+    ("make", "status"),
+    [
+        (lambda: answer.ApiError(418, "said already"), 418),
+        (lambda: ValueError("said already"), 400),
+        (lambda: answer.QueueFull("said already", 7), 429),
+        (lambda: answer.Draining("said already"), 503),
+        (lambda: answer.EngineDead("said already"), 503),
+        (lambda: TimeoutError("said already"), 504),
+        (lambda: answer.SlowReader("said already"), 500),
+    ],
+    ids=["ApiError", "ValueError", "QueueFull", "Draining", "EngineDead", "TimeoutError", "another ServingError"],
+)
+def test_task_5_the_status_says_whether_to_ask_again(make: Callable[[], Exception], status: int) -> None:
+    error = make()
+    told = answer.explain(error)
+    assert told.status == status, f"{type(error).__name__} is told as status {status}, and not as {told.status}"
+    assert told.detail.message == "said already", f"the client is told why: {told.detail.message!r}"
+
+
+def test_task_5_a_deadline_that_says_nothing_is_told_in_words() -> None:
+    told = answer.explain(TimeoutError())
+    assert (told.status, bool(told.detail.message)) == (504, True), (
+        "asyncio's TimeoutError has no text, and a client needs some"
+    )
+
+
 # The size of the body
 
 
@@ -289,6 +318,35 @@ def test_task_5_a_body_that_is_too_large_is_not_kept() -> None:
 
     peak = asyncio.run(main())
     assert peak < 5 * most, f"{peak} bytes were held at once of a body that may have {most}: throw away what is too much"
+
+
+def receiving(*messages: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """What `read_body` is given: each call returns the next message, and one too many is an error."""
+    left = list(messages)
+
+    async def receive() -> dict[str, Any]:
+        assert left, "the body was complete, or should not be read at all, and yet `read_body` went on reading"
+        return left.pop(0)
+
+    return receive
+
+
+def test_task_5_a_body_is_all_of_its_parts() -> None:
+    parts = [{"type": "http.request", "body": b"one, ", "more_body": True}, {"type": "http.request", "body": b"two"}]
+    body = asyncio.run(answer.read_body(receiving(*parts), 8))
+    assert body == b"one, two", f"8 bytes in two parts, of which the last does not say more_body, and 8 are allowed: {body!r}"
+
+
+@pytest.mark.parametrize("announced", ["100000", "9" * 30])
+def test_task_5_a_body_that_is_announced_as_far_too_large_is_not_read(announced: str) -> None:
+    with refuses(answer.ApiError, f"{announced} bytes are announced, and 10 are allowed", "10 bytes"):
+        asyncio.run(answer.read_body(receiving(), 10, announced))
+
+
+def test_task_5_half_a_body_is_none() -> None:
+    half = {"type": "http.request", "body": b'{"prompt": "Delete nothing', "more_body": True}
+    with refuses(ClientDisconnect, "the client has left while sending, and what has come is not what it wanted to say"):
+        asyncio.run(answer.read_body(receiving(half, {"type": "http.disconnect"}), 1000))
 
 
 def test_task_5_a_body_that_drips_is_status_408(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,10 @@ def test_task_6_retry_after_follows_the_pace(threads: Threads, seconds: float, w
                 f"a request has ended every {seconds:g} s, and {waiting} wait: it takes about {pace:.0f} s to serve them (1 to"
                 f" 60), and `retry_after` is {error.retry_after}"
             )
+            if pace in (1, 60):
+                assert error.retry_after == pace, (
+                    f"`retry_after` is 1 … 60, and here it should be {pace}, not {error.retry_after}"
+                )
         gate.open()
 
     run(main)
@@ -191,6 +195,22 @@ def test_task_6_the_pace_is_that_of_late(threads: Threads) -> None:
         gate.open()
         for one in crowd:
             await read(*await one)
+
+    run(main)
+
+
+def test_task_6_retry_after_when_one_has_ended(threads: Threads) -> None:
+    gate = threads.gate(after=1)
+    served = threads.thread(lambda: ScriptedEngine(before_step=gate), max_queue=1)
+
+    async def main() -> None:
+        await read(*await take(served, asks(1)))
+        second = begin(take(served, asks(1)))
+        await gate.reach()
+        error: Any = await refused(served, answer.QueueFull, "one waits, and one may")
+        assert 1 <= error.retry_after <= 60, f"one end is no pace yet, and still this is 1 … 60, not {error.retry_after}"
+        gate.open()
+        await read(*await second)
 
     run(main)
 

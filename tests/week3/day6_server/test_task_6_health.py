@@ -62,9 +62,10 @@ class Failing(ScriptedEngine):
         return self.close_iteration(len(self.running), 4, 0, 0)
 
 
-def test_task_6_healthy_from_the_start_and_when_idle(threads: Threads) -> None:
+@pytest.mark.parametrize("step_limit", [5, 0.25])
+def test_task_6_healthy_from_the_start_and_when_idle(threads: Threads, step_limit: float) -> None:
     clock = FakeClock()
-    served = threads.thread(ScriptedEngine, step_limit=5, clock=clock)
+    served = threads.thread(ScriptedEngine, step_limit=step_limit, clock=clock)
 
     async def main() -> None:
         healthy(served, "it has just been started")
