@@ -64,6 +64,12 @@ def test_task_3_everyone_is_answered_as_if_alone(toy: ToyModel, batch_size: int)
     assert_answers(toy, results, [TOKENIZER.encode(text) for text in TEXTS], 12)
 
 
+def test_task_3_one_token_is_an_answer(toy: ToyModel) -> None:
+    assert_answers(
+        toy, answer.batch_generate(toy, TOKENIZER, TEXTS, 60, max_tokens=1), [TOKENIZER.encode(text) for text in TEXTS], 1
+    )
+
+
 def test_task_3_results_are_in_the_order_of_the_prompts(toy: ToyModel) -> None:
     tokenizer = Ending(*range(32, 60))  # so that answers end at very different times
     results = answer.batch_generate(toy, tokenizer, TEXTS, 80, 3, max_tokens=30)

@@ -231,6 +231,8 @@ def test_task_4_failures_a_failure_of_the_device_is_not_silent(toy: ToyModel) ->
     for request in running:
         assert_failed(toy, request, Exception, "its tokens can never be computed")
     assert_alone(toy, waiting)
+    kept, counted = sum(len(request.generated_tokens) for request in [*running, waiting]), scheduler.metrics.total_tokens
+    assert counted == kept, f"{kept} tokens could be read, and the metrics have heard of {counted}"
     assert_can_still_serve(scheduler, model, toy, slots=2)
 
 
