@@ -116,7 +116,7 @@ def run_suites(
             environment[PATIENCE] = str(patience)
         run = processes.run
         if forked:
-            run = partial(forks.run, own=(root / "src", "tiny_llm_kit.course.suite_imports"))
+            run = partial(forks.run, own=_find_imports(root))
             environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for them takes as long as a short test
             command += [argument for plugin in PLUGINS for argument in ("-p", plugin)]
         exit_code, output = run(command, root, environment, timeout)
@@ -126,6 +126,13 @@ def run_suites(
         elif exit_code is not None:
             exit_code, output = exit_code or ENDED_EARLY, f"{output}\n{ending.explain()}"
         return SuiteRun(exit_code, _read(report), output)
+
+
+def _find_imports(root: Path) -> forks.Own | None:
+    """`suite_imports` as the suites of this project find it, if they do: many projects of the kit's tests share one kit."""
+    source = (root / "src/tiny_llm_kit").resolve().parent
+    there = (source / "tiny_llm_kit/course/suite_imports.py").is_file()
+    return (source, "tiny_llm_kit.course.suite_imports") if there else None
 
 
 def _read(report: Path) -> list[TestResult]:
