@@ -57,6 +57,7 @@ def matvec_vector(x: mx.array, weight: QuantizedWeight) -> mx.array:
     """The same, with loads of 16 bytes, and one SIMD group for every `_ROWS` rows of W. Write this and `matvec_vector.metal`.
 
     x has to start at a multiple of 16 bytes in memory, as an array with memory of its own does, and a slice of whole rows.
+    W has 8 words or more: MLX would put fewer into constant memory, and the kernel looks for them in device memory.
     """
     raise NotImplementedError("Week 2 Day 3, task 4: vectorised loads. Read book/src/week2-03-metal-matvec.md")
 

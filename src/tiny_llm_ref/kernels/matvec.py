@@ -59,9 +59,8 @@ def matvec_vector(x: mx.array, weight: QuantizedWeight) -> mx.array:
     """The same, with loads of 16 bytes, and one SIMD group for every `_ROWS` rows of W. Write this and `matvec_vector.metal`.
 
     x has to start at a multiple of 16 bytes in memory, as an array with memory of its own does, and a slice of whole rows.
+    W has 8 words or more: MLX would put fewer into constant memory, and the kernel looks for them in device memory.
     """
-    if weight.weight.size < 8:  # MLX puts this few words into constant memory, and the kernel looks for them in device memory
-        return matvec_simd(x, weight)
     N, K = weight.shape
     grid = (_SIMD_WIDTH * -(-N // _ROWS), x.size // K, 1)
     return _launch(_VECTOR, x, weight, grid, threadgroup=(2 * _SIMD_WIDTH, 1, 1), ROWS=_ROWS)
