@@ -83,9 +83,9 @@ def _book(root: Path, course: Course) -> Report:
 
 
 def _kit(root: Path, course: Course) -> list[Part]:
-    """Two halves: in one piece it would run on, on one core, when the steps beside it are done."""
+    """Three parts: in one piece it would run on, on one core, when the steps beside it are done."""
     files = [str(path.relative_to(root)) for path in sorted((root / "tests/kit").glob("test_*.py"))]
-    return [partial(_pass, root, half) for half in (files[::2], [*files[1::2], "tests/metal"]) if half]
+    return [partial(_pass, root, part) for part in (files[::2], files[1::2], ["tests/metal"]) if part]
 
 
 def _pass(root: Path, tests: list[str]) -> Report:

@@ -129,10 +129,9 @@ def run_suites(
 
 
 def _find_imports(root: Path) -> forks.Own | None:
-    """`suite_imports` as the suites of this project find it, if they do: many projects of the kit's tests share one kit."""
-    source = (root / "src/tiny_llm_kit").resolve().parent
-    there = (source / "tiny_llm_kit/course/suite_imports.py").is_file()
-    return (source, "tiny_llm_kit.course.suite_imports") if there else None
+    """`suite_imports`, if `root` is this project. The small ones of the kit's tests do without: each would need its own."""
+    source = Path(__file__).resolve().parents[2]
+    return (source, "tiny_llm_kit.course.suite_imports") if (root / "src").resolve() == source else None
 
 
 def _read(report: Path) -> list[TestResult]:
