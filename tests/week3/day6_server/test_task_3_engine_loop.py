@@ -594,6 +594,28 @@ def test_task_3_a_client_whose_loop_is_closed_is_cancelled(threads: Threads) -> 
     assert served.healthy, f"an event loop that is closed is no reason to die: {served.reason}"
 
 
+def test_task_3_a_loop_that_is_closed_silences_no_other(threads: Threads) -> None:
+    gate = threads.gate(after=0)
+
+    def with_two(engine: ScriptedEngine) -> None:
+        if len(engine.running) == 2:
+            gate(engine)
+
+    served = threads.loop(lambda: ScriptedEngine(before_step=with_two))
+    left = asyncio.new_event_loop()
+    left.run_until_complete(take(served, asks(ENDLESS)))
+
+    async def stay() -> None:
+        (ticket,) = await take(served, asks(30))
+        await gate.reach()
+        left.close()
+        gate.open()
+        got = text(await read(ticket))
+        assert len(got) == 30, f"a step brought tokens for two event loops, of which one is closed, and the other got {got!r}"
+
+    run(stay)
+
+
 def test_task_3_the_snapshot_is_as_new_as_what_clients_know(threads: Threads) -> None:
     gate = threads.gate(after=1)
     served = threads.loop(lambda: ScriptedEngine(seats=2, before_step=gate))
