@@ -92,9 +92,9 @@ class Service:
 
     @task(week=3, day=6, number=5)
     def check_prompt(self, body: Body, prompt: Sequence[int]) -> None:
-        """ApiError 400 for a prompt that is empty, holds a token that does not exist, or leaves no room for an answer.
+        """ApiError 400 for a prompt that is empty or leaves no room for an answer. The engine refuses unknown tokens.
 
-        The last has the code `context_length_exceeded`, and names both lengths: clients use it to shorten the conversation.
+        No room has the code `context_length_exceeded`, and names both lengths: clients use it to shorten the conversation.
         """
         raise NotImplementedError("Week 3 Day 6, task 5: the app. Read book/src/week3-06-server.md")
 

@@ -195,13 +195,24 @@ def test_task_5_stop_strings_and_max_tokens_reach_the_engine(toy: ToyModel) -> N
     assert answer["choices"][0]["finish_reason"] == "stop"
 
 
-def test_task_5_without_max_tokens_a_chat_may_use_all_the_room(toy: ToyModel) -> None:
+@pytest.mark.parametrize("options", [{"max_seq_len": 40}, {"app": {"max_seq_len": 40}}], ids=["of the engine", "of the app"])
+def test_task_5_without_max_tokens_a_chat_may_use_all_the_room(toy: ToyModel, options: dict[str, Any]) -> None:
     body = chat()
     del body["max_tokens"]
-    with served(toy, max_seq_len=40) as serving:
+    with served(toy, **options) as serving:
         (answer,) = ask_all(serving, body)
     prompt = len(TOKENIZER.apply_chat_template(HELLO))
     assert answer["usage"]["completion_tokens"] == 40 - prompt, "as long as max_seq_len leaves room: see answer_tokens"
+
+
+def test_task_5_priority_and_user_reach_the_engine(toy: ToyModel) -> None:
+    with served(toy) as serving:
+        submit, seen = serving.engine.submit, []
+        serving.engine.submit = lambda request: (seen.append((request.priority, request.user)), submit(request))[1]
+        ask_all(serving, completion(priority=-3, user="ada"), chat(priority=2, user="bob"))
+    assert sorted(seen) == [(-3, "ada"), (2, "bob")], (
+        f"the scheduler orders requests by `priority` and `user`, so `_make` hands both on: the engine was given {seen}"
+    )
 
 
 def test_task_5_what_is_asked_of_sampling_reaches_the_engine(toy: ToyModel) -> None:

@@ -154,6 +154,23 @@ def test_task_5_a_stream_that_takes_too_long_ends_with_an_error(toy: ToyModel) -
     assert "[DONE]" not in exchange.data(), "an answer that was broken off must not end like a whole one"
 
 
+def test_task_5_an_answer_that_is_begun_and_takes_too_long_is_told_the_same(toy: ToyModel) -> None:
+    async def main(serving: Served) -> Exchange:
+        serving.model.shut_after = 3
+        exchange = await ask(serving.app, COMPLETIONS, LONG)
+        serving.model.gate.set()
+        await serving.until_empty("its time is over, and it should not be served on")
+        return exchange
+
+    with served(toy, app={"request_timeout": 0.5}) as serving:
+        exchange = asyncio.run(main(serving))
+    assert exchange.status == 504, (
+        f"two tokens and then no more in time is status 504, and not {exchange.status}: a whole answer whose ticket ended with"
+        f" an error is what `explain` makes of that error: {exchange.body!r:.300}"
+    )
+    assert "0.5 s" in exchange.json()["error"]["message"], "the message names the time that was allowed"
+
+
 def test_task_5_time_that_a_request_has_waited_is_part_of_its_limit(toy: ToyModel) -> None:
     async def main(serving: Served) -> Exchange:
         loop, passed, held = asyncio.get_running_loop(), 0.0, threading.Event()
