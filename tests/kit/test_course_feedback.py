@@ -197,7 +197,7 @@ def test_a_loop_ends_with_a_message_and_the_rest_of_the_results(root: Path, monk
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_timeout")
     done = guide(root, monkeypatch, "test", "1", "1", "--timeout", "1")
     said = " ".join(done.output.split())
-    assert "endless this had not ended after 1 s. What was running: double (src/tiny_llm/numbers.py:" in said
+    assert "endless this had not ended after 1 s. What was running: double (src/tiny_llm/numbers.py:" in said, done.output
     assert "1 of 1 pass" in said, done.output
 
 
