@@ -201,6 +201,14 @@ def test_a_loop_ends_with_a_message_and_the_rest_of_the_results(root: Path, monk
     assert "1 of 1 pass" in said, done.output
 
 
+def test_an_assert_without_a_message_is_not_told_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_double(root, "return x + 1")
+    write(root / TESTS, "from answer import answer\n\n\ndef test_task_1_doubles():\n    assert answer.double(3) == 6\n")
+    done = guide(root, monkeypatch, "test", "1", "1", "1")
+    assert "got 4 expected 6" in " ".join(done.output.split()), done.output
+    assert "assert" not in done.output, "got and expected have said it"
+
+
 def test_a_missing_return_a_flood_and_an_interrupt_of_the_answer_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = "from answer import answer\n\n\ndef test_task_1_doubles():\n    got, want = answer.double(3), 6\n"
     write(

@@ -163,7 +163,10 @@ def _show_fold(opened: Opened, found: Fold) -> None:
 
 
 def _without_repetition(failure: Failure) -> str:
-    """What the test says; without the first difference, if the picture begins with that."""
+    """What the test says; without the first difference, if the picture begins with that. Nothing if it only repeats the
+    comparison that is shown: that is what pytest makes of an assert without a message."""
+    if failure.why.startswith("assert ") and (failure.got or failure.picture):
+        return ""
     told = bool(failure.picture) and " differ, first at " in failure.picture[0]
     return _FIRST_DIFFERENCE.sub("", failure.why) if told else failure.why
 
