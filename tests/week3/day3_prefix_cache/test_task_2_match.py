@@ -21,7 +21,7 @@ new_cache = partial(prefix_traffic.new_cache, touch=touch)
 
 def test_task_2_an_empty_cache_has_nothing() -> None:
     cache, _ = new_cache()
-    assert cache.match([1, 2, 3]) == answer.Match([], 0)
+    assert cache.match([1, 2, 3]) == answer.Match([], 0), "nothing is filed yet: a match of no blocks and no tokens"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_task_2_a_match_stays_as_it_was_when_more_is_filed() -> None:
 def test_task_2_a_tuple_of_tokens_is_found_too() -> None:
     cache, pool = new_cache()
     table = file_new(cache, pool, [1, 2])
-    assert cache.match((1, 2, 3)) == answer.Match(table, 2)
+    assert cache.match((1, 2, 3)) == answer.Match(table, 2), "tokens come as a tuple or as a list: they are the same prompt"
 
 
 @settings(max_examples=50)

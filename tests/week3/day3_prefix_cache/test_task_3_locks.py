@@ -84,9 +84,9 @@ def test_task_3_part_of_a_table_can_be_given_back_from_its_end() -> None:
     cache, pool = new_cache()
     table = file_new(cache, pool, [1, 2, 3, 4, 5, 6])
     cache.release(table[2:])
-    assert cache.evictable == 1
+    assert cache.evictable == 1, "the third block is given back, and held by the trie alone: it can go"
     cache.release(table[:2])
-    assert cache.evictable == 3
+    assert cache.evictable == 3, "now the other two are held by the trie alone, too"
 
 
 def test_task_3_a_match_of_nothing_can_be_locked() -> None:
@@ -105,7 +105,7 @@ def test_task_3_a_match_can_be_locked_when_more_was_filed_since() -> None:
     match = cache.match([1, 2, 3, 4])
     file_idle(cache, pool, [1, 2, 3, 4])
     cache.lock(match)
-    assert pool.references(table[0]) == 2
+    assert pool.references(table[0]) == 2, "the trie and the lock each hold the block that was matched"
 
 
 def test_task_3_two_tables_can_be_given_back_at_once() -> None:

@@ -190,8 +190,10 @@ def test_task_4_what_was_evicted_can_be_filed_again() -> None:
     cache, pool = new_cache()
     file_idle(cache, pool, [1, 1, 2, 2])
     cache.evict(1)
-    assert len(file_idle(cache, pool, [1, 1, 2, 2])) == 2
-    assert len(cache.match([1, 1, 2, 2, 0]).blocks) == 2
+    assert len(file_idle(cache, pool, [1, 1, 2, 2])) == 2, "the block that is gone is filed anew, below the one that stayed"
+    assert len(cache.match([1, 1, 2, 2, 0]).blocks) == 2, (
+        "an evicted node must be gone from its parent's children, or it hides the new one"
+    )
 
 
 def test_task_4_a_match_that_was_evicted_can_not_be_locked() -> None:

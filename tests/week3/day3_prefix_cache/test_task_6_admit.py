@@ -244,7 +244,7 @@ def test_task_6_with_the_block_pool_of_day_1() -> None:
     pool.check_integrity([cache.blocks])
     again = answer.admit(cache, [1, 1, 2, 2])
     assert again is not None
-    assert again.cached == 3
+    assert again.cached == 3, "4 tokens are filed, and the last of the prompt is always computed: its logits are wanted"
     pool.check_integrity([cache.blocks, again.table])
     cache.release(again.table)
     with refuses(ValueError, "the table was given back already", "block "):

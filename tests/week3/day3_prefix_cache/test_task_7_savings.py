@@ -31,7 +31,7 @@ def shared_prefix(requests: int = 64, system: int = 400) -> list[list[int]]:
 
 def test_task_7_the_first_prompt_saves_nothing() -> None:
     savings = answer.measure_savings([[1, 2, 3, 4, 5]], 8, 2)
-    assert savings == answer.Savings(tokens=5, cached=0)
+    assert savings == answer.Savings(tokens=5, cached=0), "nobody came before the first prompt"
     assert (savings.computed, savings.hit_rate) == (5, 0.0)
 
 
@@ -108,7 +108,9 @@ def test_task_7_a_prompt_that_never_fits_is_refused() -> None:
 
 def test_task_7_without_prompts_nothing_is_saved() -> None:
     savings = answer.measure_savings([], 4, 2)
-    assert (savings.tokens, savings.cached, savings.computed, savings.hit_rate) == (0, 0, 0, 0.0)
+    assert (savings.tokens, savings.cached, savings.computed, savings.hit_rate) == (0, 0, 0, 0.0), (
+        "a share of nothing is 0, not a division by zero"
+    )
 
 
 def test_task_7_prompts_may_come_one_at_a_time() -> None:

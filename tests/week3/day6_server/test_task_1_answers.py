@@ -16,7 +16,9 @@ def drawn(token: bytes, logprob: float, *others: tuple[bytes, float]) -> Any:
 
 
 def test_task_1_usage() -> None:
-    assert answer.Usage.count(3, 4).model_dump() == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert answer.Usage.count(3, 4).model_dump() == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, (
+        "OpenAI's names, and the sum"
+    )
 
 
 def test_task_1_logprobs_in_the_old_form() -> None:
@@ -43,4 +45,4 @@ def test_task_1_offsets_count_letters() -> None:
 
 def test_task_1_no_tokens() -> None:
     old = answer.CompletionLogprobs.of([]).model_dump()
-    assert old == {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    assert old == {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}, "four empty lists"

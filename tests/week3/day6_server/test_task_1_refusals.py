@@ -43,15 +43,15 @@ def test_task_1_limits(endpoint: str, field: str, within: Any, beyond: Any, limi
 def test_task_1_limits_of_logprobs() -> None:
     completion(logprobs=20)
     chat(logprobs=True, top_logprobs=20)
-    assert refused_completion(logprobs=21)["param"] == "logprobs"
-    assert refused_chat(logprobs=True, top_logprobs=21)["param"] == "top_logprobs"
+    assert refused_completion(logprobs=21)["param"] == "logprobs", "20 is the limit, and the field is named"
+    assert refused_chat(logprobs=True, top_logprobs=21)["param"] == "top_logprobs", "20 is the limit, and the field is named"
 
 
 def test_task_1_limits_of_lists() -> None:
     completion(prompt=["a"] * 64)
-    assert "64" in refused_completion(prompt=["a"] * 65)["message"]
+    assert "64" in refused_completion(prompt=["a"] * 65)["message"], "a body may hold 64 prompts, and the message says so"
     chat(messages=HELLO * 1024)
-    assert "1024" in refused_chat(messages=HELLO * 1025)["message"]
+    assert "1024" in refused_chat(messages=HELLO * 1025)["message"], "a chat may have 1024 messages, and the message says so"
 
 
 def test_task_1_limits_of_texts() -> None:
@@ -88,25 +88,31 @@ def test_task_1_wrong_kinds(case: str) -> None:
 
 
 def test_task_1_params_are_paths() -> None:
-    assert refused_chat(stop=["a", ""])["param"] == "stop[1]"
-    assert refused_chat(stop=["a", "x" * 257])["param"] == "stop[1]"
-    assert refused_chat(stream_options={"include_usage": 5})["param"] == "stream_options.include_usage"
-    assert refused_chat(logit_bias={"7": 101})["param"] == "logit_bias.7"
-    assert refused_chat(logit_bias={"seven": 1})["param"] == "logit_bias.seven"
-    assert refused_chat(logit_bias={"-7": 1})["param"] == "logit_bias.-7"
-    assert refused_chat(messages=[*HELLO, {"role": "tool", "content": "x"}])["param"] == "messages[1].role"
-    assert refused_chat(messages=[{"content": "x"}])["param"] == "messages[0].role"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"stop": ["a", ""]}, "stop[1]"),
+        ({"stop": ["a", "x" * 257]}, "stop[1]"),
+        ({"stream_options": {"include_usage": 5}}, "stream_options.include_usage"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7"),
+        ({"logit_bias": {"seven": 1}}, "logit_bias.seven"),
+        ({"logit_bias": {"-7": 1}}, "logit_bias.-7"),
+        ({"messages": [*HELLO, {"role": "tool", "content": "x"}]}, "messages[1].role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+    ]
+    for fields, path in wrong:
+        assert refused_chat(**fields)["param"] == path, f"`param` is the path to what is wrong in {fields}"
 
 
 @pytest.mark.parametrize("content", [5, {"text": "x"}, ["x"], [{"type": "image_url"}], [{"type": "text", "text": 5}]])
 def test_task_1_content_that_is_no_text(content: Any) -> None:
     error = refused_chat(messages=[*HELLO, {"role": "user", "content": content}])
-    assert error["param"] == "messages[1].content"
+    assert error["param"] == "messages[1].content", "`param` is the path to what is wrong: the message's index and its field"
 
 
 @pytest.mark.parametrize("prompt", [None, [], [[]], [["a"]], ["a", 5], [5, "a"], [[5], "a"], [5, True], [-1], 5, {}, [None]])
 def test_task_1_prompts_that_are_none(prompt: Any) -> None:
-    assert refused_completion(prompt=prompt)["param"] == "prompt"
+    assert refused_completion(prompt=prompt)["param"] == "prompt", (
+        "a prompt is a text, a list of token ids, or a list of either"
+    )
 
 
 def test_task_1_what_is_missing() -> None:
@@ -136,7 +142,7 @@ def test_task_1_what_is_no_json(body: bytes) -> None:
     for kind in ("ChatCompletionRequest", "CompletionRequest", "TokenizeRequest"):
         error = refused(kind, body)
         assert error["type"] == "invalid_request_error"
-        assert error["message"]
+        assert error["message"], "a client is told what is wrong with its body"
 
 
 UNSUPPORTED = {
@@ -157,10 +163,12 @@ def test_task_1_what_is_not_supported(field: str) -> None:
 
 def test_task_1_what_is_not_supported_in_completions() -> None:
     for field, value in {"echo": True, "suffix": "end", "best_of": 2}.items():
-        assert refused_completion(**{field: value})["param"] == field
+        assert refused_completion(**{field: value})["param"] == field, (
+            f"{field} is not supported: a client that asks for it must be told, not ignored"
+        )
     calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}]
     error = refused_chat(messages=[*HELLO, {"role": "assistant", "content": None, "tool_calls": calls}])
-    assert error["param"] == "messages[1].tool_calls"
+    assert error["param"] == "messages[1].tool_calls", "tools are not supported, in old messages either"
 
 
 def test_task_1_what_does_not_go_together() -> None:

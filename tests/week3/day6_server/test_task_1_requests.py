@@ -188,7 +188,9 @@ def test_task_1_logit_bias() -> None:
 
 def test_task_1_what_vllm_adds() -> None:
     request = completion(priority=-2, ignore_eos=True, user="ada")
-    assert (request.priority, request.ignore_eos, request.user) == (-2, True, "ada")
+    assert (request.priority, request.ignore_eos, request.user) == (-2, True, "ada"), (
+        "what vLLM has beyond OpenAI's fields is read as well"
+    )
 
 
 def test_task_1_what_is_not_supported_may_ask_for_nothing() -> None:
@@ -201,6 +203,8 @@ def test_task_1_what_is_not_supported_may_ask_for_nothing() -> None:
 
 def test_task_1_tokenize() -> None:
     text = answer.parse_body(answer.TokenizeRequest, b'{"prompt": "hello", "model": null}')
-    assert (text.prompt, text.messages) == ("hello", [])
+    assert (text.prompt, text.messages) == ("hello", []), (
+        "`messages` is empty if there is a prompt, and null is as good as left out"
+    )
     talk = answer.parse_body(answer.TokenizeRequest, json.dumps({"messages": HELLO}).encode())
-    assert [message.turn() for message in talk.messages] == HELLO
+    assert [message.turn() for message in talk.messages] == HELLO, "a conversation can be counted, too: see `Message.turn`"

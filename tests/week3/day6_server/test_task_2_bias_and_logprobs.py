@@ -50,7 +50,9 @@ def test_task_2_bias_on_a_token_that_there_is_not() -> None:
     make_sampler(logit_bias={VOCABULARY.size - 1: 1.0})(make_logits(0), [])
     with pytest.raises(answer.ApiError) as caught:
         make_sampler(logit_bias={VOCABULARY.size: 1.0})
-    assert (caught.value.status, caught.value.as_json()["error"]["param"]) == (400, "logit_bias")
+    assert (caught.value.status, caught.value.as_json()["error"]["param"]) == (400, "logit_bias"), (
+        "a token beyond the vocabulary is the client's mistake, and its field is named"
+    )
 
 
 def test_task_2_nothing_asked_is_a_plain_sampler() -> None:
@@ -186,19 +188,25 @@ def test_task_2_logprobs_survive_preemption(toy: ToyModel) -> None:
             served.preempt(tossed)
     expect_no_error(tossed)
     assert tossed.preemptions == 2
-    assert tossed.generated_tokens == quiet.generated_tokens
+    assert tossed.generated_tokens == quiet.generated_tokens, (
+        "each token is a function of those before it: preemption changes none"
+    )
     for position in range(5, 15):
         one, other = quiet.sampler.logprobs_at(position), tossed.sampler.logprobs_at(position)
-        assert one.token == other.token
-        assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+        assert one.token == other.token, f"position {position}: records go by position, and not by the number of draws"
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-3), (
+            f"position {position}: a token that is computed again has the same chance"
+        )
 
 
 def test_task_2_from_a_body() -> None:
     body = chat(logprobs=True, top_logprobs=2, logit_bias={"9": 100}, temperature=0, seed=3, n=2)
     sampler = answer.client_sampler(body, VOCABULARY, 4, choice=1)
-    assert sampler.params.seed == 4
-    assert int(sampler(make_logits(0), [1] * 4)) == 9
-    assert len(sampler.logprobs_at(4).top_logprobs) == 2
+    assert sampler.params.seed == 4, "choice 1 of seed 3 draws with seed 4"
+    assert int(sampler(make_logits(0), [1] * 4)) == 9, "the body's bias of 100 leaves token 9 alone"
+    assert len(sampler.logprobs_at(4).top_logprobs) == 2, (
+        "the body asks for two alternatives; the first token after a prompt of 4 has position 4"
+    )
 
 
 def run(toy: ToyModel, paged: bool, *requests: Any) -> None:

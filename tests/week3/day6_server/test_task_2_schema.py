@@ -53,7 +53,9 @@ def test_task_2_any_logits_become_json(schema: dict[str, Any], temperature: floa
 def test_task_2_any_object() -> None:
     """`{}` is all that a model needs to write that likes to end."""
     sampler = make_sampler(0, {"type": "object"}, logit_bias={ord("}"): 50.0, EOS: 100.0})
-    assert json.loads(bytes(answer_of(sampler, [], make_logits))) == {}
+    assert json.loads(bytes(answer_of(sampler, [], make_logits))) == {}, (
+        "the schema allows an empty object, and the end after it"
+    )
 
 
 def test_task_2_a_model_that_loves_blanks_ends() -> None:
@@ -140,7 +142,7 @@ def test_task_2_the_last_token_may_be_unread() -> None:
     prefix = list(b'{"x": 5')
     token = sampler(make_logits(3), [1, *prefix[:-1], mx.array(prefix[-1], dtype=mx.uint32)])
     assert isinstance(token, mx.array)
-    assert int(token) == int(other(make_logits(3), [1, *prefix]))
+    assert int(token) == int(other(make_logits(3), [1, *prefix])), "an array that is not read yet stands for the same token"
 
 
 BAD_SCHEMAS: dict[str, Any] = {

@@ -103,7 +103,7 @@ def test_task_3_ticket_full_at_the_end_is_not_a_whole_answer() -> None:
             one.put(piece(letter))
         one.put(piece("c", finish_reason="length"))
         await read_error(one, answer.SlowReader)
-        assert given_up == [one]
+        assert given_up == [one], "the request is given up, once: its client has not read all of the answer"
 
     run(main)
 
@@ -130,7 +130,9 @@ def test_task_3_ticket_gives_the_answer_as_a_whole() -> None:
         one.put(answer.Delta("he", (1, 2), ("x", "y")))
         one.put(answer.Delta("y", (3,), ("z",), finish_reason="stop"))
         whole = await within(one.whole(), "the ticket ends")
-        assert whole == answer.Delta("hey", (1, 2, 3), ("x", "y", "z"), "stop")
+        assert whole == answer.Delta("hey", (1, 2, 3), ("x", "y", "z"), "stop"), (
+            "`whole` puts all deltas together, with the last one's reason"
+        )
         broken, _ = ticket()
         broken.put(piece("a"))
         broken.put(answer.Delta(error=RuntimeError("broken")))

@@ -170,7 +170,9 @@ def test_task_5_a_stream_of_n_choices_has_them_all(toy: ToyModel) -> None:
         whole, stream = ask_all(
             serving, completion(n=3, seed=1, temperature=1), completion(n=3, seed=1, temperature=1, stream=True)
         )
-    assert [streamed(stream, index) for index in range(3)] == texts(whole)
+    assert [streamed(stream, index) for index in range(3)] == texts(whole), (
+        "each choice of a stream bears its index, and has the same seed as in a whole answer"
+    )
 
 
 def test_task_5_a_stream_comes_token_by_token(toy: ToyModel) -> None:
@@ -262,7 +264,7 @@ def test_task_5_models_are_listed(toy: ToyModel) -> None:
     with served(toy) as serving:
         exchange = asyncio.run(ask(serving.app, "/v1/models"))
     assert exchange.status == 200
-    assert [model["id"] for model in exchange.json()["data"]] == [MODEL]
+    assert [model["id"] for model in exchange.json()["data"]] == [MODEL], "clients look here for what they may ask for"
     assert exchange.json()["object"] == "list"
 
 
@@ -274,8 +276,10 @@ def test_task_5_tokenize_counts_as_completions_and_chats_do(toy: ToyModel) -> No
 
     with served(toy) as serving:
         text, messages = asyncio.run(main(serving))
-    assert text == {"count": 9, "tokens": TOKENIZER.encode("Once upon"), "max_model_len": 128}
-    assert messages["tokens"] == TOKENIZER.apply_chat_template(HELLO)
+    assert text == {"count": 9, "tokens": TOKENIZER.encode("Once upon"), "max_model_len": 128}, (
+        "a text is counted as a completion's prompt is"
+    )
+    assert messages["tokens"] == TOKENIZER.apply_chat_template(HELLO), "messages are counted with the chat template around them"
 
 
 class _Watched(ByteTokenizer):

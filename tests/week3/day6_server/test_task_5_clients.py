@@ -326,7 +326,7 @@ def test_task_5_one_choice_that_fails_ends_the_others(toy: ToyModel) -> None:
 def test_task_5_health_says_ok_while_the_engine_lives(toy: ToyModel) -> None:
     with served(toy) as serving:
         exchange = asyncio.run(ask(serving.app, "/health"))
-    assert exchange.status == 200
+    assert exchange.status == 200, f"the engine lives: {exchange.body!r:.300}"
 
 
 def test_task_5_health_is_503_when_the_engine_has_ended(toy: ToyModel) -> None:

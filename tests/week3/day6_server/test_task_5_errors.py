@@ -48,24 +48,28 @@ def asked(toy: ToyModel, path: str, body: Any = None, app: dict[str, Any] | None
 
 def test_task_5_another_model_is_not_found(toy: ToyModel) -> None:
     error = expect_error(asked(toy, COMPLETIONS, {**BODY, "model": "gpt-9"}), 404, "gpt-9", MODEL)
-    assert error["code"] == "model_not_found"
-    assert error["param"] == "model"
+    assert error["code"] == "model_not_found", "see `check_model`"
+    assert error["param"] == "model", "the field that is at fault"
 
 
 def test_task_5_another_model_is_not_found_in_a_stream_either(toy: ToyModel) -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}], "model": "gpt-9", "stream": True}
-    assert expect_error(asked(toy, CHAT, body), 404, "gpt-9")["code"] == "model_not_found"
+    assert expect_error(asked(toy, CHAT, body), 404, "gpt-9")["code"] == "model_not_found", (
+        "a stream begins only when the body is found right"
+    )
 
 
 def test_task_5_nobody_counts_the_tokens_of_another_model(toy: ToyModel) -> None:
-    assert expect_error(asked(toy, "/tokenize", {"prompt": "Hi", "model": "gpt-9"}), 404)["code"] == "model_not_found"
+    assert expect_error(asked(toy, "/tokenize", {"prompt": "Hi", "model": "gpt-9"}), 404)["code"] == "model_not_found", (
+        "see `check_model`"
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_task_5_a_prompt_without_room_for_an_answer_is_refused(toy: ToyModel, stream: bool) -> None:
     body = {"prompt": "x" * 128, "stream": stream}
     error = expect_error(asked(toy, COMPLETIONS, body), 400, "128")
-    assert error["code"] == "context_length_exceeded"
+    assert error["code"] == "context_length_exceeded", "by this code clients know that they should shorten it"
     assert error["param"] == "prompt"
 
 
@@ -77,7 +81,7 @@ def test_task_5_a_prompt_that_leaves_room_for_one_token_is_answered(toy: ToyMode
 
 def test_task_5_a_chat_that_is_too_long_names_messages(toy: ToyModel) -> None:
     error = expect_error(asked(toy, CHAT, {"messages": [{"role": "user", "content": "x" * 200}]}), 400, "128")
-    assert error["param"] == "messages"
+    assert error["param"] == "messages", "a chat has no field `prompt`"
 
 
 def test_task_5_an_empty_prompt_is_refused(toy: ToyModel) -> None:
@@ -116,7 +120,9 @@ def test_task_5_a_field_that_is_wrong_is_status_400_and_named(toy: ToyModel, fie
 
 
 def test_task_5_a_missing_field_is_named(toy: ToyModel) -> None:
-    assert expect_error(asked(toy, CHAT, {"model": MODEL}), 400)["param"] == "messages"
+    assert expect_error(asked(toy, CHAT, {"model": MODEL}), 400)["param"] == "messages", (
+        "`param` names the field that is not there"
+    )
 
 
 def test_task_5_an_unknown_path_has_an_error_in_the_same_shape(toy: ToyModel) -> None:

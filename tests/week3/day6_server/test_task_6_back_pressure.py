@@ -275,7 +275,7 @@ def test_task_6_drain_with_nobody_there(threads: Threads) -> None:
         assert await within(
             served.drain(2 * PATIENCE), "without a request `drain` is over at once: the thread sleeps, and must be woken"
         )
-        assert not threads.alive
+        assert not threads.alive, "the engine's thread ends when it has nothing left to do and takes nothing new"
 
     run(main)
 

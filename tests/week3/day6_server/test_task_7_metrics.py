@@ -218,7 +218,9 @@ def test_task_7_two_servers_in_a_process() -> None:
 
 def test_task_7_a_name_with_quotes() -> None:
     watched = Watched('a "quoted"\\name\n')
-    assert watched.value("vllm:num_requests_running", model_name='a "quoted"\\name\n') == 3
+    assert watched.value("vllm:num_requests_running", model_name='a "quoted"\\name\n') == 3, (
+        "quotes, backslashes and line ends in a label are escaped; prometheus_client does it"
+    )
 
 
 def test_task_7_behind_the_app(toy: ToyModel) -> None:
