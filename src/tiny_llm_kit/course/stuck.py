@@ -8,6 +8,9 @@ import psutil
 LOADING = 50.0
 """Seconds that loading the package and the tests may take at least, however short the time of a test."""
 
+REPORTING = 3.0
+"""Seconds of computing in which the suites may report that they have stopped a test."""
+
 
 class StuckWatch:
     """Helps where the watchdog of the suites cannot: in an import, or in code that never lets go.
@@ -33,7 +36,7 @@ class StuckWatch:
         self.next_look = time.monotonic() + 1
         computed = _seconds_of_computing(process) - self.computed
         limit = self.timeout if testing else max(self.timeout, LOADING)
-        if computed > 1.5 * limit or self.silence > (12 if testing else 3) * limit:
+        if computed > 1.5 * limit + REPORTING or self.silence > (12 if testing else 3) * limit:
             return f"nothing happened for {self.silence:.0f} s, so the process was stopped: what never ends there?"
         return ""
 
