@@ -601,7 +601,7 @@ def test_task_3_a_loop_that_is_closed_silences_no_other(threads: Threads) -> Non
         if len(engine.running) == 2:
             gate(engine)
 
-    served = threads.loop(lambda: ScriptedEngine(before_step=with_two))
+    served = threads.loop(lambda: ScriptedEngine(before_step=with_two), max_unread=ENDLESS)
     left = asyncio.new_event_loop()
     left.run_until_complete(take(served, asks(ENDLESS)))
 
