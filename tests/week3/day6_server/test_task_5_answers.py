@@ -208,9 +208,15 @@ def test_task_5_without_max_tokens_a_chat_may_use_all_the_room(toy: ToyModel, op
 
 
 def test_task_5_priority_and_user_reach_the_engine(toy: ToyModel) -> None:
+    seen: list[tuple[int, str]] = []
     with served(toy) as serving:
-        submit, seen = serving.engine.submit, []
-        serving.engine.submit = lambda request: (seen.append((request.priority, request.user)), submit(request))[1]
+        submit = serving.engine.submit
+
+        def note(request: Any) -> Any:
+            seen.append((request.priority, request.user))
+            return submit(request)
+
+        serving.engine.submit = note
         ask_all(serving, completion(priority=-3, user="ada"), chat(priority=2, user="bob"))
     assert sorted(seen) == [(-3, "ada"), (2, "bob")], (
         f"the scheduler orders requests by `priority` and `user`, so `_make` hands both on: the engine was given {seen}"

@@ -165,7 +165,7 @@ def test_task_5_an_answer_that_is_begun_and_takes_too_long_is_told_the_same(toy:
     with served(toy, app={"request_timeout": 0.5}) as serving:
         exchange = asyncio.run(main(serving))
     assert exchange.status == 504, (
-        f"two tokens and then no more in time is status 504, and not {exchange.status}: a whole answer whose ticket ended with"
+        f"some tokens and then no more in time is status 504, and not {exchange.status}: a whole answer whose ticket ended with"
         f" an error is what `explain` makes of that error: {exchange.body!r:.300}"
     )
     assert "0.5 s" in exchange.json()["error"]["message"], "the message names the time that was allowed"
