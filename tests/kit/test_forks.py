@@ -10,6 +10,8 @@ import pytest
 from kit.small_course import is_gone, wait_until, write
 from tiny_llm_kit.course import forks
 
+KIT = Path(forks.__file__).parents[2]
+
 
 @pytest.fixture(params=["forked", "as on macOS"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +55,7 @@ def test_it_is_as_if_python_had_been_started(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux tells how many threads another process has")
 @pytest.mark.parametrize("way", ["forked"], indirect=True)
 def test_what_suites_import_is_there_at_once_and_has_started_no_thread(tmp_path: Path) -> None:
-    own = (Path(forks.__file__).parents[2], "tiny_llm_kit.course.suite_imports")
+    own = forks.Own(KIT, "tiny_llm_kit.course.suite_imports")
     program = """
     import os, sys
     assert "tiny_llm_kit.models.load" in sys.modules
@@ -61,6 +63,79 @@ def test_what_suites_import_is_there_at_once_and_has_started_no_thread(tmp_path:
     """.replace("\n    ", "\n")
     assert run(tmp_path, program, own=own) == (0, "1\n"), "a fork has no thread of its parent, and would wait for it for ever"
     assert run(tmp_path, "import sys; print('tiny_llm_kit' in sys.modules)") == (0, "False\n"), "another process forks"
+
+
+VERSION = {
+    "__init__.py": "from .uses import of_uses\nfrom .sub.late import of_late\nimport version.data.reads, version.sub.deep\n",
+    "alone.py": "import os\nhere = os.getpid()\nvalue = 'alone'\n",
+    "uses.py": "import os\nfrom . import alone\nhere = os.getpid()\ndef of_uses(): return alone.value\n",
+    "sub/__init__.py": "",
+    "sub/late.py": "import os\nhere = os.getpid()\ndef of_late():\n    from ..sub.deep import value\n    return value\n",
+    "sub/deep.py": "import os\nhere = os.getpid()\nvalue = 'deep'\n",
+    "data/__init__.py": "",
+    "data/reads.py": "import os\nfrom pathlib import Path\nhere = os.getpid()\n"
+    "value = Path(__file__).with_suffix('.txt').read_text()\n",
+    "data/reads.txt": "text",
+}
+LOOK = """
+import importlib, os, sys
+import version
+modules = [importlib.import_module(f"version.{name}") for name in ("alone", "uses", "sub.late", "sub.deep", "data.reads")]
+print("new:", *(module.__name__ for module in modules if module.here == os.getpid()))
+print(version.of_uses(), version.of_late(), version.data.reads.value)
+assert [version.alone, version.uses, version.sub.late, version.sub.deep, version.data.reads] == modules
+print(*(sys.modules[name].__path__[0] for name in ("version", "version.data", "version.sub")))
+"""
+
+
+@pytest.fixture(scope="module")
+def first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for all tests: each other one would need another process that forks."""
+    return write_version(tmp_path_factory.mktemp("first"))
+
+
+def write_version(folder: Path) -> Path:
+    for name, text in VERSION.items():
+        write(folder / "version" / name, text)
+    return folder / "version"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "new", "says"),
+    [
+        ("", "", "", "alone deep text"),
+        ("sub/__init__.py", "'other'", "sub.late sub.deep", "alone deep text"),
+        ("__init__.py", VERSION["__init__.py"] + "of_uses = lambda: 'root'\n", "", "root deep text"),
+        ("alone.py", "import os\nhere = os.getpid()\nvalue = 'other'\n", "alone uses", "other deep text"),
+        ("uses.py", "import os\nhere = os.getpid()\ndef of_uses(): return 'other'\n", "uses", "other deep text"),
+        ("sub/deep.py", "import os\nhere = os.getpid()\nvalue = 'other'\n", "sub.late sub.deep", "alone other text"),
+        ("data/reads.txt", "other", "data.reads", "alone deep other"),
+    ],
+)
+def test_of_another_version_of_a_package_only_what_differs_and_what_imports_it_is_imported(
+    tmp_path: Path, first_version: Path, file: str, text: str, new: str, says: str
+) -> None:
+    version = write_version(tmp_path / "lib")
+    if file:
+        write(version / file, text)
+    own = forks.Own(KIT, "tiny_llm_kit.course.suite_imports", first_version, "version")
+    code, output = run(tmp_path, LOOK, own=own)
+    lines = output.splitlines()
+    assert code == 0, output
+    if forks.POSSIBLE:
+        assert lines[0].split()[1:] == [f"version.{name}" for name in new.split()]
+    assert lines[1] == says, "every module that can see what changed has the new version"
+    assert lines[2].split() == [str(version / name) for name in ("", "data", "sub")], "later imports look there"
+
+
+def test_a_package_that_cannot_be_imported_is_as_if_it_had_not_been_asked_for(tmp_path: Path) -> None:
+    write(tmp_path / "before/version/__init__.py", "from . import good\nfrom . import bad\n")
+    write(tmp_path / "before/version/good.py", "")
+    write(tmp_path / "before/version/bad.py", "raise ValueError('bad')")
+    write(tmp_path / "lib/version/__init__.py", "")
+    own = forks.Own(KIT, "tiny_llm_kit.course.suite_imports", tmp_path / "before/version", "version")
+    program = "import sys, version; print(*(name for name in sys.modules if name.startswith('version')))"
+    assert run(tmp_path, program, own=own) == (0, "version\n"), "a fork says itself what is wrong with the version on its path"
 
 
 def test_what_is_registered_for_the_end_is_run(tmp_path: Path) -> None:

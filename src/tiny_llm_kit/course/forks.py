@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -18,8 +19,20 @@ from tiny_llm_kit.course import forker, processes
 
 POSSIBLE = sys.platform != "darwin"  # where MLX has loaded Metal, which does not survive a fork
 
-Own = tuple[Path, str]
-"""A folder, and a module there: what it imports, every fork has."""
+
+@dataclass(frozen=True)
+class Own:
+    """What every fork has from the start, besides what tests import.
+
+    That is the module `module` in `folder`, and the package in the folder `package` under the name `name`, if there is one. A
+    fork that finds another version of the package on its path has that one; what is the same in both need not be imported.
+    """
+
+    folder: Path
+    module: str
+    package: Path | None = None
+    name: str = ""
+
 
 _idle: "dict[Own | None, list[_Forker]]" = {}
 
@@ -27,7 +40,7 @@ _idle: "dict[Own | None, list[_Forker]]" = {}
 def run(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float | None = None, own: Own | None = None
 ) -> tuple[int | None, str]:
-    """As `processes.run`, for a command that begins with this Python and `-m`, and finds `own` first on its path."""
+    """As `processes.run`, for a command that begins with this Python and `-m`, and finds `own` on its path."""
     return processes.run(command, cwd, env, timeout, start=partial(_Fork, own) if POSSIBLE else processes.start_group)
 
 
@@ -64,10 +77,12 @@ class _Forker:
 
     def __init__(self, own: Own | None) -> None:
         self.own = own
+        arguments: list[str | Path] = [own.folder, own.module] if own else []
+        arguments += [own.package, own.name] if own and own.package else []
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
         environment.pop("PYTHONPATH", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", forker.__file__, *map(str, own or ())],
+            [sys.executable, "-P", forker.__file__, *map(str, arguments)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Literal
 
 from metal_anywhere.errors import NO_COMPILER
 from tiny_llm_kit.course import forks, processes, session
-from tiny_llm_kit.course.course_map import Day, Task
+from tiny_llm_kit.course.course_map import REFERENCE, Day, Task
 
 ENDED_EARLY = 3  # for pytest, an internal error
 Outcome = Literal["passed", "failed", "error", "skipped"]
@@ -79,7 +79,7 @@ PATIENCE = "TINY_LLM_PATIENCE"
 """The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
 
 PLUGINS = ("_hypothesis_pytestplugin", "anyio.pytest_plugin", "pytest_timeout")
-"""The installed plugins of pytest that suites need."""
+"""The installed plugins of pytest that suites need. To look for those that there are takes as long as a short test."""
 
 IN_VAIN = 1.5
 """This many seconds when wrong answers are tried: hundreds of tests wait for what does not come."""
@@ -104,7 +104,8 @@ def run_suites(
 ) -> SuiteRun:
     """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds.
 
-    `forked` starts them quickly where many runs follow each other, see `forks`. `patience`: see `PATIENCE`.
+    `forked` starts them quickly where many runs on altered copies of the reference follow each other, see `forks`. `patience`:
+    see `PATIENCE`.
     """
     with tempfile.TemporaryDirectory() as folder:
         report, note = Path(folder) / "report.xml", Path(folder) / "note"
@@ -116,9 +117,8 @@ def run_suites(
             environment[PATIENCE] = str(patience)
         run = processes.run
         if forked:
-            run = partial(forks.run, own=_find_imports(root))
-            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for them takes as long as a short test
-            command += [argument for plugin in PLUGINS for argument in ("-p", plugin)]
+            run = partial(forks.run, own=_find_imports(root, solution))
+            environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(PLUGINS)}
         exit_code, output = run(command, root, environment, timeout)
         ending = session.read_ending(note)
         if ending.exit_code is not None:
@@ -128,10 +128,13 @@ def run_suites(
         return SuiteRun(exit_code, _read(report), output)
 
 
-def _find_imports(root: Path) -> forks.Own | None:
-    """`suite_imports`, if `root` is this project. The small ones of the kit's tests do without: each would need its own."""
+def _find_imports(root: Path, solution: str) -> forks.Own | None:
+    """`suite_imports` and the reference, if `root` is this project. The small ones of the kit's tests do without: each would
+    need its own."""
     source = Path(__file__).resolve().parents[2]
-    return (source, "tiny_llm_kit.course.suite_imports") if (root / "src").resolve() == source else None
+    if (root / "src").resolve() != source:
+        return None
+    return forks.Own(source, "tiny_llm_kit.course.suite_imports", source / REFERENCE, solution)
 
 
 def _read(report: Path) -> list[TestResult]:
