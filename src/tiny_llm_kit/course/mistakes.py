@@ -12,7 +12,7 @@ from typing import Any
 
 from tiny_llm_kit.course.altered import Edit, check_syntax, copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Course, Task
-from tiny_llm_kit.course.suite import IN_VAIN, JUST_WHICH, SuiteRun, files_that_test, run_suites
+from tiny_llm_kit.course.suite import IN_VAIN, JUST_WHICH, QUICK, SuiteRun, files_that_test, run_suites
 
 PACKAGE = "tiny_llm_mistake"
 SECONDS = 300
@@ -89,7 +89,7 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "",
             return Verdict(mistake, False, f"{day.tests} has no test of its task")
         noted = [[catcher]] if catcher.partition("::")[0] in tests else []
         for chosen in [*noted, tests]:
-            arguments = (root, chosen, PACKAGE, *JUST_WHICH, "-k", mistake.task.tests_begin)
+            arguments = (root, chosen, PACKAGE, *JUST_WHICH, *QUICK, "-k", mistake.task.tests_begin)
             run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=IN_VAIN)
             verdict = _judge(mistake, run, seconds)
             if verdict.caught:

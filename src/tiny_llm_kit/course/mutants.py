@@ -13,11 +13,9 @@ from pathlib import Path
 from tiny_llm_kit.course.altered import copied_reference, describe_bad_entry
 from tiny_llm_kit.course.course_map import Day
 from tiny_llm_kit.course.mutation import Mutant
-from tiny_llm_kit.course.suite import IN_VAIN, JUST_WHICH, SuiteRun, files_that_test, run_suites
+from tiny_llm_kit.course.suite import IN_VAIN, JUST_WHICH, QUICK, SuiteRun, files_that_test, run_suites
 
 PACKAGE = "tiny_llm_mutant"
-QUICK = ("-m", "not real_model", "-o", "timeout=15")
-"""Hundreds of mutants never end, and without the real model no test computes for more than a few seconds."""
 
 NONE_CHOSEN = 5  # pytest's exit code where `-k` leaves no test
 

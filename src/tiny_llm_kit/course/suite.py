@@ -75,6 +75,10 @@ class SuiteRun:
 JUST_WHICH = ("-x", "-q", "--tb=native")
 """Arguments for a run of which only the first failing test is wanted: pytest's own traceback takes as long as many tests."""
 
+QUICK = ("-m", "not real_model", "-o", "timeout=15")
+"""Arguments for runs on wrong answers, of which many never end: without the real model no test computes for more than a few
+seconds."""
+
 PATIENCE = "TINY_LLM_PATIENCE"
 """The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
 
