@@ -2,7 +2,7 @@
 
 They are in `tests/mistakes/*.toml`, as lists of `[[mistake]]` with a `name`, the numbers `week`, `day` and `task`, and the
 fields of one `Edit` or a list `edits` of several. A mistake is caught when a test of its own task fails, since a learner who
-makes it should be told where to look; other tests of the day are not run.
+makes it should be told where to look; other tests of the day, and those with the real model, are not run.
 """
 
 import tomllib

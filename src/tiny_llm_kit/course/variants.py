@@ -1,9 +1,9 @@
 """Right answers of another shape than the reference, all of which the tests of their day have to accept.
 
-Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, and a sentence `says` on what is different. Its
-other files hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`. A `.metal`
-file holds the lines of an answer. An answer that has a task still to do names that task's tests in `before`
-(`"task_4_ahead"`), and has to pass all others.
+Each is a folder in `tests/variants`. Its `variant.toml` gives `week`, `day`, and in `says` what is different. Its other files
+hold the functions that differ, and are laid over the reference's files of the same names; see `overlay`. A `.metal` file holds
+the lines of an answer. An answer that has a task still to do names that task's tests in `before` (`"task_4_ahead"`), and has to
+pass all others.
 """
 
 import ast
