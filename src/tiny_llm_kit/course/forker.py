@@ -33,35 +33,35 @@ PRELOADED = (
 
 
 def main() -> None:
-    folder, own, package = sys.argv[1:2], sys.argv[2:3], sys.argv[3:]
+    folder, own, place_and_name = sys.argv[1:2], sys.argv[2:3], sys.argv[3:]
     sys.path[:0] = folder
     for name in (*PRELOADED, *own):
         with contextlib.suppress(ImportError):  # the tests will say what is missing
             importlib.import_module(name)
-    packages = []
-    if package:
+    package = None
+    if place_and_name:
         from tiny_llm_kit.course.preloaded import PreloadedPackage  # in FOLDER
 
         with contextlib.suppress(Exception):  # the tests will say what is wrong with it
-            packages.append(PreloadedPackage(*package))
+            package = PreloadedPackage(*place_and_name)
     del sys.path[: len(folder)]
     gc.freeze()  # or each child would look through all of it, and so copy it
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            _end(_run(packages, **json.loads(line)))
+            _end(_run(package, **json.loads(line)))
         os.setpgid(child, child)  # so does the child, in case it is first
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 def _run(
-    packages: "list[PreloadedPackage]", arguments: list[str], folder: str, environment: dict[str, str], output: str
+    package: "PreloadedPackage | None", arguments: list[str], folder: str, environment: dict[str, str], output: str
 ) -> int:
     """The exit code of `python -m` with these arguments, which this process does from here on."""
     try:
         _become(folder, environment, output)
-        for package in packages:
+        if package:
             package.follow_path()
         sys.argv[1:] = arguments[1:]
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

@@ -29,6 +29,7 @@ class PreloadedPackage(MetaPathFinder):
     def __init__(self, folder: str, name: str) -> None:
         self.folder, self.name = Path(folder), name
         self._import()
+        self.files = [path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
         self.modules = self._find_modules()
         self.importers: dict[str, set[str]] = {name: set() for name in self.modules}
         for importer, module in self.modules.items():
@@ -76,8 +77,7 @@ class PreloadedPackage(MetaPathFinder):
 
     def _outdated_by(self, folder: Path) -> set[str]:
         """The root, the modules in whose place something else is, and whatever imports any of them."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-        changed = [path for path in files if not _are_equal(path, folder / path.relative_to(self.folder))]
+        changed = [path for path in self.files if not _are_equal(path, folder / path.relative_to(self.folder))]
         beside = {path.parent for path in changed if path.suffix != ".py"}  # a module reads what lies beside it
         paths = {name: _file_of(module) for name, module in self.modules.items()}
         found = {name for name, path in paths.items() if path in changed or path.parent in beside} | {self.name}
