@@ -52,7 +52,7 @@ def build(text: str, rewrite: Callable[[str], str], check: Callable[[Path], None
             _run([*compiler.command, *compiler.flags, *KERNEL, "-c", str(unit), "-o", str(compiled)], kernel)
             check(unit)
             runtime = _build_runtime(compiler, kernel, Path(folder) / "runtime.o")
-            _run([*compiler.command, "-shared", str(compiled), str(runtime), "-o", str(linked)], kernel)
+            _run([*compiler.command, *compiler.linking, str(compiled), str(runtime), "-o", str(linked)], kernel)
             return cache.keep(linked, key)
     except OSError as error:
         problem = f"what is compiled cannot be kept: {error}. ${cache.VARIABLE} chooses another folder"

@@ -36,6 +36,7 @@ _OF_CLANG = [
     *("-mllvm", "-tsan-instrument-read-before-write=1"),  # else the read of `y[i] += 1` is neither checked nor counted
 ]
 CALLS = ["-O0", "-w", "-S", "-o", "-"]  # prints assembly in which each call of the source is a call
+QUICK_LINKERS = ("lld", "gold")  # GNU's usual one takes four times as long, nearly all of it to read libstdc++
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Compiler:
         includes = [f"-I{path}" for path in INCLUDES]
         half = ["-mf16c"] if platform.machine() in ("x86_64", "AMD64") else []
         return [*_COMMON, *(_OF_GCC if self.kind == "g++" else _OF_CLANG), *half, *includes]
+
+    @property
+    def linking(self) -> list[str]:
+        """What makes a shared library, with a quick linker where there is one."""
+        quick = next((linker for linker in QUICK_LINKERS if shutil.which(f"ld.{linker}")), None)
+        return ["-shared", *([f"-fuse-ld={quick}"] if quick else [])]
 
 
 def find_compiler(kernel: str) -> Compiler:
