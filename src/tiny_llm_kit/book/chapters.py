@@ -1,9 +1,11 @@
 """What the course's map requires of a chapter: its day, its tasks, every name that a learner has to write, folded answers."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from tiny_llm_kit.book.pages import Fault, Page
 from tiny_llm_kit.course.course_map import REFERENCE, Day
@@ -91,20 +93,27 @@ def _names(marked: str, day: Day, root: Path) -> Iterator[str]:
 
 def answers(path: Path, day: Day) -> list[str]:
     """The functions and methods of a module that are marked as answers of the day; `__init__` goes by its class."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    numbers = (str(day.week), str(day.number))
+    return [name for name, marked in _marked_in(path.read_text(encoding="utf-8")) if marked == numbers]
+
+
+@functools.cache
+def _marked_in(source: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The answers in `source`, each with its week and day. Every chapter asks for those of all modules."""
     found = []
-    for scope in ast.walk(tree):
+    for scope in ast.walk(ast.parse(source)):
         for node in ast.iter_child_nodes(scope):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
-                _is_of(mark, day) for mark in node.decorator_list
-            ):
-                found.append(scope.name if node.name == "__init__" and isinstance(scope, ast.ClassDef) else node.name)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                name = scope.name if node.name == "__init__" and isinstance(scope, ast.ClassDef) else node.name
+                found += [(name, _day_of(mark)) for mark in node.decorator_list if _is_mark(mark)]
     return found
 
 
-def _is_of(decorator: ast.expr, day: Day) -> bool:
-    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "task"):
-        return False
-    given = {keyword.arg: keyword.value for keyword in decorator.keywords}
-    numbers = [*decorator.args, *(given[name] for name in ("week", "day", "number") if name in given)]
-    return [ast.unparse(number) for number in numbers[:2]] == [str(day.week), str(day.number)]
+def _is_mark(decorator: ast.expr) -> TypeGuard[ast.Call]:
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "task"
+
+
+def _day_of(mark: ast.Call) -> tuple[str, ...]:
+    given = {keyword.arg: keyword.value for keyword in mark.keywords}
+    numbers = [*mark.args, *(given[name] for name in ("week", "day", "number") if name in given)]
+    return tuple(ast.unparse(number) for number in numbers[:2])
