@@ -10,14 +10,8 @@ from tiny_llm_kit.course.course_map import find_root
 
 SCRIPTS = sorted(path for path in (find_root() / "scripts").glob("*.py") if path.name != "start.py")
 
-FEW = {
-    **dict.fromkeys(("book", "book_build", "book_check"), ("click", "mlx")),
-    **dict.fromkeys(("test", "course"), ("click", "mlx")),
-    "skeleton": ("click", "mlx"),
-    "three_tokens": ("click", "mlx", "numpy"),
-}
-"""What a script imports of the modules below, where it is not all of them."""
-IMPORTS = [(path, module) for path in SCRIPTS for module in FEW.get(path.stem, ("click", "rich", "mlx", "numpy"))]
+MODULES = ("click", "rich", "mlx", "numpy")
+"""All of these are slow to import, and a program may be interrupted in any of them."""
 
 INTERRUPTED = """
 import os, signal, time
@@ -39,11 +33,21 @@ def test_help(script: Path) -> None:
     assert f"Usage: pdm run {script.stem.replace('_', '-')}" in done.stdout
 
 
-@pytest.mark.parametrize(("script", "module"), IMPORTS, ids=lambda value: getattr(value, "stem", value))
-def test_ctrl_c_during_imports_is_one_line(tmp_path: Path, script: Path, module: str) -> None:
-    """The first import of `module` interrupts the program, as a person might."""
-    (tmp_path / f"{module}.py").write_text(INTERRUPTED)
-    done = start(script, tmp_path)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_ctrl_c_during_the_first_import_is_one_line(tmp_path: Path, script: Path) -> None:
+    assert_interrupted(script, tmp_path, *MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_ctrl_c_during_any_import_is_one_line(tmp_path: Path, module: str) -> None:
+    assert_interrupted(find_root() / "scripts/bench.py", tmp_path, module)
+
+
+def assert_interrupted(script: Path, folder: Path, *modules: str) -> None:
+    """The first import of any of `modules` interrupts the program, as a person might."""
+    for module in modules:
+        (folder / f"{module}.py").write_text(INTERRUPTED)
+    done = start(script, folder)
     assert done.returncode == 130, done.stderr
     assert done.stderr.split("\n") == ["", "Interrupted.", ""]
     assert not done.stdout

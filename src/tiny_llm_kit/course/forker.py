@@ -1,4 +1,4 @@
-"""Starts `python -m MODULE …` many times over, as forks of this process, which has imported what tests import.
+"""Starts `python -m MODULE …` many times over, as forks of this process, which has imported what pytest imports.
 
 A script that `forks` runs: `forker.py [FOLDER MODULE [PACKAGE NAME]]`. It imports MODULE from FOLDER, which every job will have
 on its path, and the package in the folder PACKAGE as NAME, see `preloaded`. It imports nothing else of this project. Each line
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 PRELOADED = (
     *("pytest", "_hypothesis_pytestplugin", "anyio.pytest_plugin", "pytest_timeout", "pdb"),
     *(f"_pytest.{name}" for name in _pytest.config.default_plugins),
-    *("asyncio", "hypothesis", "jinja2", "mlx.core", "mlx.nn", "numpy", "numpy.random", "psutil", "statistics", "tomllib"),
-    *("elftools.elf.elffile", "platformdirs", "scipy_openblas32", "tokenizers", "transformers"),
-    *("anyio._backends._asyncio", "fastapi", "fastapi.responses", "llguidance", "prometheus_client", "pydantic"),
 )
 """None of them starts a thread, which a fork would lose."""
 

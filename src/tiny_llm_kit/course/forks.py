@@ -1,4 +1,4 @@
-"""Python programs started as forks of a process that has imported what tests import: a fifth of the time, hundreds of times.
+"""Python programs started as forks of a process that has imported what they import: a fifth of the time, hundreds of times.
 
 A process that forks, see `forker`, has one fork at a time, and serves again and again until this program ends.
 """
