@@ -56,9 +56,9 @@ class Compiler:
 
     @property
     def linking(self) -> list[str]:
-        """What makes a shared library, with a quick linker where there is one."""
-        quick = next((linker for linker in QUICK_LINKERS if shutil.which(f"ld.{linker}")), None)
-        return ["-shared", *([f"-fuse-ld={quick}"] if quick else [])]
+        """What makes a shared library: on Linux with a quick linker, where there is one."""
+        there = [linker for linker in QUICK_LINKERS if sys.platform == "linux" and shutil.which(f"ld.{linker}")]
+        return ["-shared", *(f"-fuse-ld={linker}" for linker in there[:1])]
 
 
 def find_compiler(kernel: str) -> Compiler:

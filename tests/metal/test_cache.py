@@ -179,6 +179,14 @@ def test_a_setting_that_is_no_compiler(setting: str, said: str, monkeypatch: pyt
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("linker", ["lld", "gold", "no-such-linker"])
+def test_kernels_are_linked_by_what_there_is(linker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metal_anywhere.toolchain.QUICK_LINKERS", (linker,))
+    chosen = f"-fuse-ld={linker}" in find_compiler("double").linking
+    assert chosen == (sys.platform == "linux" and shutil.which(f"ld.{linker}") is not None)
+    assert run(f"{BODY} // linked by {linker}").tolist() == DOUBLED
+
+
 def test_a_folder_from_which_nothing_can_be_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system that is mounted without the right to execute."""
 
