@@ -3,12 +3,15 @@
 import os
 import signal
 import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from kit.small_course import is_gone, wait_until, write
-from tiny_llm_kit.course import forks
+from tiny_llm_kit.course import forks, session
+from tiny_llm_kit.course.begun import Choice
 
 KIT = Path(forks.__file__).parents[2]
 
@@ -21,7 +24,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def run(
-    folder: Path, program: str, *arguments: str, timeout: float = 60, own: forks.Own | None = None
+    folder: Path, program: str, *arguments: str, timeout: float = 60, own: forks.Own = forks.NOTHING
 ) -> tuple[int | None, str]:
     """Runs the text of a program as a module that lies in `folder/lib`, from `folder`."""
     name = f"program_{len(list(folder.glob('lib/*.py')))}"
@@ -136,6 +139,61 @@ def test_a_package_that_cannot_be_imported_is_as_if_it_had_not_been_asked_for(tm
     own = forks.Own(KIT, "tiny_llm_kit.course.suite_imports", tmp_path / "before/version", "version")
     program = "import sys, version; print(*(name for name in sys.modules if name.startswith('version')))"
     assert run(tmp_path, program, own=own) == (0, "version\n"), "a fork says itself what is wrong with the version on its path"
+
+
+@dataclass
+class Project:
+    """A folder with tests, of which sessions that begin alike can be run. `own` is told when a session begins in it."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        write(self.root / "pyproject.toml", "[tool.pytest.ini_options]\n")
+        write(self.root / "tests/conftest.py", "from pathlib import Path\nPath('begun').open('a').write('x')\n")
+        write(
+            self.root / "tests/test_it.py", "import version\ndef test_a(): pass\ndef test_b(): assert version.of_uses() == 0\n"
+        )
+
+    def run(self, own: forks.Own, *tests: str, keyword: str = "") -> tuple[int | None, str]:
+        (self.root / "report.xml").unlink(missing_ok=True)
+        choice = Choice(list(tests), keyword, str(self.root / "note"), str(self.root / "report.xml"))
+        command = [*session.command(self.root / "note"), *choice.arguments, *own.session]
+        path = os.pathsep.join([str(self.root / "lib"), str(KIT)])
+        code, output = forks.run(command, self.root, os.environ | {"PYTHONPATH": path}, 60, own, choice)
+        if code in (0, 1):
+            assert session.read_ending(self.root / "note").exit_code == code, "the note says how it ended"
+        return code, output
+
+    @property
+    def results(self) -> dict[str | None, bool]:
+        """Whether each test that was run has passed."""
+        return {case.get("name"): len(case) == 0 for case in ElementTree.parse(self.root / "report.xml").iter("testcase")}
+
+
+def test_sessions_that_begin_alike_begin_once_and_run_what_each_is_asked_for(tmp_path: Path, first_version: Path) -> None:
+    project = Project(tmp_path)
+    write_version(tmp_path / "lib")
+    own = forks.Own(KIT, "", first_version, "version", tmp_path, ("-q", "-p", "no:cacheprovider"))
+    assert project.run(own, "tests/test_it.py", keyword="test_a")[0] == 0
+    assert project.results == {"test_a": True}
+    assert project.run(own, "tests")[0] == 1
+    assert project.results == {"test_a": True, "test_b": False}, "all of them, where no keyword is given"
+    write(tmp_path / "lib/version/alone.py", "here, value = 0, 0\n")
+    code, output = project.run(own, "tests/test_it.py::test_b")
+    assert (code, project.results) == (0, {"test_b": True}), f"the version that is on its path now: {output}"
+    assert project.run(own, "tests/test_it.py::test_c")[0] == 4, "pytest's code for tests that are not there"
+    assert (tmp_path / "begun").read_text() == ("x" if forks.POSSIBLE else 4 * "x")
+
+
+def test_a_session_that_cannot_begin_says_why_each_time(tmp_path: Path, first_version: Path) -> None:
+    project = Project(tmp_path)
+    write_version(tmp_path / "lib")
+    write(tmp_path / "tests/conftest.py", "raise ValueError('no session begins')")
+    own = forks.Own(KIT, "", first_version, "version", tmp_path, ("-q", "-p", "no:cacheprovider"))
+    for _ in range(2):
+        code, output = project.run(own, "tests")
+        assert code == 4, "pytest's code for what it cannot use"
+        assert "no session begins" in output
 
 
 def test_what_is_registered_for_the_end_is_run(tmp_path: Path) -> None:

@@ -89,8 +89,9 @@ def run_mistake(root: Path, course: Course, mistake: Mistake, catcher: str = "",
             return Verdict(mistake, False, f"{day.tests} has no test of its task")
         noted = [[catcher]] if catcher.partition("::")[0] in tests else []
         for chosen in [*noted, tests]:
-            arguments = (root, chosen, PACKAGE, *JUST_WHICH, *QUICK, "-k", mistake.task.tests_begin)
-            run = run_suites(*arguments, python_path=package.parent, timeout=seconds, forked=True, patience=IN_VAIN)
+            arguments = (root, chosen, PACKAGE, *JUST_WHICH, *QUICK)
+            own, where = mistake.task.tests_begin, package.parent
+            run = run_suites(*arguments, keyword=own, python_path=where, timeout=seconds, forked=True, patience=IN_VAIN)
             verdict = _judge(mistake, run, seconds)
             if verdict.caught:
                 break

@@ -150,17 +150,21 @@ def run_mutant(root: Path, day: Day, mutant: Mutant, seconds: float, killers: Se
     with copied_reference(root, PACKAGE) as package:
         mutant.apply(package)
 
-        def run_part(tests: Sequence[str], *chosen: str) -> SuiteRun:
-            arguments = (*JUST_WHICH, *chosen, *QUICK)
-            where = package.parent
+        def run_part(tests: Sequence[str], keyword: str = "") -> SuiteRun:
+            arguments, where = (*JUST_WHICH, *QUICK), package.parent
             return run_suites(
-                root, tests, PACKAGE, *arguments, python_path=where, timeout=seconds, forked=True, patience=IN_VAIN
+                *(root, tests, PACKAGE, *arguments),
+                keyword=keyword,
+                python_path=where,
+                timeout=seconds,
+                forked=True,
+                patience=IN_VAIN,
             )
 
         if killers and (run := run_part(killers)).failures:
             return _judge(mutant, run, seconds)
         for tests, chosen in parts:
-            run = run_part(tests, "-k", chosen)
+            run = run_part(tests, chosen)
             if run.exit_code not in (0, NONE_CHOSEN):
                 break
     return _judge(mutant, run, seconds)

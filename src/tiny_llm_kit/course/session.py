@@ -19,7 +19,7 @@ class _Notes:
         self.path = path
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.path.write_text(nodeid, encoding="utf-8")
+        write_test(self.path, nodeid)
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,14 @@ def environment(root: Path, *more_paths: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def write_test(note: Path, nodeid: str) -> None:
+    note.write_text(nodeid, encoding="utf-8")
+
+
+def write_ending(note: Path, exit_code: int) -> None:
+    note.write_text(f"{_ENDED}{exit_code}", encoding="utf-8")
+
+
 def read_ending(note: Path) -> Ending:
     text = note.read_text(encoding="utf-8") if note.exists() else ""
     if text.startswith(_ENDED):
@@ -58,7 +66,7 @@ def main(note: Path, arguments: list[str]) -> int:
     import pytest  # takes a while, in which Ctrl-C may come
 
     code = int(pytest.main(arguments, plugins=[_Notes(note)]))
-    note.write_text(f"{_ENDED}{code}", encoding="utf-8")
+    write_ending(note, code)
     return code
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from metal_anywhere.errors import NO_COMPILER
 from tiny_llm_kit.course import forks, processes, session
+from tiny_llm_kit.course.begun import Choice
 from tiny_llm_kit.course.course_map import REFERENCE, Day, Task
 
 ENDED_EARLY = 3  # for pytest, an internal error
@@ -101,6 +102,7 @@ def run_suites(
     tests: Iterable[str],
     solution: str,
     *pytest_arguments: str,
+    keyword: str = "",
     python_path: Path | None = None,
     timeout: float | None = None,
     forked: bool = False,
@@ -108,22 +110,25 @@ def run_suites(
 ) -> SuiteRun:
     """Runs `tests` (paths from `root`) on the package `solution`, which may be in `python_path`. `timeout`: seconds.
 
+    `keyword`: which of them, as pytest's `-k` says it.
+
     `forked` starts them quickly where many runs on altered copies of the reference follow each other, see `forks`. `patience`:
     see `PATIENCE`.
     """
     with tempfile.TemporaryDirectory() as folder:
         report, note = Path(folder) / "report.xml", Path(folder) / "note"
-        command = [*session.command(note), *tests, "--solution", solution, *pytest_arguments]
-        command += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit2"]
+        choice = Choice(list(tests), keyword, str(note), str(report))
+        shared = ["--solution", solution, *pytest_arguments, "-p", "no:cacheprovider", "-o", "junit_family=xunit2"]
         environment = session.environment(root, *([python_path] if python_path else []))
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # suites run two at a time
         if patience is not None:
             environment[PATIENCE] = str(patience)
         run = processes.run
         if forked:
-            run = partial(forks.run, own=_find_imports(root, solution))
-            environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": ",".join(PLUGINS)}
-        exit_code, output = run(command, root, environment, timeout)
+            shared += ["--disable-plugin-autoload", *(f"-p{plugin}" for plugin in PLUGINS)]
+            environment |= {"TINY_LLM_SOLUTION": solution}  # what a session has set before it was forked is forgotten
+            run = partial(forks.run, own=_find_own(root, solution, shared), choice=choice)
+        exit_code, output = run([*session.command(note), *choice.arguments, *shared], root, environment, timeout)
         ending = session.read_ending(note)
         if ending.exit_code is not None:
             exit_code = ending.exit_code
@@ -132,13 +137,13 @@ def run_suites(
         return SuiteRun(exit_code, _read(report), output)
 
 
-def _find_imports(root: Path, solution: str) -> forks.Own | None:
-    """`suite_imports` and the reference, if `root` is this project. The small ones of the kit's tests do without: each would
-    need its own."""
+def _find_own(root: Path, solution: str, shared: list[str]) -> forks.Own:
+    """`suite_imports`, the reference and a session, if `root` is this project. The small ones of the kit's tests do without:
+    each would need its own."""
     source = Path(__file__).resolve().parents[2]
     if (root / "src").resolve() != source:
-        return None
-    return forks.Own(source, "tiny_llm_kit.course.suite_imports", source / REFERENCE, solution)
+        return forks.NOTHING
+    return forks.Own(source, "tiny_llm_kit.course.suite_imports", source / REFERENCE, solution, root, tuple(shared))
 
 
 def _read(report: Path) -> list[TestResult]:

@@ -50,5 +50,5 @@ def run_task_tests(root: Path, course: Course, tasks: Iterable[Task]) -> list[Ta
     tasks = list(tasks)
     tests = str(course.find_day(tasks[0].week, tasks[0].day).tests)
     chosen = " or ".join(task.tests_begin for task in tasks)
-    run = run_suites(root, [tests], LEARNER, "-q", "-k", chosen, timeout=SECONDS)
+    run = run_suites(root, [tests], LEARNER, "-q", keyword=chosen, timeout=SECONDS)
     return [TaskOutcome(task, run) for task in tasks]

@@ -98,17 +98,15 @@ def _load(path: Path, course: Course) -> Variant:
 
 def run_variant(root: Path, variant: Variant, seconds: float = SECONDS) -> Verdict:
     """Runs the suite of the variant's day on it, but for the tests marked `real_model` and those of a task still to be done."""
-    chosen = ["-m", "not real_model"]
-    if variant.before:
-        chosen += ["-k", f"not {variant.before}"]
+    keyword = f"not {variant.before}" if variant.before else ""
     with copied_reference(root, PACKAGE) as package:
         try:
             variant.apply(package)
         except ValueError as error:
             return Verdict(variant, False, f"stale: {error}")
-        run = run_suites(
-            root, [str(variant.day.tests)], PACKAGE, "-q", *chosen, python_path=package.parent, timeout=seconds, forked=True
-        )
+        arguments, where = ("-q", "-m", "not real_model"), package.parent
+        tests = [str(variant.day.tests)]
+        run = run_suites(root, tests, PACKAGE, *arguments, keyword=keyword, python_path=where, timeout=seconds, forked=True)
     return _judge(variant, run, seconds)
 
 
