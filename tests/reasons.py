@@ -37,7 +37,8 @@ def find_kept(error: BaseException) -> dict[int, BaseException]:
 
     An engine keeps the exceptions of its requests, and a test that did not expect any fails for another reason.
     """
-    values = [value for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_in(frame, "_pytest", "pluggy")]
+    values = [value for frame in frames for value in frame.f_locals.values()]
     values += [item for value in values if type(value) in (list, tuple) for item in value]
     kept = {getattr_static(value, "request_id", None): getattr_static(value, "error", None) for value in values}
     return {number: found for number, found in kept.items() if isinstance(found, BaseException) and number is not None}
@@ -59,8 +60,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_own(frame: FrameType) -> bool:
-    package = os.environ.get("TINY_LLM_SOLUTION", LEARNER)
-    return f"{frame.f_globals.get('__name__', '')}.".startswith(f"{package}.")
+    return _is_in(frame, os.environ.get("TINY_LLM_SOLUTION", LEARNER))
+
+
+def _is_in(frame: FrameType, *packages: str) -> bool:
+    return f"{frame.f_globals.get('__name__', '')}.".startswith(tuple(f"{package}." for package in packages))
 
 
 def _place(frame: FrameType, line: int) -> str:
