@@ -1,5 +1,6 @@
 """`pdm run check`: what it accepts, and that each thing it is there to find is found."""
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -68,6 +69,18 @@ def test_only_runs_the_steps_it_is_given(small: Path) -> None:
     assert done.output.splitlines()[-1] == "2 passed, 0 failed"
     assert CliRunner().invoke(main, ["--only", "nothing"]).exit_code == 2
     assert "mistakes " in CliRunner().invoke(main, ["--list"]).output
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has batch jobs")
+@pytest.mark.parametrize("step", ["kit", "mistakes"])
+def test_what_runs_side_by_side_runs_as_batch_jobs(small: Path, step: str) -> None:
+    only_here = "import os\nassert os.sched_getscheduler(0) == os.SCHED_BATCH, 'threads of MLX push each other aside'\n"
+    for file in ("kit/test_kit.py", "week1/test_day1_doubling.py"):
+        write(small / "tests" / file, only_here + (small / "tests" / file).read_text())
+    before = os.sched_getscheduler(0)
+    done = CliRunner().invoke(main, ["--only", step])
+    assert done.output.splitlines()[-1] == "2 passed, 0 failed", done.output
+    assert os.sched_getscheduler(0) == before, "the rest of this program is as it was"
 
 
 def test_a_test_that_passes_on_the_skeleton_is_found(small: Path) -> None:

@@ -38,7 +38,7 @@ def main(only: tuple[str, ...], updating: bool, listing: bool) -> None:
     names = [name for name in STEPS if name in only or not only]
     if updating and "mistakes" not in names:
         raise BadInput(f"{catchers.UPDATE} needs the step mistakes: add --only mistakes")
-    with processes.stopped_by_signals(), processes.bytecode_is_kept():
+    with processes.stopped_by_signals(), processes.bytecode_is_kept(), processes.scheduled_as_batch():
         reports = _run_steps(names, root, course)
     if found := Report.sum(reports).catchers:
         _compare_catchers(root, found, updating)

@@ -60,7 +60,7 @@ def main(
     tallies: dict[Day, Tally] = {}
     try:
         course = load_course(root)
-        with processes.stopped_by_signals(), processes.bytecode_is_kept():
+        with processes.stopped_by_signals(), processes.bytecode_is_kept(), processes.scheduled_as_batch():
             for found in _days(course, week, day, task):
                 known = load_known(root, found)
                 chosen, tallies[found] = _choose(root, course, found, known, task, sample, seed)

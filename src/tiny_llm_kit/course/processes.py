@@ -140,6 +140,23 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def scheduled_as_batch() -> Iterator[None]:
+    """MLX hands each small operation on the CPU to another thread. Where all cores are busy, Linux lets that thread push the
+    first one aside at once, fifty thousand times per second; the first one of a batch job goes on for a while."""
+    if not hasattr(os, "SCHED_BATCH"):  # macOS
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    with contextlib.suppress(PermissionError):  # in some containers; it is slower, then
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, *before)
+
+
+@contextlib.contextmanager
 def bytecode_is_kept() -> Iterator[None]:
     """Hundreds of processes import the same modules. If Python is told to write no bytecode, it compiles them each time."""
     if not sys.dont_write_bytecode:
