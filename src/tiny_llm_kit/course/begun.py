@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from _pytest.junitxml import xml_key
 
-from tiny_llm_kit.course import session
+from tiny_llm_kit.course.session import Notes, write_ending
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class _Beginning:
         config.option.keyword = choice.keyword
         config.stash[xml_key].logfile = choice.report
         self.note = Path(choice.note)
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        assert self.note
-        session.write_test(self.note, nodeid)
+        config.pluginmanager.register(Notes(self.note))
 
 
 def run(arguments: list[str], choose: Callable[[], Choice]) -> int:
@@ -59,5 +56,5 @@ def run(arguments: list[str], choose: Callable[[], Choice]) -> int:
     shared = ["--capture=sys", "-p", "no:faulthandler", f"--junitxml={os.devnull}"]
     code = int(pytest.main([*arguments, *shared], plugins=[plugin]))
     if plugin.note:
-        session.write_ending(plugin.note, code)
+        write_ending(plugin.note, code)
     return code

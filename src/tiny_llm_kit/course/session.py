@@ -12,14 +12,14 @@ from pathlib import Path
 _ENDED = "ended with "
 
 
-class _Notes:
+class Notes:
     """A plugin of pytest that writes down the test that begins."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        write_test(self.path, nodeid)
+        self.path.write_text(nodeid, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,6 @@ def environment(root: Path, *more_paths: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def write_test(note: Path, nodeid: str) -> None:
-    note.write_text(nodeid, encoding="utf-8")
-
-
 def write_ending(note: Path, exit_code: int) -> None:
     note.write_text(f"{_ENDED}{exit_code}", encoding="utf-8")
 
@@ -65,7 +61,7 @@ def read_ending(note: Path) -> Ending:
 def main(note: Path, arguments: list[str]) -> int:
     import pytest  # takes a while, in which Ctrl-C may come
 
-    code = int(pytest.main(arguments, plugins=[_Notes(note)]))
+    code = int(pytest.main(arguments, plugins=[Notes(note)]))
     write_ending(note, code)
     return code
 
