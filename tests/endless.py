@@ -29,6 +29,9 @@ share of its seconds; unless it computes less than `IDLE`: then it waits for wha
 PATIENCE = 10
 """How many times its seconds a test may take at most."""
 
+UNWATCHED = 0.02
+"""The share of its seconds after which a test is watched. Nearly all end before, and to look at the processes of a test takes
+longer than most tests do."""
 
 ENOUGH = 3
 """Tests that were stopped, after which the others are not begun: each would take as long."""
@@ -80,7 +83,9 @@ class Watchdog:
             self._end_run()
 
     def _ends_in_time(self) -> bool:
-        began, wait, computed = _seconds_of_computing(), self.seconds, [0.0]
+        if self.over.wait(UNWATCHED * self.seconds):
+            return True
+        began, wait, computed = _seconds_of_computing(), (1 - UNWATCHED) * self.seconds, [0.0]
         for _ in range(4 * PATIENCE):
             if self.over.wait(wait):
                 return True
