@@ -40,6 +40,7 @@ def find_kept(error: BaseException) -> dict[int, BaseException]:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_in(frame, "_pytest", "pluggy")]
     values = [value for frame in frames for value in frame.f_locals.values()]
     values += [item for value in values if type(value) in (list, tuple) for item in value]
+    values = [value for value in values if type(value).__module__ != "builtins"]  # a prompt is a list of a hundred numbers
     kept = {getattr_static(value, "request_id", None): getattr_static(value, "error", None) for value in values}
     return {number: found for number, found in kept.items() if isinstance(found, BaseException) and number is not None}
 
