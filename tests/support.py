@@ -358,16 +358,18 @@ class RealModel:
         """The prompt that asks `text`."""
         return self.tokenizer.apply_chat_template([{"role": "user", "content": text}])
 
-    def alone(self, prompt: Sequence[int], max_tokens: int) -> list[int]:
-        """What mlx-lm generates greedily, up to an EOS."""
-        from mlx_lm.generate import generate_step
+    def alone(self, prompt: Sequence[int], max_tokens: int, told: Sequence[int]) -> list[int]:
+        """What mlx-lm generates greedily, up to an EOS or the first token that is not the one `told`.
 
+        It is read off one pass over the prompt and what was told, which takes far less time than a pass for each token.
+        """
+        rows = np.array(self.peer(mx.array([[*prompt, *told]]))[0, len(prompt) - 1 :])
         answer: list[int] = []
-        for token, scores in generate_step(mx.array(prompt), self.peer, max_tokens=max_tokens):
-            second, first = np.sort(np.array(scores))[-2:]
+        for row, follows in zip(rows[:max_tokens], [*told, None], strict=False):
+            second, first = np.sort(row)[-2:]
             if first - second < 10 * NEAR_TIE:  # 30 layers round more often than 2
                 raise NearTie(f"the answer is not clear at token {len(answer)}: take another prompt")
-            answer.append(int(token))
-            if token in self.tokenizer.eos_token_ids:
+            answer.append(int(row.argmax()))
+            if answer[-1] != follows:
                 break
         return until_eos(answer, self.tokenizer.eos_token_ids)
