@@ -6,10 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from patience import PATIENCE
+
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 
 
-def run(work: Coroutine[Any, Any, Any], seconds: float = 20.0) -> Any:
+def run(work: Coroutine[Any, Any, Any], seconds: float = 2 * PATIENCE) -> Any:
     """Run it in a new event loop. TimeoutError after this many seconds."""
     __tracebackhide__ = True
     try:

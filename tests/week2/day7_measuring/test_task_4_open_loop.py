@@ -11,6 +11,8 @@ from answer import answer
 from fake_clock import FakeClock, Recorder, TimedServer
 from support import expect_no_error, refuses
 
+pytestmark = pytest.mark.timeout(5)  # time is simulated, so what has not ended by then never does
+
 
 def some(*max_tokens: int) -> list[Any]:
     return [answer.Request([1, 2, 3], tokens) for tokens in max_tokens]

@@ -24,6 +24,8 @@ from simulating import (
 from support import ToyModel, refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
+pytestmark = pytest.mark.timeout(5)  # time is simulated, so what has not ended by then never does
+
 
 def simulate(arrivals: Any, cost: Cost, slots: int = 3, **options: Any) -> Story:
     return play(answer.simulate_slots, arrivals, cost, slots, **options)

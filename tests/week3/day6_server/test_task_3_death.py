@@ -30,7 +30,7 @@ from engine_threads import threads as threads
 from patience import PATIENCE
 from support import refuses
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 DEATHS: dict[str, Callable[[], BaseException]] = {
     "an exception": lambda: RuntimeError("the device is lost"),

@@ -31,9 +31,10 @@ from engine_threads import (
     within,
 )
 from engine_threads import threads as threads
+from patience import PATIENCE
 from support import POISON, FragileModel, ToyModel, alone, is_poisoned, make_prompt, refuses
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def paged(model: Any) -> Any:

@@ -13,7 +13,7 @@ from fake_clock import FakeClock
 from patience import PATIENCE
 from support import refuses
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 async def refused(served: Any, kind: type[Exception], look_at: str) -> Exception:

@@ -25,9 +25,10 @@ from engine_threads import (
 )
 from engine_threads import threads as threads
 from fake_clock import FakeClock
+from patience import PATIENCE
 from support import refuses
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def healthy(served: Any, why: str) -> None:

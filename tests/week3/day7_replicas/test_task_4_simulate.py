@@ -11,6 +11,8 @@ from replica_runs import Listener, PerToken, item, sizes
 from support import refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
+pytestmark = pytest.mark.timeout(10)  # time is simulated, so what has not ended by then never does
+
 R0, R1, R2 = "replica 0", "replica 1", "replica 2"
 
 
