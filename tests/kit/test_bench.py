@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from click.testing import Result as ClickResult
 
 import tiny_llm_ref
-from tiny_llm_kit.bench import log_cost, overhead, report, run
+from tiny_llm_kit.bench import build_time, log_cost, overhead, report, run
 from tiny_llm_kit.bench.engines import AnswerEngines, MlxLmEngine
 from tiny_llm_kit.bench.fits import weight_names
 from tiny_llm_kit.bench.over_lists import Measured
@@ -128,6 +128,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClickResult]:
     monkeypatch.setitem(lists.WORKLOADS, "heavy-tail", lambda size, seed=0, count=3: lists.heavy_tail(size, seed, count))
     monkeypatch.setattr(overhead, "host_microseconds", lambda answer: 50.0)
     monkeypatch.setattr(log_cost, "log_share", lambda answer, model: 0.002)
+    monkeypatch.setattr(build_time, "build_times", partial(build_time.build_times, repeats=2))
     return lambda *arguments: CliRunner().invoke(cli_bench.main, [*arguments, "--repeats", "1", "--noise", "1"])
 
 

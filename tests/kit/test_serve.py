@@ -207,7 +207,7 @@ def test_schemathesis_finds_no_mistake_of_the_server(narrow: LiveServer, path: s
     statuses: set[int] = set()
 
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=50, suppress_health_check=list(HealthCheck), deadline=None)
     def check(case: Any) -> None:
         response = case.call(timeout=20)
         statuses.add(response.status_code)

@@ -1,23 +1,38 @@
 """The stress of an engine: what must hold does hold on the reference, and is missed where it does not."""
 
+import copy
+import functools
 from typing import Any
 
 import pytest
 
 import tiny_llm_ref
 from tiny_llm_kit.bench.stress import Broken, Stress
+from tiny_llm_kit.bench.stress_schedule import Counts
+
+
+@functools.cache
+def _begun(engine: str) -> Stress:
+    """What each request gets alone takes longer to find out than twenty schedules."""
+    return Stress(tiny_llm_ref, engine)
+
+
+def begin(engine: str) -> Stress:
+    stress = copy.copy(_begun(engine))
+    stress.counts = Counts()
+    return stress
 
 
 def run(schedules: int, engine: str = "slots") -> Stress:
-    stress = Stress(tiny_llm_ref, engine)
+    stress = begin(engine)
     for number in range(schedules):
         stress.run(number)
     return stress
 
 
 def test_the_reference_holds() -> None:
-    counts = run(150).counts
-    assert counts.schedules == 150
+    counts = run(75).counts
+    assert counts.schedules == 75
     assert min(counts.cancelled, counts.errors, counts.interruptions) > 20, f"too few accidents to mean anything: {counts}"
     assert counts.requests > counts.cancelled + counts.errors + 100, "most requests should reach their end"
 
@@ -63,7 +78,7 @@ def test_nan_that_is_reported_by_another_kind_of_error(monkeypatch: pytest.Monke
         end(book, request, reason, error)
 
     monkeypatch.setattr(tiny_llm_ref.RequestBook, "end", end_otherwise)
-    stress = Stress(tiny_llm_ref, "slots")
+    stress = begin("slots")
     for number in range(25, 75):
         stress.run(number)
         if reported:  # when an accident comes depends on time, too, so it is not always the same schedule
@@ -84,10 +99,10 @@ def test_an_error_that_no_accident_explains(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_paged_reference_holds() -> None:
-    counts = run(70, "paged").counts
+    counts = run(40, "paged").counts
     assert min(counts.cancelled, counts.errors, counts.interruptions) > 10, f"too few accidents to mean anything: {counts}"
     assert counts.requests > counts.cancelled + counts.errors + 100, "most requests should reach their end"
-    assert min(counts.preemptions, counts.shared_tokens) > 100, f"too little happens to blocks: {counts}"
+    assert min(counts.preemptions, counts.shared_tokens) > 50, f"too little happens to blocks: {counts}"
 
 
 def test_a_block_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +151,10 @@ def test_a_step_over_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_packed_keys_and_values_hold(bits: int) -> None:
+def test_packed_keys_and_values_hold(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "tiny_llm_kit.bench.stress.PACKED_PROMPTS", 3
+    )  # for each, many others are tried that are not clear enough
     stress = Stress(tiny_llm_ref, "paged", bits)
     for number in range(12):
         stress.run(number)

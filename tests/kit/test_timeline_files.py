@@ -100,9 +100,13 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
         read_trace(tmp_path / "other.json")
 
 
-@pytest.mark.parametrize("value", [None, -1, 1e300, float("nan"), "x", [], {}, ["x"], 10**18], ids=repr)
+STRANGE = [None, -1, 1e300, float("nan"), "x", [], {}, ["x"], 10**18]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=repr)
 def test_a_trace_that_was_changed_is_refused_or_drawn(tmp_path: Path, value: Any) -> None:
-    """One value after another is replaced: what still has a meaning makes a page, and the rest is bad input."""
+    """One value after another is replaced: what still has a meaning makes a page, and the rest is bad input. There are hundreds
+    of places, so each is tried with a third of what is strange."""
     run = everything()
     trace, page = tmp_path / "trace.json", tmp_path / "trace.html"
     kinds = {(event["ph"], event["name"]): number for number, event in enumerate(as_trace([run])["traceEvents"])}
@@ -111,7 +115,7 @@ def test_a_trace_that_was_changed_is_refused_or_drawn(tmp_path: Path, value: Any
         event = as_trace([run])["traceEvents"][number]
         places += [("traceEvents", number, key) for key in event]
         places += [("traceEvents", number, "args", key) for key in event.get("args", {})]
-    refused = 0
+    refused, places = 0, places[STRANGE.index(value) % 3 :: 3]
     for place in places:
         document: Any = as_trace([run])
         inner = document
