@@ -4,6 +4,7 @@ Where Metal kernels cannot run for want of a C++ compiler, a test that needs one
 for want of a clang, which the address spaces of kernels are checked with.
 """
 
+import functools
 import os
 import sys
 from collections import Counter
@@ -126,7 +127,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@functools.cache
 def _uses_of_reference() -> list[str]:
+    """Asked for once the tests are over."""
     return guard.find_uses() if guard in sys.meta_path else []
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from _pytest.junitxml import xml_key
+from _pytest.junitxml import bin_xml_escape, xml_key
 
 from tiny_llm_kit.course.session import Notes, write_ending
 
@@ -38,6 +38,7 @@ class _Beginning:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
+        bin_xml_escape("")  # compiles a large pattern, which each fork would
         choice, config = self.choose(), session.config
         config.args = choice.tests
         config.option.keyword = choice.keyword

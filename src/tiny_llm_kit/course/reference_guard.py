@@ -43,5 +43,5 @@ def _is_in(name: str, package: str) -> bool:
 
 def _holds_reference(module: ModuleType) -> bool:
     """Also when another test has already imported the reference, so it was not looked for."""
-    names = [getattr(value, "__module__", None) or getattr(value, "__name__", None) for value in vars(module).values()]
-    return any(isinstance(name, str) and _is_in(name, REFERENCE) for name in names)
+    names = (getattr(value, "__module__", None) or getattr(value, "__name__", None) for value in vars(module).values())
+    return any(_is_in(name, REFERENCE) for name in {name for name in names if isinstance(name, str)})

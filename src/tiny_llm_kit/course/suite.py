@@ -83,6 +83,9 @@ seconds."""
 PATIENCE = "TINY_LLM_PATIENCE"
 """The variable that says for how many seconds a test waits for what should be there at once; see tests/patience.py."""
 
+NAMED = ("-o", "norecursedirs=")
+"""For runs whose tests are named: which folders are not looked into is asked of each folder on the way to them."""
+
 PLUGINS = ("_hypothesis_pytestplugin", "anyio.pytest_plugin", "pytest_timeout")
 """The installed plugins of pytest that suites need. To look for those that there are takes as long as a short test."""
 
@@ -125,7 +128,7 @@ def run_suites(
             environment[PATIENCE] = str(patience)
         run = processes.run
         if forked:
-            shared += ["--disable-plugin-autoload", *(f"-p{plugin}" for plugin in PLUGINS)]
+            shared += [*NAMED, "--disable-plugin-autoload", *(f"-p{plugin}" for plugin in PLUGINS)]
             environment |= {"TINY_LLM_SOLUTION": solution}  # what a session has set before it was forked is forgotten
             run = partial(forks.run, own=_find_own(root, solution, shared), choice=choice)
         exit_code, output = run([*session.command(note), *choice.arguments, *shared], root, environment, timeout)
