@@ -6,6 +6,8 @@ Nothing here starts a thread or computes with MLX, which a fork would not surviv
 import contextlib
 import importlib
 
+from metal_anywhere import opencl_check, toolchain
+from metal_anywhere.errors import NoCompiler
 from tiny_llm_kit.course.course_map import find_root, load_course
 
 MODULES = (
@@ -24,3 +26,7 @@ for name in MODULES:
         importlib.import_module(name)
 with contextlib.suppress(ValueError):  # the tests will say what is wrong with it
     load_course(find_root())
+# Which compilers there are is asked of each, which takes a tenth of a second.
+opencl_check.find_clang()
+with contextlib.suppress(NoCompiler):
+    toolchain.find_compiler("a suite")
