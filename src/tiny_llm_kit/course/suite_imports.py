@@ -14,7 +14,6 @@ MODULES = (
     *("asyncio", "hypothesis", "jinja2", "mlx.core", "mlx.nn", "numpy", "numpy.random", "psutil", "statistics", "tomllib"),
     *("elftools.elf.elffile", "platformdirs", "scipy_openblas32", "tokenizers", "transformers"),
     *("anyio._backends._asyncio", "fastapi", "fastapi.responses", "llguidance", "prometheus_client", "pydantic"),
-    *("metal_anywhere", "metal_anywhere.cpu"),
     *("tiny_llm_kit.bench.counting_model", "tiny_llm_kit.bench.least_squares", "tiny_llm_kit.bench.peer"),
     *("tiny_llm_kit.course.reference_guard", "tiny_llm_kit.machine.fast_math", "tiny_llm_kit.models.load"),
     *("tiny_llm_kit.models.tiny_random", "tiny_llm_kit.models.vocabulary", "tiny_llm_kit.server_page"),

@@ -9,9 +9,10 @@ import pytest
 
 from answer import answer
 from fake_clock import FakeClock, Recorder, TimedServer
+from patience import SIMULATED
 from support import expect_no_error, refuses
 
-pytestmark = pytest.mark.timeout(5)  # time is simulated, so what has not ended by then never does
+pytestmark = pytest.mark.timeout(SIMULATED)
 
 
 def some(*max_tokens: int) -> list[Any]:

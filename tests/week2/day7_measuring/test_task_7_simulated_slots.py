@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from answer import answer
+from patience import SIMULATED
 from simulating import (
     Call,
     Cost,
@@ -24,7 +25,7 @@ from simulating import (
 from support import ToyModel, refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
-pytestmark = pytest.mark.timeout(5)  # time is simulated, so what has not ended by then never does
+pytestmark = pytest.mark.timeout(SIMULATED)
 
 
 def simulate(arrivals: Any, cost: Cost, slots: int = 3, **options: Any) -> Story:

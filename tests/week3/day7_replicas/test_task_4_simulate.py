@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from answer import answer
+from patience import SIMULATED
 from replica_runs import Listener, PerToken, item, sizes
 from support import refuses
 from tiny_llm_kit.workloads.items import WorkItem
 
-pytestmark = pytest.mark.timeout(10)  # time is simulated, so what has not ended by then never does
+pytestmark = pytest.mark.timeout(SIMULATED)
 
 R0, R1, R2 = "replica 0", "replica 1", "replica 2"
 
