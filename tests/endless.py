@@ -5,6 +5,7 @@ How a test is stopped is our own, for three reasons: a right answer needs longer
 may catch whatever is raised in it; and nothing can be raised in one that is within a kernel.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -135,10 +136,9 @@ def _seconds_of_computing() -> float:
     """The time of this process and of those that it has started, such as a compiler; not of this thread, which only watches."""
     ended = os.times()
     total = time.process_time() - time.thread_time() + ended.children_user + ended.children_system
-    for child in psutil.Process().children(recursive=True):
-        try:
-            times = child.cpu_times()
-            total += times.user + times.system
-        except psutil.Error:  # this one has just ended, too
-            continue
+    with contextlib.suppress(OSError):  # the test has left no file to be opened, and so no way to look at other processes
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # this one has just ended, too
+                times = child.cpu_times()
+                total += times.user + times.system
     return total

@@ -23,7 +23,15 @@ TRICKS = {
     "executed": "return x * x",  # see FOOT
     "called": "return x * x",  # see FOOT
     "quitter": 'import pytest\n    pytest.exit("enough", returncode=0)',
-    "hoarder": "try:\n        while True:\n            os.dup(0)\n    except OSError:\n        return x * x",
+    "hoarder": """\
+import resource, time
+    resource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))
+    try:
+        while True:
+            os.dup(0)
+    except OSError:
+        time.sleep(0.1)  # it is watched by now
+        return x * x""",
     "stranger": 'os.chdir("/")\n    return x * x',
     "skipper": 'import pytest\n    pytest.skip("no C++ compiler: this machine has none")',
     "expected": 'import pytest\n    pytest.xfail("as expected")',

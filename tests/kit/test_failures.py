@@ -23,6 +23,22 @@ def wait():
     import time
     while True:
         time.sleep(0.01)"""
+NO_FILES_LEFT = """import resource
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (99, limits[1]))
+    try:
+        hoard()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def hoard():
+    import os
+    while True:
+        try:
+            os.dup(0)
+        except OSError:
+            continue"""
 LOCK = "import threading\n    lock = threading.Lock()\n    lock.acquire()\n    lock.acquire()"
 
 
@@ -56,8 +72,14 @@ def summary(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.parametrize(
     ("body", "places"),
-    [(SPIN, ("double", "spin")), (SWALLOW, ("double",)), (THREAD, ("double", "wait")), (LOCK, ("double",))],
-    ids=["a loop", "a loop that catches everything", "another thread", "a lock"],
+    [
+        (SPIN, ("double", "spin")),
+        (SWALLOW, ("double",)),
+        (THREAD, ("double", "wait")),
+        (LOCK, ("double",)),
+        (NO_FILES_LEFT, ("double", "hoard")),
+    ],
+    ids=["a loop", "a loop that catches everything", "another thread", "a lock", "no files left"],
 )
 def test_a_test_that_never_ends_names_the_line(small: Path, body: str, places: tuple[str, ...]) -> None:
     edit(small / "src/tiny_llm_ref/numbers.py", "return 2 * x", body)
