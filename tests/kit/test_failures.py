@@ -22,7 +22,7 @@ THREAD = """import threading, time
 def wait():
     import time
     while True:
-        time.sleep(0.01)"""
+        time.sleep(0.5)"""
 NO_FILES_LEFT = """import resource
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (99, limits[1]))

@@ -1,7 +1,7 @@
 """`pdm run check`: everything that has to hold before a change goes in. It is for people who change the course."""
 
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import click
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tiny_llm_kit.cli.errors import BadInput
 from tiny_llm_kit.course import catchers, processes
-from tiny_llm_kit.course.checks import STEPS, Report, parts_of
+from tiny_llm_kit.course.checks import STEPS, Part, Report, parts_of
 from tiny_llm_kit.course.course_map import Course, find_root, load_course
 
 AT_A_TIME = 2  # parts of steps; a suite with the real model takes more than 1 GiB of memory
@@ -51,12 +51,11 @@ def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
     """Runs the parts of all steps, in this order and several at a time, and prints the report of each step in turn."""
     with ThreadPoolExecutor(AT_A_TIME) as pool, ThreadPoolExecutor(MISTAKES_AT_A_TIME) as mistakes:
         try:
-            begun = {name: [pool.submit(part) for part in parts_of(name, root, course)] for name in names if name != "mistakes"}
+            begun = {name: _begin(pool, parts_of(name, root, course)) for name in names if name != "mistakes"}
             reports = []
             for name in names:
                 if name == "mistakes":  # after the steps before them, which need the machine for themselves
-                    # Those of the first days are the quickest: they come last, so that nothing is waited for in the end.
-                    begun[name] = [mistakes.submit(part) for part in reversed(parts_of(name, root, course))][::-1]
+                    begun[name] = _begin(mistakes, parts_of(name, root, course))
                 reports.append(_finish(name, begun[name]))
             return reports
         finally:
@@ -64,17 +63,21 @@ def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
             mistakes.shutdown(wait=False, cancel_futures=True)
 
 
+def _begin(pool: ThreadPoolExecutor, parts: list[Part]) -> list[Future[Report]]:
+    """Begins with the last part: those of the first days are the quickest, and should be what is waited for in the end."""
+    return [pool.submit(part) for part in reversed(parts)][::-1]
+
+
 def _finish(name: str, parts: list[Future[Report]]) -> Report:
     """Waits for the parts of a step, and prints what they give."""
     title = STEPS[name].title
     console = Console()
-    reports = []
     with console.status(title) as status:
-        for part in parts:
-            reports.append(part.result())
+        for count, part in enumerate(as_completed(parts), start=1):
+            part.result()  # raises at once what a part has raised
             if len(parts) > 1:
-                status.update(f"{title}: {len(reports)} of {len(parts)}")
-    report = Report.sum(reports)
+                status.update(f"{title}: {count} of {len(parts)}")
+    report = Report.sum([part.result() for part in parts])
     word = "[red]failed[/]" if report.failed else "[green]ok[/]    "
     console.print(f"{word} {name:<10} {title:<56} {report.ended - report.began:7.1f} s", highlight=False, soft_wrap=True)
     for text in (report.notes, report.output if report.failed else ""):

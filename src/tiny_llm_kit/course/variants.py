@@ -73,14 +73,14 @@ class Verdict:
 
 
 def load_variants(root: Path, course: Course) -> list[Variant]:
-    """All variants in `root/tests/variants`; ValueError names the one that is wrong."""
+    """All variants in `root/tests/variants`, day by day; ValueError names the one that is wrong."""
     variants = []
     for path in sorted((root / "tests/variants").glob(f"*/{TOML}")):
         try:
             variants.append(_load(path, course))
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path.relative_to(root)}: {describe_bad_entry(error)}") from None
-    return variants
+    return sorted(variants, key=lambda variant: (variant.day.week, variant.day.number))
 
 
 def _load(path: Path, course: Course) -> Variant:
