@@ -64,7 +64,7 @@ def _run_steps(names: list[str], root: Path, course: Course) -> list[Report]:
 
 
 def _begin(pool: ThreadPoolExecutor, parts: list[Part]) -> list[Future[Report]]:
-    """Begins with the last part: those of the first days are the quickest, and should be what is waited for in the end."""
+    """Begins with the last part: the first ones are the quickest, and should be what is waited for in the end."""
     return [pool.submit(part) for part in reversed(parts)][::-1]
 
 

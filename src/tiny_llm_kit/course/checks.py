@@ -158,6 +158,8 @@ def _whole(step: Callable[[Path, Course], Report]) -> Callable[[Path, Course], l
 
 @dataclass(frozen=True)
 class Step:
+    """`find_parts` gives the quickest parts first, such as those of the first days: the check begins with the last."""
+
     title: str
     find_parts: Callable[[Path, Course], list[Part]]
 
